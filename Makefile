@@ -1,0 +1,72 @@
+# One command for each habit. Needs Python 3.11 or newer and make; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test check test-long test-matrix coverage bench chromium clean
+
+help:
+	@echo "make lab          JupyterLab with the quickstart notebook"
+	@echo "make test         every test: style, types, layers, unit, kernels, notebooks, JupyterLab in Chromium"
+	@echo "make check        style, types and layers only"
+	@echo "make test-long    the tests that take minutes"
+	@echo "make test-matrix  unit and kernel tests on every supported Python, ipykernel and croniter"
+	@echo "make coverage     branch coverage of the unit and kernel tests"
+	@echo "make bench        benchmarks beside their peers"
+	@echo "make clean        removes the virtual environments"
+
+# Set-up is stamped: it runs once, and again when pyproject.toml changes.
+
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	    "nbtasks needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/set-up-lab: $(VENV)/made pyproject.toml
+	$(PIP_INSTALL) --editable ".[lab]"
+	@touch $@
+
+$(VENV)/set-up-test: $(VENV)/made pyproject.toml
+	$(PIP_INSTALL) --editable ".[lab,test,dev]"
+	@touch $@
+
+# The machine's own Chromium serves, or NBTASKS_CHROMIUM; only where there is none is one installed.
+chromium: $(VENV)/set-up-test
+	@if $(BIN)/python -m tests.browser.chromium; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update && apt-get install --yes chromium && $(BIN)/python -m tests.browser.chromium; \
+	else $(BIN)/playwright install chromium; fi
+
+lab: $(VENV)/set-up-lab
+	$(BIN)/jupyter lab notebooks/01-quickstart.ipynb
+
+check: $(VENV)/set-up-test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+# The tests run even where the checks fail, so that one run tells all; either failure fails the target.
+test: $(VENV)/set-up-test chromium
+	@$(MAKE) --no-print-directory check; checked=$$?; \
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env; tested=$$?; \
+	if [ $$checked -ne 0 ]; then echo "make check failed: see the lines before pytest's"; exit 1; fi; \
+	exit $$tested
+
+test-long: $(VENV)/set-up-test chromium
+	$(BIN)/python -m pytest -m long --timeout=3600 tests
+
+test-matrix:
+	$(PYTHON) tests/matrix.py
+
+coverage: $(VENV)/set-up-test
+	$(BIN)/python -m pytest -m "not browser and not long" --cov --cov-branch --cov-report=term tests
+
+bench: $(VENV)/set-up-test
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .venvs

@@ -1,0 +1,33 @@
+"""What all tests share: their order, and marks that follow from where a test lives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+# Browser tests come last: playwright keeps an event loop running on the main thread, where no other test could
+# then start one.
+RANKS = {"unit": 0, "kernel": 1, "notebook": 2, "browser": 3}
+
+
+def _rank(item: pytest.Item) -> int:
+    if item.get_closest_marker("browser"):
+        return RANKS["browser"]
+    path = item.path
+    if path.suffix == ".ipynb":
+        return RANKS["notebook"]
+    part = path.relative_to(HERE).parts[0] if path.is_relative_to(HERE) else ""
+    return RANKS.get(part, RANKS["unit"])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        rank = _rank(item)
+        if rank in (RANKS["kernel"], RANKS["notebook"]):
+            item.add_marker(pytest.mark.kernel)
+        elif rank == RANKS["browser"]:
+            item.add_marker(pytest.mark.browser)
+    items.sort(key=_rank)

@@ -1,0 +1,127 @@
+"""Runs the unit and kernel tests on the supported Pythons, kernels and croniters, each in its own environment.
+
+Uses the standard library only, since it runs before anything is installed. A Python that this machine lacks
+is reported as absent and fails the run: it was asked for and not tested.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENVS = ROOT / ".venvs"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One environment: a Python, an ipykernel and a croniter, each by its leading version numbers."""
+
+    python: str
+    ipykernel: str
+    croniter: str
+
+    @property
+    def name(self) -> str:
+        return f"py{self.python}-ipykernel{self.ipykernel}-croniter{self.croniter}"
+
+    @property
+    def pins(self) -> list[str]:
+        return [f"ipykernel=={self.ipykernel}.*", f"croniter=={self.croniter}.*"]
+
+
+# Every Python, every kernel and every croniter at least once; the oldest together, the newest on each Python.
+ENTRIES = (
+    Entry("3.11", "6.29", "1.4"),
+    Entry("3.11", "7.1", "6.2"),
+    Entry("3.11", "7.4", "7"),
+    Entry("3.12", "6.30", "6.2"),
+    Entry("3.12", "7.4", "7"),
+    Entry("3.13", "7.1", "7"),
+    Entry("3.13", "7.4", "7"),
+)
+
+
+def is_python(path: str | Path, version: str) -> bool:
+    """Whether it runs and is that version. A pyenv shim may exist on PATH and still refuse to run."""
+    try:
+        done = subprocess.run(
+            [str(path), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return False
+    return done.returncode == 0 and done.stdout.strip() == version
+
+
+def find_python(version: str) -> str | None:
+    """A CPython of that version: this one, one on PATH, or one of pyenv's."""
+    candidates = [sys.executable, shutil.which(f"python{version}")]
+    pyenv_root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    candidates += sorted(map(str, pyenv_root.glob(f"versions/{version}.*/bin/python")))
+    return next((path for path in candidates if path and is_python(path, version)), None)
+
+
+def run(command: list[str | Path]) -> int:
+    print("$", " ".join(map(str, command)), flush=True)
+    return subprocess.run(command, check=False, cwd=ROOT).returncode
+
+
+def set_up(entry: Entry, interpreter: str) -> Path | None:
+    """The environment's Python, made anew when pyproject.toml changed; None if it could not be made."""
+    venv = VENVS / entry.name
+    python, stamp = venv / "bin" / "python", venv / "set-up"
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return python
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    steps = [
+        [interpreter, "-m", "venv", "--clear", venv],
+        [*install, "--editable", ".[test-core]", *entry.pins],
+    ]
+    if any(run(step) for step in steps):
+        return None
+    stamp.write_text(wanted)
+    return python
+
+
+def test(entry: Entry, pytest_arguments: list[str]) -> str:
+    interpreter = find_python(entry.python)
+    if interpreter is None:
+        return f"ABSENT: no CPython {entry.python} on PATH or under pyenv"
+    python = set_up(entry, interpreter)
+    if python is None:
+        return "FAILED: the environment could not be made"
+    selection = ["-m", "not browser and not long", "tests"]
+    code = run([python, "-m", "pytest", *selection, *pytest_arguments])
+    return "passed" if code == 0 else f"FAILED: pytest exited with {code}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="run the environments whose name contains this")
+    parser.add_argument("--list", action="store_true", help="print the environments and stop")
+    arguments, pytest_arguments = parser.parse_known_args()
+    chosen = [entry for entry in ENTRIES if arguments.only in entry.name]
+    if arguments.list:
+        print("\n".join(entry.name for entry in chosen))
+        return 0
+    if not chosen:
+        parser.error(f"no environment's name contains {arguments.only!r}")
+    verdicts = {entry.name: test(entry, pytest_arguments) for entry in chosen}
+    print("\nThe matrix:")
+    for name, verdict in verdicts.items():
+        print(f"  {name:<36} {verdict}")
+    return 0 if set(verdicts.values()) == {"passed"} else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
