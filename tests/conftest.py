@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-# Browser tests come last: playwright keeps an event loop running on the main thread, where no other test could
-# then start one.
+# Browser tests come last: playwright keeps an event loop running on the main thread, and no other test could
+# start one after it.
 RANKS = {"unit": 0, "kernel": 1, "notebook": 2, "browser": 3}
 
 

@@ -1,4 +1,4 @@
-"""Runs the unit and kernel tests on the supported Pythons, kernels and croniters, each in its own environment.
+"""Runs the unit and kernel tests on the supported Pythons, kernels and croniters, an environment for each.
 
 Uses the standard library only, since it runs before anything is installed. A Python that this machine lacks
 is reported as absent and fails the run: it was asked for and not tested.

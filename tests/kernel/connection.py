@@ -1,0 +1,159 @@
+"""Starts a kernel and owns the connection to it: one thread sends, receives, and hands on what arrives.
+
+Must not know what the messages mean.
+"""
+
+from __future__ import annotations
+
+import queue
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import KernelManager
+from jupyter_client.session import Session
+
+Message = dict[str, Any]
+Content = dict[str, Any]
+
+# A wait that lasts longer fails: nothing in the tests takes half as long.
+TIME_LIMIT = 60.0
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A message as it came, and when: `at` is in seconds of the monotonic clock."""
+
+    at: float
+    channel: str
+    message: Message
+
+    @property
+    def type(self) -> str:
+        return str(self.message["header"]["msg_type"])
+
+    @property
+    def content(self) -> Content:
+        content: Content = self.message["content"]
+        return content
+
+    @property
+    def parent_id(self) -> str | None:
+        """The request that the message answers; None for a message that answers none."""
+        parent_id: str | None = self.message["parent_header"].get("msg_id")
+        return parent_id
+
+
+class _ThisInterpreter(KernelSpecManager):
+    """Offers one kernel: ipykernel in the interpreter that runs the tests, whatever else is installed."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=argv, display_name="this interpreter", language="python")
+
+
+class Connection:
+    """A kernel's process and the sockets to it.
+
+    `on_arrival` is called for every message, in order of arrival, on the one thread that owns the sockets.
+    All other methods may be called on any thread.
+    """
+
+    def __init__(self, env: Mapping[str, str], cwd: Path, on_arrival: Callable[[Arrival], None]) -> None:
+        self._env, self._cwd = dict(env), cwd
+        self._on_arrival = on_arrival
+        self._manager = KernelManager(kernel_spec_manager=_ThisInterpreter())
+        self._outbox: queue.SimpleQueue[tuple[str, Message]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._stop = False
+        # A session counts its messages to name them.
+        self._naming = threading.Lock()
+
+    def open(self) -> None:
+        """Starts the kernel and connects. The kernel does not listen yet."""
+        self._manager.start_kernel(env=self._env, cwd=str(self._cwd))
+        self.session = Session(key=self._manager.session.key, username="tests")
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve, name="kernel-connection", daemon=True)
+        self._thread.start()
+
+    def close(self, *, now: bool = False) -> None:
+        """Asks the kernel to end, and kills it if it does not within five seconds, or `now`."""
+        if self._thread is not None:
+            self._stop = True
+            self._wake_write.send(b".")
+            self._thread.join(TIME_LIMIT)
+            self._thread = None
+            self._wake_read.close()
+            self._wake_write.close()
+            # Last, since the manager closes the context of the sockets too.
+            self._manager.shutdown_kernel(now=now or not self.alive)
+
+    @property
+    def alive(self) -> bool:
+        return bool(self._manager.is_alive())
+
+    @property
+    def pid(self) -> int:
+        return int(getattr(self._manager.provisioner, "pid", 0))
+
+    def interrupt(self) -> None:
+        """SIGINT."""
+        self._manager.interrupt_kernel()
+
+    def send(self, channel: str, msg_type: str, content: Content, subshell: str | None = None) -> str:
+        """Sends a new message and gives its id."""
+        message = self.message(msg_type, content)
+        if subshell is not None:
+            message["header"]["subshell_id"] = subshell
+        self.post(channel, message)
+        return str(message["header"]["msg_id"])
+
+    def message(self, msg_type: str, content: Content, metadata: Content | None = None) -> Message:
+        """A new message, not yet sent."""
+        with self._naming:
+            message: Message = self.session.msg(msg_type, content, metadata=metadata)
+        return message
+
+    def post(self, channel: str, message: Message) -> None:
+        """Sends a message made before."""
+        self._outbox.put((channel, message))
+        self._wake_write.send(b".")
+
+    def _serve(self) -> None:
+        identity = self.session.bsession
+        sockets = {
+            "iopub": self._manager.connect_iopub(),
+            "shell": self._manager.connect_shell(identity=identity),
+            "control": self._manager.connect_control(identity=identity),
+            "stdin": self._manager.connect_stdin(identity=identity),
+        }
+        poller = zmq.Poller()
+        poller.register(self._wake_read, zmq.POLLIN)
+        for channel_socket in sockets.values():
+            poller.register(channel_socket, zmq.POLLIN)
+        while not self._stop:
+            ready = dict(poller.poll())
+            if self._wake_read.fileno() in ready:
+                self._wake_read.recv(4096)
+            while not self._outbox.empty():
+                channel, message = self._outbox.get()
+                self.session.send(sockets[channel], message)
+            for channel, channel_socket in sockets.items():
+                if channel_socket in ready:
+                    self._receive(channel, channel_socket)
+        for channel_socket in sockets.values():
+            channel_socket.close(linger=0)
+
+    def _receive(self, channel: str, channel_socket: zmq.Socket[bytes]) -> None:
+        while channel_socket.poll(0):
+            _, message = self.session.recv(channel_socket, mode=zmq.NOBLOCK)
+            if message is not None:
+                self._on_arrival(Arrival(time.monotonic(), channel, message))
