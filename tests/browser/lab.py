@@ -1,0 +1,161 @@
+"""Starts one JupyterLab server of the tests' own and talks to its REST interface.
+
+Must not know of browsers or pages.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+START_LIMIT = 60.0
+
+# No news, no look for updates; and no autosave, so that a test knows what a saved notebook holds.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
+}
+
+
+class Lab:
+    """A JupyterLab server on loopback, which serves Notebook 7 at `/notebooks` too if that is installed.
+
+    Its files, settings and data are all under `home`; notebooks in `home / "root"`.
+    """
+
+    def __init__(self, env: Mapping[str, str], home: Path) -> None:
+        self.home = home
+        self.root = home / "root"
+        self.log = home / "server.log"
+        self.token = secrets.token_hex(16)
+        self.url = ""
+        settings, workspaces, runtime = (home / name for name in ("settings", "workspaces", "runtime"))
+        for folder in (self.root, settings, workspaces, runtime):
+            folder.mkdir()
+        for name, values in SETTINGS.items():
+            path = settings / f"{name}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(values), encoding="utf-8")
+        self._env = {
+            **env,
+            "JUPYTER_TOKEN": self.token,
+            "JUPYTER_RUNTIME_DIR": str(runtime),
+            "JUPYTERLAB_SETTINGS_DIR": str(settings),
+            "JUPYTERLAB_WORKSPACES_DIR": str(workspaces),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts the server and waits until it answers."""
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "jupyterlab", *self._arguments(port)],
+                env=self._env,
+                cwd=self.root,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + START_LIMIT
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise AssertionError(f"JupyterLab did not start:\n{self.log.read_text(errors='replace')}")
+
+    def _arguments(self, port: int) -> list[str]:
+        return [
+            "--no-browser",
+            "--allow-root",
+            "--ServerApp.ip=127.0.0.1",
+            f"--ServerApp.port={port}",
+            "--ServerApp.port_retries=0",
+            f"--ServerApp.root_dir={self.root}",
+            "--LabApp.expose_app_in_browser=True",
+            "--JupyterNotebookApp.expose_app_in_browser=True",
+            "--LabApp.extension_manager=readonly",
+            "--LabApp.news_url=None",
+            "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
+        ]
+
+    def _answers(self) -> bool:
+        try:
+            self.api("GET", "status")
+        except (urllib.error.URLError, ConnectionError):
+            assert self._process is not None
+            try:
+                self._process.wait(0.1)  # a server that is not there yet cannot be waited for otherwise
+            except subprocess.TimeoutExpired:
+                return False
+        return True
+
+    def stop(self) -> None:
+        """Ends the server and with it the kernels."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def api(self, method: str, path: str, body: Any = None) -> Any:
+        """One call of the server's REST interface."""
+        request = urllib.request.Request(
+            f"{self.url}/api/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"token {self.token}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            text = response.read()
+        return json.loads(text) if text else None
+
+    def sessions(self, path: str) -> list[dict[str, Any]]:
+        """The sessions of the notebook at this path, below the server's root."""
+        return [session for session in self.api("GET", "sessions") if session["path"] == path]
+
+    def end_sessions(self, path: str) -> None:
+        """Shuts down the kernel of the notebook at this path, if it has one."""
+        for session in self.sessions(path):
+            self.api("DELETE", f"sessions/{session['id']}")
+
+    def forget_kernel(self, path: str) -> None:
+        """Removes from the saved notebook which kernel it wants, so that whoever opens it is asked.
+
+        Through the server, which then goes on trusting the notebook.
+        """
+        model = self.api("GET", f"contents/{path}")
+        model["content"]["metadata"] = {}
+        self.api("PUT", f"contents/{path}", {name: model[name] for name in ("type", "format", "content")})
+
+    def reset_theme(self) -> None:
+        """Undoes a change of theme, which is a setting of the whole server."""
+        theme = self.home / "settings" / "@jupyterlab" / "apputils-extension" / "themes.jupyterlab-settings"
+        theme.unlink(missing_ok=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
