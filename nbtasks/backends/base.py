@@ -1,0 +1,91 @@
+"""What a backend is: the `Attempt` that it is given, and the `Backend` interface.
+
+Must not know the manager, nor any particular backend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, ClassVar
+
+from nbtasks.task import Outcome, Task
+
+__all__ = ["Attempt", "Backend"]
+
+
+class Attempt:
+    """One attempt to run a task: what to call, in which context, and whom to tell of the end.
+
+    `handle` is the backend's own, to find the work again when it is to be interrupted.
+    """
+
+    __slots__ = (
+        "args", "backend", "context", "function", "handle", "interrupted", "is_async", "loop", "on_finished", "task",
+        "time_limit", "timed_out",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        task: Task,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        *,
+        backend: Backend,
+        is_async: bool,
+        context: Context,
+        loop: asyncio.AbstractEventLoop | None,
+        on_finished: Callable[[Attempt, Outcome], Attempt | None],
+    ) -> None:
+        self.task = task
+        self.function = function
+        self.args = args
+        self.backend = backend
+        self.is_async = is_async
+        """Whether `function` is a coroutine function, as far as one can tell beforehand."""
+        self.context = context
+        """Used by this attempt alone."""
+        self.loop = loop
+        """The loop on which its coroutines are to run."""
+        self.on_finished = on_finished
+        self.handle: Any = None
+        self.interrupted = False
+        """Set by `Backend.interrupt`, which may come before the work has begun."""
+        self.time_limit: Any = None
+        self.timed_out = False
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.task.attempts} of {self.task!r}>"
+
+    def finished(self, outcome: Outcome) -> Attempt | None:
+        """Tell, exactly once and where no interrupt strikes, how the work ended, when it has really stopped.
+
+        May return an attempt that takes its place on the same backend; only if the backend `takes_over` that.
+        """
+        return self.on_finished(self, outcome)
+
+
+class Backend(ABC):
+    """A place where work runs."""
+
+    name: ClassVar[str]
+    takes_over: ClassVar[bool] = False
+    """Whether it starts the attempt that `finished` returns; otherwise that is started by `start`, as any."""
+
+    @abstractmethod
+    def start(self, attempt: Attempt) -> None:
+        """Begin the work, without waiting for it. May be called on any thread.
+
+        The backend calls `attempt.finished(outcome)` exactly once, when the work has stopped. Raises what stands in the
+        way of a start; then `finished` is not called.
+        """
+
+    @abstractmethod
+    def interrupt(self, attempt: Attempt) -> None:
+        """Ask running work to stop, without waiting for it. Any thread; harmless if it is over, and repeatable."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of threads and the like that nothing uses; start nothing any more."""

@@ -1,0 +1,165 @@
+"""The `thread` backend: plain functions on daemon threads that are reused.
+
+Must not know the manager. How an interrupt reaches a thread is the business of `nbtasks.threads`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from nbtasks.backends.base import Attempt, Backend
+from nbtasks.exceptions import TaskFailedError
+from nbtasks.progress import CURRENT
+from nbtasks.states import TaskState
+from nbtasks.task import Outcome
+from nbtasks.threads import Gate, TaskInterrupt, start_thread
+
+__all__ = ["ThreadBackend"]
+
+logger = logging.getLogger("nbtasks")
+
+_IDLE_SECONDS = 30.0
+_DONE = Outcome(TaskState.COMPLETED)
+
+
+class ThreadBackend(Backend):
+    """Runs work on a thread each, taken from the idle ones or new: how many run at once is the lanes' business.
+
+    `_idle` is used by atomic deque operations only: whoever pops a worker owns it.
+    """
+
+    name: ClassVar[str] = "thread"
+    takes_over: ClassVar[bool] = True
+
+    def __init__(self, idle_seconds: float = _IDLE_SECONDS) -> None:
+        self.idle_seconds = idle_seconds
+        self._idle: deque[_Worker] = deque()
+        self._numbers = itertools.count(1)
+        self._closed = False
+
+    def start(self, attempt: Attempt) -> None:
+        """Hand the work to an idle thread, or to a new one."""
+        self._hand_over(attempt)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call `function` on a thread of the pool, where no interrupt reaches it."""
+        self._hand_over(function)
+
+    def interrupt(self, attempt: Attempt) -> None:
+        """Raise TaskInterrupt in the thread, at its next Python instruction."""
+        attempt.interrupted = True
+        gate = attempt.handle
+        if gate is not None:
+            gate.strike(attempt)
+
+    def close(self) -> None:
+        """Let the idle threads go; busy ones go when their work is over."""
+        self._closed = True
+        while self._idle:
+            try:
+                self._idle.pop().wake(None)
+            except IndexError:
+                return
+
+    def _hand_over(self, job: Attempt | Callable[[], object]) -> None:
+        if self._closed:
+            raise TaskFailedError("the thread backend is closed")
+        try:
+            self._idle.pop().wake(job)
+        except IndexError:
+            _Worker(self, job, f"nbtasks-worker-{next(self._numbers)}")
+
+    def rest(self, worker: _Worker) -> bool:
+        """Own thread of an idle worker: sleep until there is a job; False if there is none for long."""
+        self._idle.append(worker)
+        while not self._closed or worker not in self._idle:
+            if worker.bell.acquire(timeout=self.idle_seconds):
+                return worker.job is not None
+            try:
+                self._idle.remove(worker)
+            except ValueError:  # somebody popped it in this moment, and is about to wake it
+                continue
+            return False
+        return False
+
+
+class _Worker:
+    """One thread of the pool. `job` is written by whoever popped it from the idle ones, and read after `bell` rang."""
+
+    __slots__ = ("_gate", "_pool", "bell", "job")
+
+    def __init__(self, pool: ThreadBackend, job: Attempt | Callable[[], object], name: str) -> None:
+        self._pool = pool
+        self.job: Attempt | Callable[[], object] | None = job
+        self.bell = threading.Lock()
+        self.bell.acquire()
+        start_thread(self._serve, name)
+
+    def wake(self, job: Attempt | Callable[[], object] | None) -> None:
+        """Give a sleeping worker its next job; None: none any more."""
+        self.job = job
+        self.bell.release()
+
+    def _serve(self) -> None:
+        gate = Gate()
+        while True:
+            job, self.job = self.job, None
+            while isinstance(job, Attempt):
+                job = job.finished(_run(job, gate))
+            if job is not None:
+                _call(job)
+            del job
+            if not self._pool.rest(self):
+                return
+
+
+def _call(job: Callable[[], object]) -> None:
+    try:
+        job()
+    except Exception:  # whoever handed it over has no other way to learn of it, and the thread is to live
+        logger.exception("%r failed", job)
+
+
+def _run(attempt: Attempt, gate: Gate) -> Outcome:
+    """Run the work where interrupts reach it, and come back where they do not."""
+    outcome = None
+    try:
+        try:
+            outcome = _called(attempt, gate)
+        finally:
+            gate.leave()
+    except TaskInterrupt as error:  # it struck between the end of the work and the shut gate
+        gate.leave()
+        if outcome is None:
+            outcome = Outcome(TaskState.CANCELLED, None, error)
+    return outcome
+
+
+def _called(attempt: Attempt, gate: Gate) -> Outcome:
+    context = attempt.context
+    context.run(CURRENT.set, attempt.task)
+    attempt.handle = gate
+    try:
+        gate.enter(attempt)
+        if attempt.interrupted:  # before it had begun; from here on a strike finds the gate
+            raise TaskInterrupt
+        if attempt.is_async:
+            result = context.run(_run_in_own_loop, attempt)
+        else:
+            result = context.run(attempt.function, *attempt.args)
+    except (TaskInterrupt, asyncio.CancelledError) as error:
+        return Outcome(TaskState.CANCELLED, None, error)
+    except BaseException as error:  # user code; whatever it raises is the task's, and the thread lives
+        return Outcome(TaskState.FAILED, None, error)
+    return _DONE if result is None else Outcome(TaskState.COMPLETED, result)
+
+
+def _run_in_own_loop(attempt: Attempt) -> Any:
+    with asyncio.Runner() as runner:
+        return runner.run(attempt.function(*attempt.args))

@@ -1,0 +1,340 @@
+"""What happens to tasks, and who is told: `EventType`, the `EventBus`, and the `Subscription` of one callback.
+
+Must not know why things happen: the manager publishes, this module delivers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from enum import StrEnum
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from nbtasks.exceptions import UnknownEventError, WorkError, unknown
+from nbtasks.task import Task
+from nbtasks.threads import start_thread, uninterrupted
+
+__all__ = ["ALL_EVENTS", "STATE_CHANGES", "EventBus", "EventStream", "EventType", "Subscription"]
+
+logger = logging.getLogger("nbtasks")
+
+COALESCE_SECONDS = 0.1
+"""`progress` and `output` are delivered at most this often for one task."""
+
+
+class EventType(StrEnum):
+    """One kind of thing that happens to a task. Compares equal to its string."""
+
+    CREATED = "created"
+    STARTED = "started"
+    PROGRESS = "progress"
+    OUTPUT = "output"
+    RETRYING = "retrying"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PRUNED = "pruned"
+    SCHEDULED = "scheduled"
+    SKIPPED = "skipped"
+
+
+COALESCED = frozenset({EventType.PROGRESS, EventType.OUTPUT})
+ALL_EVENTS = frozenset(EventType)
+STATE_CHANGES = ALL_EVENTS - COALESCED
+"""What a callback gets unless it asks for something else."""
+
+Callback = Callable[[Any, EventType], Any]
+
+
+class _Timer(Protocol):
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> object: ...
+
+
+class Listener:
+    """One receiver: what it wants, and what it has not been given yet. The bus's lock guards what waits."""
+
+    def __init__(self, bus: EventBus, events: frozenset[EventType], task: Task | None) -> None:
+        self.events = events
+        self.task = task
+        self._bus = bus
+        self._undelivered: set[tuple[int, EventType]] = set()
+
+    def offer(self, task: Any, event_type: EventType) -> None:
+        """Under the bus's lock: take the event, if it is wanted and not waiting already."""
+        if event_type not in self.events or (self.task is not None and self.task is not task):
+            return
+        if event_type in COALESCED:
+            mark = (id(task), event_type)
+            if mark in self._undelivered:
+                return
+            self._undelivered.add(mark)
+        self._put(task, event_type)
+
+    def _put(self, task: Any, event_type: EventType) -> None:
+        raise NotImplementedError
+
+    def _taken(self, task: Any, event_type: EventType) -> None:
+        if event_type in COALESCED:
+            self._undelivered.discard((id(task), event_type))
+
+    def close(self) -> None:
+        """Receive nothing any more. As often as one likes."""
+        self._bus.remove(self)
+
+
+class Subscription(Listener):
+    """A callback and its events. `close()` ends it; also a context manager.
+
+    The callback runs on a thread of its own, one event after the other, in a copy of the context in which it was
+    subscribed: what it prints lands where that code's output does. A coroutine function runs on the loop.
+    """
+
+    def __init__(
+        self,
+        bus: EventBus,
+        callback: Callback,
+        events: frozenset[EventType],
+        task: Task | None,
+        loop: Callable[[], asyncio.AbstractEventLoop],
+    ) -> None:
+        super().__init__(bus, events, task)
+        self._callback = callback
+        self._loop = loop
+        self._context = contextvars.copy_context()
+        self._queue: SimpleQueue[tuple[Any, EventType] | None] = SimpleQueue()
+        self._closed = False
+        self._thread = start_thread(
+            self._serve, f"nbtasks-events-{getattr(callback, '__name__', 'callback')}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<Subscription of {self._callback!r}{' (closed)' if self._closed else ''}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Receive nothing any more: what has not been delivered is not. As often as one likes, from anywhere."""
+        self._closed = True
+        super().close()
+        self._queue.put(None)
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Receive no new events, and wait until those that came before are delivered; False after `timeout` seconds."""
+        super().close()
+        self._queue.put(None)
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _put(self, task: Any, event_type: EventType) -> None:
+        self._queue.put((task, event_type))
+
+    def _serve(self) -> None:
+        while (event := self._queue.get()) is not None and not self._closed:
+            self._taken(*event)
+            try:
+                self._deliver(*event)
+            except (
+                BaseException
+            ):  # whatever a callback raises is its own, and the next event comes all the same
+                logger.exception("%r failed for %s of %r", self._callback, event[1].value, event[0])
+            del event  # while it waits for the next one, it keeps no task alive
+
+    def _deliver(self, task: Any, event_type: EventType) -> None:
+        answer = self._context.run(self._callback, task, event_type)
+        if not inspect.isawaitable(answer):
+            return
+        done = threading.Lock()
+        done.acquire()
+        loop = self._loop()
+        loop.call_soon_threadsafe(self._start_on, loop, answer, done)
+        done.acquire()
+
+    def _start_on(self, loop: asyncio.AbstractEventLoop, answer: Any, done: threading.Lock) -> None:
+        aio_task = loop.create_task(_logged(self._callback, answer), context=self._context)
+        aio_task.add_done_callback(lambda _: done.release())
+
+
+async def _logged(callback: Callback, answer: Any) -> None:
+    try:
+        await answer
+    except Exception:  # the callback's own
+        logger.exception("%r failed", callback)
+
+
+class EventStream(Listener):
+    """The same events as an async iterator; it ends when the manager stops. Also an async context manager."""
+
+    def __init__(self, bus: EventBus, events: frozenset[EventType], task: Task | None) -> None:
+        super().__init__(bus, events, task)
+        self._waiting: deque[tuple[Any, EventType]] = deque()
+        self._closed = False
+        self._reader: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None = None
+
+    def __aiter__(self) -> AsyncIterator[tuple[Any, EventType]]:
+        return self
+
+    async def __anext__(self) -> tuple[Any, EventType]:
+        while not self._waiting:
+            if self._closed:
+                raise StopAsyncIteration
+            loop = asyncio.get_running_loop()
+            ready: asyncio.Future[None] = loop.create_future()
+            with self._bus.lock:
+                self._reader = (loop, ready)
+                if self._waiting or self._closed:
+                    continue
+            await ready
+        event = self._waiting.popleft()
+        self._taken(*event)
+        return event
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the iteration, after what has come already."""
+        super().close()
+        with self._bus.lock:
+            self._closed = True
+            self._wake()
+
+    def _put(self, task: Any, event_type: EventType) -> None:
+        self._waiting.append((task, event_type))
+        self._wake()
+
+    def _wake(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is None:
+            return
+        loop, ready = reader
+        try:
+            loop.call_soon_threadsafe(_set, ready)
+        except RuntimeError:  # the reader's loop is closed, and the reader with it
+            logger.debug("the loop of an event stream is gone")
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class EventBus:
+    """Hands events to listeners in the order of the transitions.
+
+    `lock` is the manager's: `publish` is called under it, so that queues fill in the order in which states change. It
+    guards the listeners and what waits for them. Marks of progress and output are set without it, from any thread, even
+    one that an interrupt may strike, and become events at most every tenth of a second.
+    """
+
+    def __init__(self, lock: threading.Lock, timer: _Timer) -> None:
+        self.lock = lock
+        self.listeners: tuple[Listener, ...] = ()
+        self.watches_progress = False
+        self.watches_output = False
+        self._timer = timer
+        self._progressed: dict[Task, None] = {}
+        self._written: dict[Task, None] = {}
+        self._armed = False
+
+    def add(self, listener: Listener) -> None:
+        """Tell this listener what happens from now on."""
+        with self.lock:
+            self._set_listeners((*self.listeners, listener))
+
+    def remove(self, listener: Listener) -> None:
+        """Tell it nothing any more."""
+        with self.lock:
+            self._set_listeners(tuple(other for other in self.listeners if other is not listener))
+
+    def publish(self, task: Any, event_type: EventType) -> None:
+        """Under the lock: hand an event to those who want it."""
+        for listener in self.listeners:
+            listener.offer(task, event_type)
+
+    def progressed(self, task: Task) -> None:
+        """Tell before long that the task's progress, heading, body or img changed. Any thread, no lock."""
+        self._progressed[task] = None
+        if not self._armed:
+            self._arm()
+
+    def wrote(self, task: Task) -> None:
+        """Tell before long that the task wrote output. Any thread, no lock."""
+        self._written[task] = None
+        if not self._armed:
+            self._arm()
+
+    def settle(self, task: Task) -> None:
+        """Under the lock: publish at once what is known of `task`, before its end is."""
+        if self._progressed and self._progressed.pop(task, self) is None:
+            self.publish(task, EventType.PROGRESS)
+        if self._written and self._written.pop(task, self) is None:
+            self.publish(task, EventType.OUTPUT)
+
+    def flush(self) -> None:
+        """Publish all marks."""
+        self._armed = False  # before they are read: a mark that comes after this arms the timer again
+        with self.lock:
+            for marks, event_type in (
+                (self._progressed, EventType.PROGRESS),
+                (self._written, EventType.OUTPUT),
+            ):
+                while marks:
+                    self.publish(marks.popitem()[0], event_type)
+
+    def close(self) -> None:
+        """Deliver what has come, and end every subscription."""
+        for listener in self.listeners:
+            listener.close()
+
+    @uninterrupted
+    def _arm(self) -> None:
+        with self.lock:
+            if self._armed:
+                return
+            self._armed = True
+        self._timer.call_later(COALESCE_SECONDS, self.flush)
+
+    def _set_listeners(self, listeners: tuple[Listener, ...]) -> None:
+        self.listeners = listeners
+        wanted = frozenset().union(*(listener.events for listener in listeners))
+        self.watches_progress = EventType.PROGRESS in wanted
+        self.watches_output = EventType.OUTPUT in wanted
+
+
+def checked_events(events: str | Iterable[str] | None) -> frozenset[EventType]:
+    """The event types of these names, by default the changes of state; raises UnknownEventError."""
+    if events is None:
+        return STATE_CHANGES
+    wanted = set()
+    for name in [events] if isinstance(events, str) else events:
+        try:
+            wanted.add(EventType(name))
+        except ValueError:
+            raise UnknownEventError(unknown("event type", name, EventType)) from None
+    return frozenset(wanted)
+
+
+def checked_callback(callback: Any) -> Callback:
+    """The callback, if it can be called; raises WorkError."""
+    if not callable(callback):
+        raise WorkError(f"an event callback must be callable with (task, event_type), not {callback!r}")
+    return callback  # type: ignore[no-any-return]

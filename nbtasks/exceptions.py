@@ -1,0 +1,191 @@
+"""Every error that nbtasks raises, as one tree. Knows nothing of the rest of the package.
+
+NbtasksError
+├── InvalidValueError (ValueError)          a value that is not allowed; nothing was changed
+│   ├── UnknownLaneError, UnknownBackendError, UnknownStateError, UnknownEventError
+│   ├── UnknownTaskError                    an id or a task that this manager does not have
+│   ├── LaneError                           a lane's name or limit; a lane that is in use
+│   ├── PriorityError, TimeoutValueError, RetryError, ProgressError
+│   ├── DependencyCycleError                tasks that wait `after` each other
+│   ├── InvalidScheduleError                a schedule that is wrong or never fires
+│   └── UnknownTimezoneError
+├── WorkError (TypeError)                   work, a callback or a Task subclass that cannot be run
+├── TaskStateError (RuntimeError)           asked of a task in a state that does not allow it
+│   ├── IllegalTransitionError              a change of state that the table does not have
+│   ├── ReadOnlyError (AttributeError)      what the manager alone sets
+│   ├── AlreadyAddedError, NotAddedError
+│   └── ResultNotReadyError
+├── TaskFailedError (RuntimeError)          the work ended by something that is no ordinary exception, or could not start
+├── TaskCancelledError (RuntimeError)       the task waited for was cancelled
+├── TaskTimeoutError (TimeoutError)         an attempt ran longer than the task's `timeout`
+├── WaitTimeoutError (TimeoutError)         a wait was longer than asked; the tasks go on
+├── DeadlockError (RuntimeError)            a wait that could never end
+├── NoInputError (RuntimeError)             a background task asked for input
+└── ManagerStoppedError (RuntimeError)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "AlreadyAddedError",
+    "DeadlockError",
+    "DependencyCycleError",
+    "IllegalTransitionError",
+    "InvalidScheduleError",
+    "InvalidValueError",
+    "LaneError",
+    "ManagerStoppedError",
+    "NbtasksError",
+    "NoInputError",
+    "NotAddedError",
+    "PriorityError",
+    "ProgressError",
+    "ReadOnlyError",
+    "ResultNotReadyError",
+    "RetryError",
+    "TaskCancelledError",
+    "TaskFailedError",
+    "TaskStateError",
+    "TaskTimeoutError",
+    "TimeoutValueError",
+    "UnknownBackendError",
+    "UnknownEventError",
+    "UnknownLaneError",
+    "UnknownStateError",
+    "UnknownTaskError",
+    "UnknownTimezoneError",
+    "WaitTimeoutError",
+    "WorkError",
+    "unknown",
+]
+
+
+class NbtasksError(Exception):
+    """The root: whatever nbtasks raises for a reason of its own."""
+
+
+class InvalidValueError(NbtasksError, ValueError):
+    """A value that is not allowed. Nothing was changed."""
+
+
+class UnknownLaneError(InvalidValueError):
+    """The manager has no lane of this name."""
+
+
+class UnknownBackendError(InvalidValueError):
+    """The manager has no backend of this name."""
+
+
+class UnknownStateError(InvalidValueError):
+    """No task state is called so."""
+
+
+class UnknownEventError(InvalidValueError):
+    """No event type is called so."""
+
+
+class UnknownTaskError(InvalidValueError):
+    """The manager does not have this task."""
+
+
+class LaneError(InvalidValueError):
+    """A lane's name or limit is not allowed, or the lane is in use."""
+
+
+class PriorityError(InvalidValueError):
+    """A priority is not a whole number."""
+
+
+class TimeoutValueError(InvalidValueError):
+    """A time-out is not a positive number of seconds or timedelta."""
+
+
+class RetryError(InvalidValueError):
+    """A retry policy that makes no sense, or that this work does not allow."""
+
+
+class ProgressError(InvalidValueError):
+    """A progress that is not a number."""
+
+
+class DependencyCycleError(InvalidValueError):
+    """Tasks that wait `after` each other would never start."""
+
+
+class InvalidScheduleError(InvalidValueError):
+    """A schedule that is wrong, or that never fires."""
+
+
+class UnknownTimezoneError(InvalidValueError):
+    """No time zone is called so."""
+
+
+class WorkError(NbtasksError, TypeError):
+    """Work, a callback or a `Task` subclass that cannot be run."""
+
+
+class TaskStateError(NbtasksError, RuntimeError):
+    """The task's state does not allow this."""
+
+
+class IllegalTransitionError(TaskStateError):
+    """A change of state that the table of transitions does not have."""
+
+
+class ReadOnlyError(TaskStateError, AttributeError):
+    """Set by the manager alone."""
+
+
+class AlreadyAddedError(TaskStateError):
+    """The task was added to a manager before."""
+
+
+class NotAddedError(TaskStateError):
+    """The task has not been added to a manager."""
+
+
+class ResultNotReadyError(TaskStateError):
+    """The task is not over, so it has no result."""
+
+
+class TaskFailedError(NbtasksError, RuntimeError):
+    """The work could not be started, or ended by something that is no ordinary exception (its cause)."""
+
+
+class TaskCancelledError(NbtasksError, RuntimeError):
+    """The task that was waited for was cancelled."""
+
+
+class TaskTimeoutError(NbtasksError, TimeoutError):
+    """An attempt ran longer than the task's `timeout`."""
+
+
+class WaitTimeoutError(NbtasksError, TimeoutError):
+    """A wait took longer than it was given. The tasks go on; `unfinished` has those that are not over."""
+
+    def __init__(self, message: str, unfinished: Iterable[object] = ()) -> None:
+        super().__init__(message)
+        self.unfinished = tuple(unfinished)
+
+
+class DeadlockError(NbtasksError, RuntimeError):
+    """A wait that could never end."""
+
+
+class NoInputError(NbtasksError, RuntimeError):
+    """A background task asked for input, which has no place to come from."""
+
+
+class ManagerStoppedError(NbtasksError, RuntimeError):
+    """The manager was stopped and takes no more tasks."""
+
+
+def unknown(what: str, value: object, allowed: Iterable[str]) -> str:
+    """The message for a name that is not one of `allowed`, with the nearest one."""
+    names = sorted(allowed)
+    near = get_close_matches(value, names, n=1) if isinstance(value, str) else []
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {value!r}: one of {', '.join(names)}{hint}"

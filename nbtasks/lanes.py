@@ -1,0 +1,230 @@
+"""Lanes: how many tasks may run at once, and which of the waiting ones is next.
+
+Pure and synchronous: must know nothing of threads, loops, time, or what a task is beyond its priority and number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from heapq import heapify, heappop, heappush
+
+from nbtasks.exceptions import LaneError, UnknownLaneError, unknown
+from nbtasks.task import Task
+
+__all__ = ["STANDARD_LANES", "Lane", "Lanes"]
+
+STANDARD_LANES: Mapping[str, int] = {"single": 1, "multiple": 10, "default": 3}
+
+_NUMBER_BITS = 48
+_COMPACT_FROM = 64
+
+
+def order_key(task: Task) -> int:
+    """One number by which tasks are ordered: higher priority first, equal ones in order of creation."""
+    return task.number - (task.priority << _NUMBER_BITS) if task.priority else task.number
+
+
+class Lane:
+    """A named limit on how many tasks run at once, and the heap of those that wait for it.
+
+    `limit` None means no limit. The heap holds order keys only; `_queued` says which of them still hold, so that
+    taking a task out or changing its priority costs a dict operation and a push.
+    """
+
+    __slots__ = ("_heap", "_queued", "_wanted", "limit", "name", "paused", "running")
+
+    def __init__(self, name: str, limit: int | None) -> None:
+        self.name = name
+        self.limit = _checked_limit(name, limit)
+        self.running = 0
+        """How many tasks of this lane run."""
+        self.paused = 0
+        """How many of those stand still because they wait for another task: their slots can be lent."""
+        self._heap: list[int] = []
+        self._queued: dict[int, Task] = {}
+        self._wanted: list[int] = []
+
+    def __repr__(self) -> str:
+        return f"<Lane {self.name!r}: {self.running} of {self.limit} running, {self.pending} pending>"
+
+    @property
+    def pending(self) -> int:
+        """How many tasks wait for a slot."""
+        return len(self._queued)
+
+    def has_room(self) -> bool:
+        """Whether any task may start."""
+        return self.limit is None or self.running < self.limit
+
+    def can_lend(self) -> bool:
+        """Whether a task for which a running one waits may start."""
+        return self.limit is None or self.running - self.paused < self.limit
+
+    def push(self, task: Task, *, wanted: bool = False) -> None:
+        """Let `task` wait for a slot; `wanted` if a running task waits for it."""
+        key = order_key(task)
+        self._queued[key] = task
+        heappush(self._heap, key)
+        if wanted:
+            heappush(self._wanted, key)
+        if len(self._heap) > _COMPACT_FROM and len(self._heap) > 2 * len(self._queued):
+            self._heap = list(self._queued)
+            heapify(self._heap)
+
+    def holds(self, task: Task) -> bool:
+        """Whether `task` waits here for a slot."""
+        return self._queued.get(order_key(task)) is task
+
+    def discard(self, task: Task) -> bool:
+        """Let `task` wait no longer; False if it did not."""
+        return self._queued.pop(order_key(task), None) is not None
+
+    def want(self, task: Task) -> None:
+        """A running task waits for `task`, which waits here."""
+        heappush(self._wanted, order_key(task))
+
+    def head(self) -> int | None:
+        """The order key of the next task, or None if none waits."""
+        heap, queued = self._heap, self._queued
+        while heap:
+            if heap[0] in queued:
+                return heap[0]
+            heappop(heap)
+        return None
+
+    def pop(self) -> Task | None:
+        """Take out the next task."""
+        heap, queued = self._heap, self._queued
+        while heap:
+            task = queued.pop(heappop(heap), None)
+            if task is not None:
+                return task
+        return None
+
+    def pop_wanted(self) -> Task | None:
+        """Take out the next task for which a running one waits."""
+        while self._wanted:
+            key = heappop(self._wanted)
+            task = self._queued.get(key)
+            if task is not None and task.wanted:
+                del self._queued[key]
+                return task
+        return None
+
+
+class Lanes(Mapping[str, Lane]):
+    """The lanes of one manager, by name, and the limit over all of them.
+
+    `admit` takes a slot for the task it returns; `vacate` gives it back.
+    """
+
+    def __init__(self, limits: Mapping[str, int | None], max_running: int | None = None) -> None:
+        self.by_name: dict[str, Lane] = {}
+        self.max_running = _checked_limit("max_concurrent_tasks", max_running)
+        self.running = 0
+        self.paused = 0
+        for name, limit in limits.items():
+            self.add(name, limit)
+
+    def __getitem__(self, name: str) -> Lane:
+        try:
+            return self.by_name[name]
+        except (KeyError, TypeError):
+            raise UnknownLaneError(unknown("lane", name, self.by_name)) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.by_name)
+
+    def __len__(self) -> int:
+        return len(self.by_name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.by_name
+
+    def add(self, name: str, limit: int | None) -> Lane:
+        """Add a lane; raises LaneError if there is one of that name."""
+        if not isinstance(name, str) or not name:
+            raise LaneError(f"a lane's name must be a non-empty string, not {name!r}")
+        if name in self.by_name:
+            raise LaneError(f"there is a lane {name!r} already; resize it to change its limit")
+        lane = self.by_name[name] = Lane(name, limit)
+        return lane
+
+    def resize(self, name: str, limit: int | None) -> None:
+        """Change a lane's limit. What runs beyond a lower one goes on; the lane fills again once it is below."""
+        lane = self[name]
+        lane.limit = _checked_limit(name, limit)
+
+    def remove(self, name: str) -> None:
+        """Remove a lane in which nothing runs or waits; raises LaneError otherwise."""
+        lane = self[name]
+        if lane.running or lane.pending:
+            raise LaneError(f"the lane {name!r} is in use: {lane.running} running, {lane.pending} pending")
+        del self.by_name[name]
+
+    def enter(self, lane: Lane) -> bool:
+        """Take a slot for a task that need not wait for its turn; False if it must."""
+        if lane._queued or not lane.has_room() or not self._has_room():
+            return False
+        lane.running += 1
+        self.running += 1
+        return True
+
+    def admit(self, lane: Lane) -> Task | None:
+        """The next task of `lane`, with its slot taken; None if nothing may start there now."""
+        if not lane._queued:
+            return None
+        task = None
+        if lane.has_room() and self._has_room():
+            task = lane.pop()
+        elif lane._wanted and lane.can_lend() and self._can_lend():
+            task = lane.pop_wanted()
+        if task is not None:
+            lane.running += 1
+            self.running += 1
+        return task
+
+    def admit_any(self) -> Task | None:
+        """The next task of whichever lane: the one that is first in order among the lanes that have room."""
+        heads = [
+            (head, lane)
+            for lane in self.by_name.values()
+            if lane.has_room() and (head := lane.head()) is not None
+        ]
+        if heads and self._has_room():
+            return self.admit(min(heads, key=lambda entry: entry[0])[1])
+        for lane in self.by_name.values():
+            if lane._wanted and (task := self.admit(lane)) is not None:
+                return task
+        return None
+
+    def vacate(self, lane: Lane) -> None:
+        """Give back the slot of a task that runs no longer."""
+        lane.running -= 1
+        self.running -= 1
+
+    def pause(self, lane: Lane) -> None:
+        """A running task of `lane` begins to wait for another: its slot can be lent."""
+        lane.paused += 1
+        self.paused += 1
+
+    def resume(self, lane: Lane) -> None:
+        """A running task of `lane` waits no longer."""
+        lane.paused -= 1
+        self.paused -= 1
+
+    def _has_room(self) -> bool:
+        return self.max_running is None or self.running < self.max_running
+
+    def _can_lend(self) -> bool:
+        return self.max_running is None or self.running - self.paused < self.max_running
+
+
+def _checked_limit(name: str, limit: int | None) -> int | None:
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise LaneError(
+            f"the limit of {name!r} must be a whole number from 0 on, or None for no limit, not {limit!r}"
+        )
+    return limit

@@ -1,0 +1,64 @@
+"""The states of a task and the table of the changes that are allowed between them.
+
+Pure: must know nothing of tasks, managers or time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from nbtasks.exceptions import IllegalTransitionError, UnknownStateError, unknown
+
+__all__ = ["FINAL_STATES", "LIVE_STATES", "TRANSITIONS", "TaskState", "check_transition", "task_state"]
+
+
+class TaskState(StrEnum):
+    """Where a task is in its life. Compares equal to its string."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    """In history only: the kernel died while the task ran."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a task in this state is over."""
+        return self in FINAL_STATES
+
+
+LIVE_STATES = frozenset({TaskState.PENDING, TaskState.RUNNING})
+FINAL_STATES = frozenset(TaskState) - LIVE_STATES
+
+TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
+    TaskState.PENDING: frozenset({TaskState.RUNNING, TaskState.CANCELLED}),
+    # Back to pending: a retry is a new attempt of the same task.
+    TaskState.RUNNING: frozenset(
+        {TaskState.PENDING, TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.LOST}
+    ),
+    TaskState.COMPLETED: frozenset(),
+    TaskState.FAILED: frozenset(),
+    TaskState.CANCELLED: frozenset(),
+    TaskState.LOST: frozenset(),
+}
+
+
+def check_transition(current: TaskState, target: TaskState) -> TaskState:
+    """`target`, if a task may go there from `current`; raises IllegalTransitionError otherwise."""
+    if target in TRANSITIONS[current]:
+        return target
+    allowed = ", ".join(sorted(TRANSITIONS[current])) or "none, it is final"
+    raise IllegalTransitionError(
+        f"a task cannot go from {current.value} to {target.value}; allowed: {allowed}"
+    )
+
+
+def task_state(name: str) -> TaskState:
+    """The state called `name`; raises UnknownStateError."""
+    try:
+        return TaskState(name)
+    except ValueError:
+        raise UnknownStateError(unknown("task state", name, TaskState)) from None

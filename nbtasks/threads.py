@@ -1,0 +1,162 @@
+"""Our threads: how they start, how an interrupt reaches one, and how it is kept from striking at the wrong moment.
+
+Must know nothing of tasks, backends or managers: a thread has a gate, and an interrupt strikes through it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import ctypes
+import functools
+import threading
+import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+__all__ = ["Gate", "TaskInterrupt", "doze", "start_thread", "uninterrupted"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_RESTRIKE_SECONDS = 0.05
+"""Interrupts that follow each other closer than this are one: the first is still on its way."""
+
+
+class TaskInterrupt(BaseException):  # noqa: N818 - as KeyboardInterrupt: no error, a request
+    """Raised in a worker thread, at its next Python instruction, to stop the work."""
+
+
+def start_thread(target: Callable[[], object], name: str) -> threading.Thread:
+    """Start a daemon thread called `name` that belongs to no cell and no task, whoever happens to need it first."""
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    contextvars.Context().run(thread.start)
+    return thread
+
+
+class _Here(threading.local):
+    gate: Gate | None = None
+
+
+_here = _Here()
+
+
+class Gate:
+    """Lets interrupts into one worker thread while its work runs, and at no other moment.
+
+    `_lock` is held by whoever strikes, and by the thread itself while it changes what others rely on (see
+    `uninterrupted`): an exception raised between two lines of the manager would leave its books half written.
+    A strike that finds the lock taken is left as a request, which the holder serves when it lets go.
+    """
+
+    __slots__ = ("_lock", "_open_for", "_requested", "_struck_at", "_thread_id", "bed")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread_id = threading.get_ident()
+        self._open_for: object = None
+        self._requested: object = None
+        self._struck_at = float("-inf")
+        self.bed: threading.Lock | None = None
+        """The lock on which the thread sleeps in one of our own waits, where no exception reaches it."""
+
+    def enter(self, work: object) -> None:
+        """Own thread: from here on interrupts meant for `work` may strike."""
+        self._requested = None
+        self._struck_at = float("-inf")
+        _here.gate = self
+        self._open_for = work
+
+    def leave(self) -> None:
+        """Own thread: from here on none strikes, and one that is under way is swallowed."""
+        self._open_for = None
+        for _ in range(4):  # each round survives one late strike; no new one begins once the gate is shut
+            try:
+                with self._lock:
+                    pass
+                _raise_in(self._thread_id, None)
+                _here.gate = None
+            except TaskInterrupt:
+                continue
+            return
+
+    def strike(self, work: object) -> None:
+        """Any thread: interrupt `work`, now or as soon as the thread is out of its protected section."""
+        self._requested = work
+        if self._lock.acquire(blocking=False):
+            try:
+                self._serve()
+            finally:
+                self._lock.release()
+
+    def _serve(self) -> None:
+        """Under `_lock`: raise in the thread what was requested, if that work is still there."""
+        if self._requested is None or self._requested is not self._open_for:
+            return
+        self._requested = None
+        now = time.monotonic()
+        if now - self._struck_at >= _RESTRIKE_SECONDS:
+            self._struck_at = now
+            _raise_in(self._thread_id, TaskInterrupt)
+            _wake(self.bed)
+
+    def run_protected(self, call: Callable[[], T]) -> T:
+        """Own thread: run `call`, out of reach of interrupts; one that came meanwhile is raised afterwards."""
+        with self._lock:
+            _checkpoint()  # one that was on its way already strikes here, before anything is changed
+            _here.gate = None
+            try:
+                result = call()
+            finally:
+                _here.gate = self
+        if self._requested is not None:
+            with self._lock:
+                self._serve()
+        return result
+
+
+def uninterrupted(method: Callable[P, T]) -> Callable[P, T]:
+    """A function that no TaskInterrupt leaves half done, on whatever thread it is called."""
+
+    @functools.wraps(method)
+    def whole(*args: P.args, **kwargs: P.kwargs) -> T:
+        gate = _here.gate
+        if gate is None:
+            return method(*args, **kwargs)
+        return gate.run_protected(lambda: method(*args, **kwargs))
+
+    return whole
+
+
+def doze(bed: threading.Lock, timeout: float | None = None) -> bool:
+    """Acquire `bed`, which somebody will release; False if `timeout` seconds passed first.
+
+    An interrupt ends it. (A thread inside `Lock.acquire` runs no Python instruction at which it could strike.)
+    """
+    seconds = -1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))
+    gate = _here.gate
+    if gate is None:
+        return bed.acquire(timeout=seconds)
+    gate.bed = bed
+    try:
+        _checkpoint()  # one that came before the bed was known strikes here; a later one wakes us
+        return bed.acquire(timeout=seconds)
+    finally:
+        gate.bed = None
+
+
+def _checkpoint() -> None:
+    """CPython looks for an exception from another thread whenever a Python function is entered."""
+
+
+def _wake(bed: threading.Lock | None) -> None:
+    if bed is not None:
+        try:
+            bed.release()
+        except RuntimeError:  # woken already
+            return
+
+
+def _raise_in(thread_id: int, exception: type[BaseException] | None) -> None:
+    """Raise `exception` in the thread at its next instruction; None takes back one that has not struck yet."""
+    raised = ctypes.py_object(exception) if exception is not None else None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), raised)

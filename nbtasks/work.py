@@ -1,0 +1,105 @@
+"""How work is called: with the task or without, as a coroutine or plain.
+
+Must not know where work runs, or who asks.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any
+
+from nbtasks.exceptions import WorkError
+from nbtasks.task import Task
+
+__all__ = ["Once", "described", "is_async"]
+
+
+class Once:
+    """A coroutine object given as work: a function that can be called a single time."""
+
+    __slots__ = ("awaitable",)
+
+    def __init__(self, awaitable: Awaitable[Any]) -> None:
+        self.awaitable = awaitable
+
+    def __call__(self) -> Awaitable[Any]:
+        return self.awaitable
+
+    def close(self) -> None:
+        """It will not be awaited, and nobody needs to be warned of that."""
+        close = getattr(self.awaitable, "close", None)
+        if close is not None:
+            close()
+
+
+def described(work: Any) -> tuple[Any, bool, bool]:
+    """`work` as (what to call, whether it takes the task, whether it is a coroutine); raises WorkError.
+
+    It takes the task if it has one positional parameter without a default, one called `task`, or `*args`.
+    """
+    if type(work) is FunctionType and not hasattr(work, "__wrapped__"):
+        code = work.__code__
+        flags = code.co_flags
+        if not flags & _UNUSUAL and not code.co_kwonlyargcount and not work.__defaults__:
+            if code.co_argcount < 2:
+                return work, code.co_argcount == 1, bool(flags & inspect.CO_COROUTINE)
+    return _described_slowly(work)
+
+
+_UNUSUAL = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
+
+
+def _described_slowly(work: Any) -> tuple[Any, bool, bool]:
+    if isinstance(work, Task):
+        raise WorkError(f"{work!r} is a task already: manager.add_task(task)")
+    if not callable(work):
+        if inspect.isawaitable(work):
+            return Once(work), False, True
+        raise WorkError(f"work must be a function, a coroutine function or a coroutine object, not {work!r}")
+    if inspect.isasyncgenfunction(work) or inspect.isgeneratorfunction(work):
+        raise WorkError(f"{_name(work)} is a generator function: wrap it in a function that iterates over it")
+    if isinstance(work, type) and issubclass(work, Task):
+        raise WorkError(f"{work.__name__} is a Task class: manager.add_task({work.__name__}(...))")
+    return work, _takes_task(work), is_async(work)
+
+
+def is_async(work: Any) -> bool:
+    """Whether calling `work` gives a coroutine, as far as one can tell beforehand."""
+    if isinstance(work, Once):
+        return True
+    if inspect.iscoroutinefunction(work):
+        return True
+    if isinstance(work, partial | FunctionType | MethodType | type):
+        return False
+    return inspect.iscoroutinefunction(getattr(work, "__call__", None))  # noqa: B004 - it is looked at, not called
+
+
+def _takes_task(work: Any) -> bool:
+    try:
+        parameters = list(inspect.signature(work).parameters.values())
+    except ValueError:  # some built-in functions do not tell
+        return False
+    needed = [
+        p
+        for p in parameters
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    missing = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if len(needed) > 1 or missing:
+        names = ", ".join([p.name for p in needed] + missing)
+        raise WorkError(
+            f"{_name(work)} needs {names}: work takes the task, or nothing; bind the rest with a partial"
+        )
+    first = next((p for p in parameters if p.kind is not p.KEYWORD_ONLY), None)
+    if needed or first is None:
+        return bool(needed)
+    return first.kind is first.VAR_POSITIONAL or (
+        first.name == "task" and first.kind is not first.VAR_KEYWORD
+    )
+
+
+def _name(work: Any) -> str:
+    return getattr(work, "__qualname__", None) or repr(work)
