@@ -1,7 +1,8 @@
 """Runs the unit and kernel tests on the supported Pythons, kernels and croniters, an environment for each.
 
 Uses the standard library only, since it runs before anything is installed. A Python that this machine lacks
-is reported as absent and fails the run: it was asked for and not tested.
+is reported as absent and fails the run: it was asked for and not tested. Arguments that are not its own go to
+pytest, in place of all tests: `python tests/matrix.py --only ipykernel6 tests/kernel`.
 """
 
 from __future__ import annotations
@@ -100,8 +101,7 @@ def test(entry: Entry, pytest_arguments: list[str]) -> str:
     python = set_up(entry, interpreter)
     if python is None:
         return "FAILED: the environment could not be made"
-    selection = ["-m", "not browser and not long", "tests"]
-    code = run([python, "-m", "pytest", *selection, *pytest_arguments])
+    code = run([python, "-m", "pytest", "-m", "not browser and not long", *(pytest_arguments or ["tests"])])
     return "passed" if code == 0 else f"FAILED: pytest exited with {code}"
 
 

@@ -55,7 +55,9 @@ class _ThisInterpreter(KernelSpecManager):
     """Offers one kernel: ipykernel in the interpreter that runs the tests, whatever else is installed."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        # With frozen modules the debugger warns on stderr, at a moment of its choosing.
+        options = ["-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv = [sys.executable, *options]
         return KernelSpec(argv=argv, display_name="this interpreter", language="python")
 
 
@@ -73,6 +75,8 @@ class Connection:
         self._outbox: queue.SimpleQueue[tuple[str, Message]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stop = False
+        # A kernel cannot ask for input before it knows the front end's stdin socket.
+        self._stdin_known = threading.Event()
         # A session counts its messages to name them.
         self._naming = threading.Lock()
 
@@ -83,6 +87,10 @@ class Connection:
         self._wake_read, self._wake_write = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, name="kernel-connection", daemon=True)
         self._thread.start()
+
+    def wait_connected(self) -> bool:
+        """Waits until the kernel knows the stdin socket; the others show it by their first message."""
+        return self._stdin_known.wait(TIME_LIMIT)
 
     def close(self, *, now: bool = False) -> None:
         """Asks the kernel to end, and kills it if it does not within five seconds, or `now`."""
@@ -135,7 +143,9 @@ class Connection:
             "control": self._manager.connect_control(identity=identity),
             "stdin": self._manager.connect_stdin(identity=identity),
         }
+        monitor = sockets["stdin"].get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         poller = zmq.Poller()
+        poller.register(monitor, zmq.POLLIN)
         poller.register(self._wake_read, zmq.POLLIN)
         for channel_socket in sockets.values():
             poller.register(channel_socket, zmq.POLLIN)
@@ -143,13 +153,17 @@ class Connection:
             ready = dict(poller.poll())
             if self._wake_read.fileno() in ready:
                 self._wake_read.recv(4096)
+            if monitor in ready:
+                monitor.recv_multipart()
+                self._stdin_known.set()
             while not self._outbox.empty():
                 channel, message = self._outbox.get()
                 self.session.send(sockets[channel], message)
             for channel, channel_socket in sockets.items():
                 if channel_socket in ready:
                     self._receive(channel, channel_socket)
-        for channel_socket in sockets.values():
+        sockets["stdin"].disable_monitor()
+        for channel_socket in (monitor, *sockets.values()):
             channel_socket.close(linger=0)
 
     def _receive(self, channel: str, channel_socket: zmq.Socket[bytes]) -> None:

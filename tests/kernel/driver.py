@@ -136,8 +136,12 @@ class KernelDriver:
         """Starts the kernel and waits until it answers on every channel."""
         self._connection.open()
         deadline = time.monotonic() + TIME_LIMIT
-        while not self._greet() and time.monotonic() < deadline:
-            pass  # the first messages on iopub are lost until the subscription is through: ask again
+        # The first messages on iopub are lost until the subscription is through: ask again.
+        while not self._greet():
+            if time.monotonic() > deadline:
+                raise TimeLimitError(f"the kernel was not ready after {TIME_LIMIT} s")
+        if not self._connection.wait_connected():
+            raise TimeLimitError(f"the kernel's stdin was not connected after {TIME_LIMIT} s")
 
     def _greet(self) -> bool:
         msg_id = self._connection.send("shell", "kernel_info_request", {})
