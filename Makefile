@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check test-long test-matrix coverage bench chromium clean
+.PHONY: help lab test check style types layers test-long test-matrix coverage bench chromium clean
 
 help:
 	@echo "make lab          JupyterLab with the quickstart notebook"
@@ -44,14 +44,20 @@ chromium: $(VENV)/set-up-test
 lab: $(VENV)/set-up-lab
 	$(BIN)/jupyter lab notebooks/01-quickstart.ipynb
 
-check: $(VENV)/set-up-test
+check: style types layers
+
+style: $(VENV)/set-up-test
 	$(BIN)/ruff check .
+
+types: $(VENV)/set-up-test
 	$(BIN)/mypy
+
+layers: $(VENV)/set-up-test
 	$(BIN)/lint-imports --no-logo
 
-# The tests run even where the checks fail, so that one run tells all; either failure fails the target.
+# One run tells all: every check and every test runs, whatever failed before; any failure fails the target.
 test: $(VENV)/set-up-test chromium
-	@$(MAKE) --no-print-directory check; checked=$$?; \
+	@$(MAKE) --no-print-directory --keep-going check; checked=$$?; \
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env; tested=$$?; \
 	if [ $$checked -ne 0 ]; then echo "make check failed: see the lines before pytest's"; exit 1; fi; \
 	exit $$tested
@@ -63,7 +69,7 @@ test-matrix:
 	$(PYTHON) tests/matrix.py
 
 coverage: $(VENV)/set-up-test
-	$(BIN)/python -m pytest -m "not browser and not long" --cov --cov-branch --cov-report=term tests
+	$(BIN)/python -m pytest -m "not browser and not long" --cov --cov-report=term tests
 
 bench: $(VENV)/set-up-test
 	$(BIN)/python -m benchmarks
