@@ -5,15 +5,16 @@ Must know nothing of tasks, backends or managers: a thread has a gate, and an in
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import ctypes
 import functools
 import threading
 import time
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["Gate", "TaskInterrupt", "doze", "start_thread", "uninterrupted"]
+__all__ = ["Gate", "TaskInterrupt", "doze", "run_in_own_loop", "start_thread", "uninterrupted"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class Gate:
     A strike that finds the lock taken is left as a request, which the holder serves when it lets go.
     """
 
-    __slots__ = ("_lock", "_open_for", "_requested", "_struck_at", "_thread_id", "bed")
+    __slots__ = ("_lock", "_open_for", "_requested", "_struck_at", "_thread_id", "bed", "nudge")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -58,6 +59,8 @@ class Gate:
         self._struck_at = float("-inf")
         self.bed: threading.Lock | None = None
         """The lock on which the thread sleeps in one of our own waits, where no exception reaches it."""
+        self.nudge: Callable[[], object] | None = None
+        """Wakes the event loop that the thread runs, where it may be waiting for its files and timers."""
 
     def enter(self, work: object) -> None:
         """Own thread: from here on interrupts meant for `work` may strike."""
@@ -98,6 +101,8 @@ class Gate:
             self._struck_at = now
             _raise_in(self._thread_id, TaskInterrupt)
             _wake(self.bed)
+            if self.nudge is not None:
+                self.nudge()
 
     def run_protected(self, call: Callable[[], T]) -> T:
         """Own thread: run `call`, out of reach of interrupts; one that came meanwhile is raised afterwards."""
@@ -142,6 +147,30 @@ def doze(bed: threading.Lock, timeout: float | None = None) -> bool:
         return bed.acquire(timeout=seconds)
     finally:
         gate.bed = None
+
+
+def run_in_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end in an event loop of this thread's own. An interrupt ends it where it waits, too.
+
+    What it still has open then is cancelled, so that its clean-up runs.
+    """
+    gate = _here.gate
+    with asyncio.Runner() as runner:
+        if gate is None:
+            return runner.run(coroutine)
+        loop = runner.get_loop()
+        gate.nudge = lambda: _nudge(loop)
+        try:
+            return runner.run(coroutine)
+        finally:
+            gate.nudge = None
+
+
+def _nudge(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.call_soon_threadsafe(_checkpoint)
+    except RuntimeError:  # closed in this moment: it waits for nothing any more
+        return
 
 
 def _checkpoint() -> None:

@@ -18,7 +18,7 @@ from nbtasks.exceptions import TaskFailedError
 from nbtasks.progress import CURRENT
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
-from nbtasks.threads import Gate, TaskInterrupt, start_thread
+from nbtasks.threads import Gate, TaskInterrupt, run_in_own_loop, start_thread
 
 __all__ = ["ThreadBackend"]
 
@@ -150,7 +150,7 @@ def _called(attempt: Attempt, gate: Gate) -> Outcome:
         if attempt.interrupted:  # before it had begun; from here on a strike finds the gate
             raise TaskInterrupt
         if attempt.is_async:
-            result = context.run(_run_in_own_loop, attempt)
+            result = context.run(_run_coroutine, attempt)
         else:
             result = context.run(attempt.function, *attempt.args)
     except (TaskInterrupt, asyncio.CancelledError) as error:
@@ -160,6 +160,5 @@ def _called(attempt: Attempt, gate: Gate) -> Outcome:
     return _DONE if result is None else Outcome(TaskState.COMPLETED, result)
 
 
-def _run_in_own_loop(attempt: Attempt) -> Any:
-    with asyncio.Runner() as runner:
-        return runner.run(attempt.function(*attempt.args))
+def _run_coroutine(attempt: Attempt) -> Any:
+    return run_in_own_loop(attempt.function(*attempt.args))
