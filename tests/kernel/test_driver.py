@@ -56,9 +56,7 @@ def test_a_display_update_reaches_the_cell_that_shows_it(module_kernel):
 def test_clear_output_with_wait_clears_when_the_next_output_comes(module_kernel):
     cell = module_kernel.run("from IPython.display import clear_output\nprint('a'); clear_output(wait=True)")
     assert cell.stdout == "a\n"
-    cell = module_kernel.run(
-        "print('a'); clear_output(wait=True); print('b'); clear_output(wait=True); print('c')"
-    )
+    cell = module_kernel.run("print('a'); clear_output(wait=True); print('b'); clear_output(wait=True); print('c')")
     assert cell.stdout == "c\n"
 
 
@@ -114,9 +112,7 @@ def test_an_interrupt_ends_the_cell(kernel):
 
 
 def test_a_value_is_asked_without_running_a_cell(kernel):
-    cell = kernel.run(
-        "x = {'a': [1, 2.5, None]}\nran = []\nget_ipython().events.register('pre_run_cell', ran.append)"
-    )
+    cell = kernel.run("x = {'a': [1, 2.5, None]}\nran = []\nget_ipython().events.register('pre_run_cell', ran.append)")
     assert cell.ok
     assert kernel.value("x") == {"a": [1, 2.5, None]}
     assert kernel.value("object") == "<class 'object'>"

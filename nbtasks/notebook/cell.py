@@ -1,0 +1,252 @@
+"""A cell that runs as a task: its source as IPython reads it, and the `CellTask` that runs it.
+
+Knows nothing of magics and widgets. What a cell needs of the notebook it is handed as a `CellPlace`.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import contextvars
+import functools
+import inspect
+import operator
+import symtable
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from IPython.core.displayhook import DisplayHook
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbtasks.notebook.errors import show_error
+from nbtasks.notebook.figures import Plots
+from nbtasks.notebook.kernel import Kernel, LaunchingCell
+from nbtasks.notebook.main_module import use_names
+from nbtasks.notebook.namespace import CellNames, NotebookNames
+from nbtasks.notebook.output import Output
+from nbtasks.notebook.routing import Router
+from nbtasks.progress import current_task
+from nbtasks.states import TaskState
+from nbtasks.task import Outcome, Task
+from nbtasks.threads import run_in_own_loop
+
+_FUTURES = functools.reduce(
+    operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+)
+
+__all__ = ["CellPlace", "CellSource", "CellTask"]
+
+
+class CellSource:
+    """The source of a cell, transformed, parsed and named as IPython does it for the foreground.
+
+    Raises SyntaxError where IPython would.
+    """
+
+    def __init__(self, shell: InteractiveShell, source: str, execution_count: int | None) -> None:
+        self.source = source
+        transformed = shell.transform_cell(source)
+        self.filename = shell.compile.cache(transformed, execution_count or 0, raw_code=source)
+        tree = shell.transform_ast(shell.compile.ast_parse(transformed, filename=self.filename))
+        self._flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        self._nodes = _with_shown(tree.body, shell.ast_node_interactivity)
+        self.quiet = DisplayHook.semicolon_at_end_of_expression(transformed)
+        self.awaits = self._awaits(tree)
+        self.binds = _bound_names(transformed)
+
+    def _awaits(self, tree: ast.Module) -> bool:
+        try:
+            code = compile(tree, self.filename, "exec", flags=self._flags, dont_inherit=True)
+        except SyntaxError:
+            return False  # what IPython finds out only when it reaches the statement is raised there here, too
+        return bool(code.co_flags & inspect.CO_COROUTINE)
+
+    def steps(self) -> Generator[tuple[Any, bool], None, None]:
+        """The code objects of the statements in turn, each with whether its value is to be displayed."""
+        flags = self._flags
+        for node, shown in self._nodes:
+            if shown:
+                code = compile(ast.Expression(node.value), self.filename, "eval", flags=flags, dont_inherit=True)
+            else:
+                code = compile(ast.Module([node], []), self.filename, "exec", flags=flags, dont_inherit=True)
+            flags |= code.co_flags & _FUTURES
+            yield code, shown
+
+
+@dataclass(frozen=True)
+class CellPlace:
+    """The notebook that a cell task belongs to: all that it needs of it."""
+
+    shell: InteractiveShell
+    kernel: Kernel
+    names: NotebookNames
+    router: Router
+
+
+@dataclass
+class CellTask(Task):
+    """A task made from a cell. `result` is the value of its last expression."""
+
+    code: CellSource
+    place: CellPlace = field(repr=False)
+    cell: LaunchingCell
+    output: Output
+    """What it wrote: kept, readable as text and as notebook outputs, displayable anywhere."""
+    shared: bool = False
+    """Whether it runs straight in the notebook's namespace."""
+    raises_in_cell: bool = False
+    """Whether the launching cell waits, and shows the error itself."""
+    _names: CellNames | None = field(default=None, init=False)
+    _plots: Plots | None = field(default=None, init=False)
+    # The context of the running attempt, to show its plots from outside it.
+    _inside: contextvars.Context | None = field(default=None, init=False)
+
+    @property
+    def source(self) -> str:
+        """The cell's text."""
+        return self.code.source
+
+    @property
+    def namespace(self) -> dict[str, Any]:
+        """The names that the cell bound, by name; after a failure or a cancel those it had bound by then."""
+        if self._names is None:
+            return {}
+        return self._names.current()
+
+    def run(self) -> Any:
+        """Run the cell: here and now, or, where it awaits, as the coroutine returned."""
+        names = self._enter()
+        if not self.code.awaits:
+            return self._run_plain(names)
+        if self.backend == "loop":
+            return self._run_awaiting(names)
+        return run_in_own_loop(self._run_awaiting(names))
+
+    def _enter(self) -> dict[str, Any]:
+        """Enter the task's own world: its output, its plots, and, unless it is shared, its names."""
+        self.place.router.enter(self.output)
+        self._plots = Plots()
+        self._plots.enter()
+        names = self.place.shell.user_ns if self.shared else self._open_names(self._plots)
+        self._inside = contextvars.copy_context()
+        return names
+
+    def _open_names(self, plots: Plots) -> dict[str, Any]:
+        leave = LeaveTask()
+        self._names = self.place.names.open({"exit": leave, "quit": leave})
+        self._names.on_commit = plots.commit
+        self._names.on_kept = self._say_kept
+        use_names(self._names.layer)
+        return self._names.layer
+
+    def _run_plain(self, names: dict[str, Any]) -> Any:
+        value = None
+        for code, shown in self.code.steps():
+            value = self._show(eval(code, names), shown)  # noqa: S307 - the user's own cell
+        return value
+
+    async def _run_awaiting(self, names: dict[str, Any]) -> Any:
+        value = None
+        for code, shown in self.code.steps():
+            value = eval(code, names)  # noqa: S307 - the user's own cell
+            if code.co_flags & inspect.CO_COROUTINE:
+                value = await value
+            value = self._show(value, shown)
+        return value
+
+    def _show(self, value: Any, shown: bool) -> Any:
+        if shown and value is not None and not self.code.quiet:
+            data, metadata = self.place.shell.display_formatter.format(value)
+            if data:  # empty where the object displayed itself
+                self.output.result(self.place.kernel.encode(data), metadata, self.cell.execution_count)
+        return value if shown else None
+
+    def _attempt_ended(self, outcome: Outcome) -> None:
+        """Show what the foreground shows after a cell: its error, then its plots. Then hand over the names."""
+        completed = outcome.state is TaskState.COMPLETED
+        if outcome.state is TaskState.FAILED and outcome.exception is not None and not self.raises_in_cell:
+            show_error(self.place.shell, self.output, outcome.exception)
+        self._show_plots(commit=completed and self.shared)
+        if self._names is not None:
+            self.place.names.end(self._names, commit=completed)
+        self._inside = None
+        self.output.publish(final=True)
+
+    def _show_plots(self, *, commit: bool) -> None:
+        if self._inside is None or self._plots is None:
+            return
+        try:
+            self._inside.run(self._plots.show)
+        except Exception as error:  # noqa: BLE001 - drawing runs the user's artists and formatters
+            show_error(self.place.shell, self.output, error)
+        self._plots.figures.clear()
+        if commit:
+            self._plots.commit()
+
+    def _wait_ended(self) -> None:
+        """Waiting is a commit point: whoever waited has the names."""
+        if self._names is None or self.state is not TaskState.COMPLETED:
+            return
+        waiting = current_task()
+        if isinstance(waiting, CellTask) and waiting._names is not None:
+            self.place.names.adopt(self._names, waiting._names)
+        elif not isinstance(waiting, CellTask):
+            self.place.names.commit(self._names)
+
+    def _say_kept(self, kept: tuple[str, ...]) -> None:
+        names = ", ".join(kept)
+        kept_value, other = ("its value", "value is") if len(kept) == 1 else ("their values", "values are")
+        self.output.write(
+            "stderr",
+            f"nbtasks: {names} changed in the notebook meanwhile and kept {kept_value} there; "
+            f"this cell's {other} in task.namespace\n",
+        )
+
+    def _log_failure(self) -> None:
+        """Nothing: the error was shown in the cell."""
+
+    def _release(self) -> None:
+        self._names = self._plots = None
+
+
+class LeaveTask:
+    """What `exit` and `quit` are in a background cell: they end the task, and the kernel lives."""
+
+    def __call__(self, *_: object, **__: object) -> None:
+        raise SystemExit("exit() ends the task; the kernel goes on")
+
+    def __repr__(self) -> str:
+        return "exit() ends this task"
+
+
+def _with_shown(body: list[ast.stmt], interactivity: str) -> list[tuple[Any, bool]]:
+    """The statements, each with whether its value is displayed, by IPython's setting `ast_node_interactivity`."""
+    nodes: list[ast.stmt] = list(body)
+    if interactivity == "last_expr_or_assign":
+        name = _assigned_name(nodes[-1]) if nodes else None
+        if name is not None:
+            nodes.append(ast.fix_missing_locations(ast.Expr(ast.Name(name, ast.Load()))))
+    shown = {
+        "all": range(len(nodes)),
+        "none": range(0),
+    }.get(interactivity, range(max(0, len(nodes) - 1), len(nodes)))
+    return [(node, index in shown and isinstance(node, ast.Expr)) for index, node in enumerate(nodes)]
+
+
+def _assigned_name(node: ast.stmt) -> str | None:
+    target: ast.expr | None = None
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target = node.targets[0]
+    elif isinstance(node, ast.AnnAssign | ast.AugAssign):
+        target = node.target
+    return target.id if isinstance(target, ast.Name) else None
+
+
+def _bound_names(transformed: str) -> frozenset[str]:
+    """The names that the source binds at its top level, as far as its text tells."""
+    try:
+        table = symtable.symtable(transformed, "<cell>", "exec")
+    except SyntaxError:
+        return frozenset()
+    return frozenset(s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported())

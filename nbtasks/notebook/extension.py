@@ -1,0 +1,106 @@
+"""The IPython extension: what `%load_ext nbtasks` puts into a shell, and takes out again.
+
+Ties the manager, the names, the output and the panels to one shell. The only module that registers anything there.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display
+
+from nbtasks.manager import get_manager
+from nbtasks.notebook.cell import CellPlace, CellTask
+from nbtasks.notebook.figures import Figures
+from nbtasks.notebook.kernel import Kernel
+from nbtasks.notebook.magic import TaskMagics
+from nbtasks.notebook.main_module import MainModule
+from nbtasks.notebook.namespace import NotebookNames
+from nbtasks.notebook.output import Publisher
+from nbtasks.notebook.panels import Panels
+from nbtasks.notebook.routing import Router
+from nbtasks.task import Task
+
+__all__ = ["Extension", "load", "unload"]
+
+_extensions: dict[int, Extension] = {}
+
+
+def load(shell: InteractiveShell) -> Extension:
+    """Load the extension into `shell`; loaded already, it stays as it is, and so do the manager and its tasks."""
+    extension = _extensions.get(id(shell))
+    if extension is None:
+        extension = _extensions[id(shell)] = Extension(shell)
+        extension.install()
+    return extension
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Take the magics and routes out of `shell`; the manager and its tasks go on."""
+    extension = _extensions.pop(id(shell), None)
+    if extension is not None:
+        extension.uninstall()
+
+
+class Extension:
+    """nbtasks in one shell. Used from the main thread only."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.shell = shell
+        self.kernel = Kernel(shell)
+        self.manager = get_manager(loop=self.kernel.loop)
+        self.names = NotebookNames(shell.user_ns)
+        self.router = Router(shell, self.kernel)
+        self.main_module = MainModule(shell)
+        self.figures = Figures()
+        self.publisher = Publisher()
+        self.panels = Panels(self.manager, self.kernel)
+        self.place = CellPlace(shell, self.kernel, self.names, self.router)
+
+    def install(self) -> None:
+        """Register the magics, the boundaries between foreground cells, and the routes of output."""
+        self.router.install()
+        self.main_module.install()
+        self.figures.install()
+        self.shell.register_magics(TaskMagics(self.shell, self))
+        self.shell.events.register("pre_run_cell", self._foreground_began)
+        self.shell.events.register("post_run_cell", self._foreground_ended)
+
+    def uninstall(self) -> None:
+        """Undo `install`."""
+        self.shell.events.unregister("pre_run_cell", self._foreground_began)
+        self.shell.events.unregister("post_run_cell", self._foreground_ended)
+        for kind in ("line", "cell"):
+            self.shell.magics_manager.magics[kind].pop("bgtask", None)
+        self.figures.uninstall()
+        self.main_module.uninstall()
+        self.router.uninstall()
+        self.panels.close()
+        self.publisher.close()
+
+    def show(self, task: Task) -> None:
+        """Show the panel of `task` and, of a cell task, the kept output in the cell that runs now."""
+        self.panels.show(task, self.kernel.launching_cell())
+        if isinstance(task, CellTask):
+            display(task.output)
+
+    def _foreground_began(self, *_: Any) -> None:
+        self.names.foreground_began(self.kernel.launching_cell().request_id)
+
+    def _foreground_ended(self, result: Any = None) -> None:
+        self.names.foreground_ended()
+        error = getattr(result, "error_in_exec", None)
+        if isinstance(error, NameError) and error.name is not None:
+            self._hint(error.name)
+
+    def _hint(self, name: str) -> None:
+        """Tell which task to wait for, where the foreground missed a name that a live task will bind."""
+        for task in self.manager.active_tasks:
+            if isinstance(task, CellTask) and name in task.code.binds and name not in self.shell.user_ns:
+                print(
+                    f"{name} will be bound by the background task {task.name!r}: %bgtask wait {task.name}",
+                    file=sys.stderr,
+                )
+                return

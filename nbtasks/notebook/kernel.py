@@ -1,0 +1,75 @@
+"""What is particular to a Jupyter kernel: the launching cell's parent, messages to it, and its input.
+
+Knows nothing of tasks. Everything that depends on the version of ipykernel is in here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+__all__ = ["Kernel", "LaunchingCell"]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchingCell:
+    """The cell that a task was launched from: where its output goes.
+
+    `parent` is the request's message (None in a terminal), `execution_count` the cell's number, `cell_id` the front
+    end's id for it, if it gives one.
+    """
+
+    parent: dict[str, Any] | None = field(default=None, repr=False)
+    execution_count: int | None = None
+    cell_id: str | None = None
+
+    @property
+    def request_id(self) -> str | None:
+        """The id of the request that the cell ran in; a re-run has another."""
+        header = (self.parent or {}).get("header") or {}
+        return header.get("msg_id")
+
+
+class Kernel:
+    """The kernel that an IPython shell lives in; in a terminal there is none and nothing is sent."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+        self._kernel = getattr(shell, "kernel", None)
+
+    @property
+    def exists(self) -> bool:
+        """Whether this is a kernel, with front ends that display messages."""
+        return self._kernel is not None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that the kernel runs foreground cells on."""
+        io_loop = getattr(self._kernel, "io_loop", None)
+        return getattr(io_loop, "asyncio_loop", None)
+
+    def launching_cell(self) -> LaunchingCell:
+        """The cell whose request is being executed in this thread now."""
+        parent = self._shell.get_parent() if self.exists else None
+        metadata = (parent or {}).get("metadata") or {}
+        # The displayhook knows the number of the cell that runs: the shell's own count is one ahead, or not yet.
+        return LaunchingCell(parent or None, self._shell.displayhook.prompt_count, metadata.get("cellId"))
+
+    def send(self, cell: LaunchingCell, kind: str, content: dict[str, Any]) -> None:
+        """Publish a message as output of `cell`. Any thread may call it."""
+        if self._kernel is None or cell.parent is None:
+            return
+        topic = f"stream.{content['name']}".encode() if kind == "stream" else self._kernel._topic(kind)
+        self._kernel.session.send(self._kernel.iopub_socket, kind, content, parent=cell.parent, ident=topic)
+
+    def encode(self, data: dict[str, Any]) -> dict[str, Any]:
+        """A mime bundle as it may be sent: images in base64, all JSON-safe."""
+        if self._kernel is None:
+            return data
+        from ipykernel.jsonutil import encode_images, json_clean
+
+        encoded: dict[str, Any] = json_clean(encode_images(data))
+        return encoded

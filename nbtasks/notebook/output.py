@@ -1,0 +1,409 @@
+"""What a background cell wrote: kept in the kernel, and published to the launching cell a few times a second.
+
+Knows nothing of IPython or of where writes come from (`routing.py`), nor of the kernel: it is handed a `send` function.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from nbtasks.threads import start_thread, uninterrupted
+
+__all__ = ["Output", "Publisher"]
+
+Message = tuple[str, dict[str, Any]]
+"""A message type of the Jupyter protocol and its content."""
+Send = Callable[[str, dict[str, Any]], None]
+
+KEPT_CHARACTERS = 20_000_000
+HEAD_LINES = 1_000
+TAIL_LINES = 100
+HEAD_CHARACTERS = 500_000
+# One message per output takes this many seconds of the publisher's time, so that many writers share a few a second.
+SECONDS_PER_MESSAGE = 0.06
+GATHER_SECONDS = 0.02
+CLEAR_SECONDS = 0.25
+
+
+class Output:
+    """The output of one task, in order: text, displays, results, errors.
+
+    It is kept up to 20 million characters, the oldest dropped first (`dropped_characters` tells how many), and can be
+    read as text (`text`, `str()`), as notebook outputs (`outputs`), searched, and displayed again anywhere.
+
+    `_lock` guards what is kept and what waits to be published; `_publishing` keeps the published messages in order.
+    Any thread may call any method.
+    """
+
+    def __init__(self, send: Send | None = None, publisher: Publisher | None = None) -> None:
+        self.dropped_characters = 0
+        self.header: Callable[[], Message | None] | None = None
+        """Gives the message that stays at the top of the cell when the task clears its output: its panel."""
+        self.on_publish: Callable[[], None] | None = None
+        self.stdout: Callable[[str], int] = functools.partial(self.write, "stdout")
+        self.stderr: Callable[[str], int] = functools.partial(self.write, "stderr")
+        self._send = send
+        self._publisher = publisher
+        self._lock = threading.Lock()
+        self._publishing = threading.Lock()
+        self._kept: collections.deque[dict[str, Any]] = collections.deque()
+        self._size = 0
+        self._open_stream = ""
+        self._open: list[str] = []
+        self._outbox: list[Message] = []
+        self._clear_kept_first = False
+        self._dirty = False
+        self._head = _Head()
+        self._cleared_at = float("-inf")
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def write(self, stream: str, text: str) -> int:
+        """Add text to `stream`, "stdout" or "stderr"; returns the number of characters, as files do."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        with self._lock:
+            if stream != self._open_stream:
+                self._close_stream()
+                self._open_stream = stream
+            self._open.append(text)
+        if not self._dirty:
+            self._changed()
+        return len(text)
+
+    def display(
+        self,
+        data: dict[str, Any],
+        metadata: dict[str, Any],
+        transient: dict[str, Any],
+        *,
+        update: bool = False,
+    ) -> None:
+        """Add a mime bundle, or with `update` put it in the place of those with the same display id."""
+        content = {"data": data, "metadata": metadata, "transient": transient}
+        with self._lock:
+            self._close_stream()
+            if update:
+                self._update_kept(content)
+            else:
+                self._keep({"output_type": "display_data", **content})
+            self._outbox.append(("update_display_data" if update else "display_data", content))
+        self._changed()
+
+    def result(self, data: dict[str, Any], metadata: dict[str, Any], execution_count: int | None) -> None:
+        """Add the value of the cell's last expression, as a mime bundle."""
+        content = {"data": data, "metadata": metadata, "execution_count": execution_count}
+        self._add("execute_result", content)
+
+    def error(self, ename: str, evalue: str, traceback: list[str]) -> None:
+        """Add an error with its formatted traceback."""
+        self._add("error", {"ename": ename, "evalue": evalue, "traceback": traceback})
+
+    def clear(self, *, wait: bool = False) -> None:
+        """Clear what the task wrote; with `wait` only when something new comes."""
+        with self._lock:
+            self._close_stream()
+            self._outbox = [("clear_output", {"wait": wait})]
+            self._clear_kept_first = wait
+            if not wait:
+                self._forget_kept()
+        self._changed()
+
+    def _add(self, kind: str, content: dict[str, Any]) -> None:
+        with self._lock:
+            self._close_stream()
+            self._keep({"output_type": kind, **content})
+            self._outbox.append((kind, content))
+        self._changed()
+
+    def _changed(self) -> None:
+        self._dirty = True
+        if self._publisher is not None:
+            self._publisher.changed(self)
+
+    # -- keeping (the lock is held) ----------------------------------------------------------------------------
+
+    def _close_stream(self) -> None:
+        """Turn the text written so far to the open stream into one piece."""
+        if not self._open:
+            return
+        name, text = self._open_stream, "".join(self._open)
+        self._open = []
+        self._outbox.append(("stream", {"name": name, "text": text}))
+        last = self._kept[-1] if self._kept and not self._clear_kept_first else None
+        if last is not None and last["output_type"] == "stream" and last["name"] == name:
+            last["pieces"].append(text)
+            self._grow(len(text))
+        else:
+            self._keep({"output_type": "stream", "name": name, "pieces": collections.deque([text])})
+
+    def _keep(self, output: dict[str, Any]) -> None:
+        if self._clear_kept_first:
+            self._clear_kept_first = False
+            self._forget_kept()
+        self._kept.append(output)
+        self._grow(_size_of(output))
+
+    def _grow(self, characters: int) -> None:
+        self._size += characters
+        while self._size > KEPT_CHARACTERS and self._kept:
+            first = self._kept[0]
+            if first["output_type"] == "stream" and len(first["pieces"]) > 1:
+                size = len(first["pieces"].popleft())
+            else:
+                size = _size_of(self._kept.popleft())
+            self._size -= size
+            self.dropped_characters += size
+
+    def _forget_kept(self) -> None:
+        self._kept.clear()
+        self._size = 0
+
+    def _update_kept(self, content: dict[str, Any]) -> None:
+        display_id = content["transient"].get("display_id")
+        for output in self._kept:
+            if display_id is not None and output.get("transient", {}).get("display_id") == display_id:
+                output.update(data=content["data"], metadata=content["metadata"])
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    @property
+    def outputs(self) -> list[dict[str, Any]]:
+        """The kept outputs as a notebook holds them (nbformat 4)."""
+        with self._lock:
+            self._close_stream()
+            return [_as_nbformat(output) for output in self._kept]
+
+    @property
+    def text(self) -> str:
+        """The kept output as plain text; where a bundle has no `text/plain`, its mime types are named."""
+        dropped = f"[... {self.dropped_characters:,} characters dropped ...]\n" if self.dropped_characters else ""
+        return dropped + "".join(_as_text(output) for output in self.outputs)
+
+    def search(self, pattern: str) -> list[str]:
+        """The lines of `text` in which the regular expression `pattern` is found."""
+        compiled = re.compile(pattern)
+        return [line for line in self.text.splitlines() if compiled.search(line)]
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"<Output of {len(self.outputs)} parts, {self._size:,} characters>"
+
+    def _ipython_display_(self) -> None:
+        """Show all of it again in the cell that displays it."""
+        from IPython.display import publish_display_data
+
+        for output in self.outputs:
+            if output["output_type"] == "stream":
+                print(output["text"], end="", file=getattr(sys, output["name"]))
+            elif output["output_type"] == "error":
+                print("\n".join(output["traceback"]))
+            else:
+                publish_display_data(output["data"], output["metadata"])
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.outputs)
+
+    def __len__(self) -> int:
+        return len(self.outputs)
+
+    def __bool__(self) -> bool:
+        return True
+
+    # -- publishing --------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Publish nothing meanwhile: what comes first in the cell is being put there."""
+        with self._publishing:
+            yield
+
+    def publish(self, *, final: bool = False) -> int:
+        """Send what waits. Returns the number of messages sent; `final` also sends the tail of a flood."""
+        with self._publishing:
+            with self._lock:
+                self._dirty = False
+                self._close_stream()
+                if self._must_wait() and not final:
+                    return 0
+                outbox, self._outbox = self._outbox, []
+            messages = list(self._messages(outbox))
+            if final:
+                messages += self._head.rest()
+            if self._send is not None:
+                for kind, content in messages:
+                    self._send(kind, content)
+        if messages and self.on_publish is not None:
+            self.on_publish()
+        return len(messages)
+
+    @property
+    def pending(self) -> bool:
+        """Whether something waits to be published that `publish` would send by now or soon."""
+        return bool(self._open or (self._outbox and not self._holds_back()))
+
+    def _holds_back(self) -> bool:
+        """A `clear_output(wait=True)` with nothing after it yet."""
+        return len(self._outbox) == 1 and self._outbox[0] == ("clear_output", {"wait": True})
+
+    def _must_wait(self) -> bool:
+        if not self._outbox or self._outbox[0][0] != "clear_output":
+            return False
+        return self._holds_back() or time.monotonic() - self._cleared_at < CLEAR_SECONDS
+
+    def _messages(self, outbox: list[Message]) -> Iterator[Message]:
+        for kind, content in outbox:
+            if kind == "clear_output":
+                yield from self._clearing(alone=len(outbox) == 1)
+            elif kind == "stream":
+                yield from self._head.admit(content["name"], content["text"])
+            else:
+                yield kind, content
+
+    def _clearing(self, *, alone: bool) -> Iterator[Message]:
+        """Clear, panel and new content go out in one burst, so that the panel never flickers."""
+        self._cleared_at = time.monotonic()
+        self._head = _Head()
+        header = self.header() if self.header is not None else None
+        yield "clear_output", {"wait": not alone or header is not None}
+        if header is not None:
+            yield header
+
+
+class _Head:
+    """Lets the first lines of a stream of text through, and keeps the last ones and the number between."""
+
+    def __init__(self) -> None:
+        self._lines_left = HEAD_LINES
+        self._characters_left = HEAD_CHARACTERS
+        self._name = "stdout"
+        self._tail = ""
+        self._lines_held = 0
+        self._full = False
+
+    def admit(self, name: str, text: str) -> Iterator[Message]:
+        """What of `text` goes to the cell now."""
+        cut = 0 if self._full else self._room(text)
+        if cut:
+            yield "stream", {"name": name, "text": text[:cut]}
+        if cut < len(text):
+            self._full = True
+            rest = text[cut:]
+            self._lines_held += rest.count("\n")
+            self._name = name
+            self._tail = _last_lines(self._tail + rest)
+
+    def _room(self, text: str) -> int:
+        lines = text.count("\n")
+        if lines <= self._lines_left and len(text) <= self._characters_left:
+            self._lines_left -= lines
+            self._characters_left -= len(text)
+            return len(text)
+        cut = 0
+        while self._lines_left and (end := text.find("\n", cut) + 1):
+            if end > self._characters_left:
+                break
+            cut = end
+            self._lines_left -= 1
+        return cut
+
+    def rest(self) -> list[Message]:
+        """The last lines, said with the number of those left out before them."""
+        if not self._tail:
+            return []
+        left_out = self._lines_held - self._tail.count("\n")
+        note = f"[... {left_out:,} lines left out; task.output has them ...]\n" if left_out else ""
+        text, self._tail, self._lines_held = note + self._tail, "", 0
+        return [("stream", {"name": self._name, "text": text})]
+
+
+class Publisher:
+    """The one thread that publishes what tasks write, paced so that all of them together send a few messages a second.
+
+    `_condition` guards the outputs that wait and the stop flag.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._waiting: dict[Output, None] = {}
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @uninterrupted  # the writing thread may be cancelled at any moment, but not while it holds the condition
+    def changed(self, output: Output) -> None:
+        """Publish `output` soon."""
+        with self._condition:
+            self._waiting[output] = None
+            if self._thread is None and not self._closed:
+                self._thread = start_thread(self._serve, "nbtasks-output")
+            self._condition.notify()
+
+    def close(self) -> None:
+        """Publish what waits and end the thread."""
+        with self._condition:
+            self._closed = True
+            thread = self._thread
+            self._condition.notify()
+        if thread is not None:
+            thread.join()
+
+    def _serve(self) -> None:
+        pause = 0.0
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._waiting or self._closed)
+                # A moment for what is being written together; then the pause that the last round has earned.
+                self._condition.wait_for(lambda: self._closed, timeout=max(GATHER_SECONDS, pause))
+                outputs, self._waiting = list(self._waiting), {}
+                if self._closed and not outputs:
+                    return
+            sent = 0
+            for output in outputs:
+                sent += output.publish(final=False)
+                if output.pending and not self._closed:
+                    self.changed(output)
+            pause = max(sent * SECONDS_PER_MESSAGE, GATHER_SECONDS)
+
+
+def _size_of(output: dict[str, Any]) -> int:
+    if output["output_type"] == "stream":
+        return sum(len(piece) for piece in output["pieces"])
+    if output["output_type"] == "error":
+        return sum(len(line) for line in output["traceback"])
+    return sum(len(value) if isinstance(value, str | bytes) else len(repr(value)) for value in output["data"].values())
+
+
+def _as_nbformat(output: dict[str, Any]) -> dict[str, Any]:
+    if output["output_type"] == "stream":
+        return {"output_type": "stream", "name": output["name"], "text": "".join(output["pieces"])}
+    return {key: value for key, value in output.items() if key != "transient"}
+
+
+def _as_text(output: dict[str, Any]) -> str:
+    if output["output_type"] == "stream":
+        return str(output["text"])
+    if output["output_type"] == "error":
+        return "\n".join(output["traceback"]) + "\n"
+    data = output["data"]
+    named = f"<{', '.join(data)}>" if data else ""
+    return f"{data.get('text/plain', named)}\n"
+
+
+def _last_lines(text: str) -> str:
+    """The last lines of a text, as many as a flood shows, and not longer than its head may be."""
+    start = len(text)
+    for _ in range(TAIL_LINES + 1):
+        start = text.rfind("\n", 0, start)
+        if start < 0:
+            return text[-HEAD_CHARACTERS:]
+    return text[start + 1 :][-HEAD_CHARACTERS:]

@@ -1,0 +1,103 @@
+"""Puts panels into cells: live where widgets show, as text where they cannot.
+
+Knows the kernel and the live writer; nothing of how a cell runs.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from nbtasks.manager import TaskManager
+from nbtasks.notebook.kernel import Kernel, LaunchingCell
+from nbtasks.task import Task
+from nbtasks.widgets.live import LiveWriter
+from nbtasks.widgets.shown import PanelPicture, PicturePanel, Shown
+
+if TYPE_CHECKING:
+    from nbtasks.widgets.panel import LivePanel
+
+__all__ = ["Panels"]
+
+
+class Panels:
+    """The panels of this notebook, by the cell that each is shown in.
+
+    Used from the main thread, apart from what the live writer runs on its own thread.
+    """
+
+    def __init__(self, manager: TaskManager, kernel: Kernel) -> None:
+        self._manager = manager
+        self._kernel = kernel
+        self._live: LiveWriter | None = None
+        self._by_cell: dict[str, list[LivePanel | PicturePanel]] = {}
+
+    @property
+    def use_widgets(self) -> bool:
+        """Whether panels are widgets: in a kernel, unless NBTASKS_WIDGETS is 0."""
+        return self._kernel.exists and os.environ.get("NBTASKS_WIDGETS", "1") != "0"
+
+    def show(self, task: Task, cell: LaunchingCell) -> None:
+        """Show a panel of `task` under `cell`; a panel that an earlier run of the cell left there is closed."""
+        if not self._kernel.exists:
+            print(Shown.of(task, datetime.now(UTC)).text())
+            return
+        if self._live is None:
+            self._live = LiveWriter(self._manager)
+        panel = self._live.add(task, lambda: self._put(task, cell))
+        place = _place(cell)
+        self._close_earlier(place)
+        self._by_cell.setdefault(place, []).append(panel)
+
+    def header(self, task: Task, cell: LaunchingCell) -> tuple[str, dict[str, Any]] | None:
+        """The message that shows the panel of `task` in `cell` anew, after the cell was cleared."""
+        for panel in reversed(self._by_cell.get(_place(cell), [])):
+            if panel.task is task:
+                return "display_data", _content(panel.bundle(), _display_id(task, cell))
+        return None
+
+    def close(self) -> None:
+        """Flush the last changes and stop writing; what is shown stays as it is."""
+        if self._live is not None:
+            self._live.close()
+            self._live = None
+
+    def _put(self, task: Task, cell: LaunchingCell) -> LivePanel | PicturePanel:
+        """Make the panel and show it, on the writer's thread: its models are open before the view is sent."""
+        display_id = _display_id(task, cell)
+
+        def put_in_its_place(picture: PanelPicture) -> None:
+            self._kernel.send(cell, "update_display_data", _content(picture.bundle(), display_id))
+
+        panel: LivePanel | PicturePanel
+        if self.use_widgets:
+            from nbtasks.widgets.panel import LivePanel
+
+            panel = LivePanel(task, self._manager)
+        else:
+            panel = PicturePanel(task)
+        self._kernel.send(cell, "display_data", _content(panel.bundle(), display_id))
+        panel.replace = put_in_its_place
+        return panel
+
+    def _close_earlier(self, place: str) -> None:
+        assert self._live is not None
+        over = [panel for panel in self._by_cell.get(place, []) if panel.task.state.is_final]
+        for panel in over:
+            self._by_cell[place].remove(panel)
+            self._live.remove(panel.task, panel)
+            self._live.run(panel.close)
+
+
+def _place(cell: LaunchingCell) -> str:
+    """The cell in the front end, over its runs; where it has no id, the one run."""
+    return cell.cell_id or cell.request_id or ""
+
+
+def _display_id(task: Task, cell: LaunchingCell) -> str:
+    return f"nbtasks-{task.id}-{cell.request_id}"
+
+
+def _content(data: dict[str, Any], display_id: str) -> dict[str, Any]:
+    return {"data": data, "metadata": {}, "transient": {"display_id": display_id}}

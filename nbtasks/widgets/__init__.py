@@ -1,0 +1,1 @@
+"""Live views of tasks, made of stock ipywidgets."""

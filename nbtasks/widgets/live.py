@@ -1,0 +1,181 @@
+"""The one thread that writes to widgets: it learns of changes, coalesces them, and flushes what changed.
+
+Knows nothing of any particular view. A view is anything with `refresh()` and `ticks` (see `View`).
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from nbtasks.events import EventType
+from nbtasks.manager import TaskManager
+from nbtasks.task import Task
+from nbtasks.threads import doze, start_thread, uninterrupted
+
+__all__ = ["LiveWriter", "View"]
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+V = TypeVar("V", bound="View")
+
+FLUSH_SECONDS = 0.1
+TICK_SECONDS = 1.0
+
+
+class View(Protocol):
+    """What the writer keeps up to date. Both members are used on the writer's thread only."""
+
+    def refresh(self) -> None:
+        """Write to the widgets what changed since the last time."""
+
+    @property
+    def ticks(self) -> bool:
+        """Whether the view shows running time, and wants a refresh every second."""
+
+
+class LiveWriter:
+    """Keeps views up to date from one thread, at most ten flushes a second for all of them together.
+
+    All comm traffic of the widgets leaves from this thread, which belongs to no cell: ipykernel 7.4 hands a widget's
+    clicks to the subshell of the request under which the widget last published, so that a widget written from a cell
+    would answer only after the cell that blocks the kernel.
+
+    `_condition` guards the dirty views, the jobs, the views by task, and the stop flag.
+    """
+
+    def __init__(self, manager: TaskManager) -> None:
+        self._condition = threading.Condition()
+        self._views: dict[str, list[View]] = {}
+        self._dirty: dict[View, None] = {}
+        self._jobs: list[_Job] = []
+        self._closed = False
+        self._next_flush = self._next_tick = float("-inf")
+        self._thread = start_thread(self._serve, "nbtasks-live")
+        self._subscription = manager.add_event_callback(self._on_event, events=list(EventType))
+
+    def add(self, task: Task, make: Callable[[], V]) -> V:
+        """Make a view of `task` on the writer's thread and keep it up to date until `remove`."""
+
+        def job() -> V:
+            view = make()
+            with self._condition:
+                self._views.setdefault(task.id, []).append(view)
+                self._dirty[view] = None
+            return view
+
+        return self.run(job)
+
+    def remove(self, task: Task, view: View) -> None:
+        """Keep a view up to date no longer; the caller closes it (with `run`)."""
+        with self._condition:
+            views = self._views.get(task.id, [])
+            if view in views:
+                views.remove(view)
+            if not views:
+                self._views.pop(task.id, None)
+            self._dirty.pop(view, None)
+
+    def run(self, job: Callable[[], T]) -> T:
+        """Run `job` on the writer's thread and give back what it returns, or raise what it raises."""
+        asked = _Job(job)
+        self._ask(asked)
+        doze(asked.over)
+        if asked.error is not None:
+            raise asked.error
+        return asked.answer  # type: ignore[no-any-return]
+
+    @uninterrupted  # a task that is cancelled while it shows a panel must not keep the condition
+    def _ask(self, asked: _Job) -> None:
+        with self._condition:
+            if self._closed:
+                raise RuntimeError("the live writer is closed")
+            self._jobs.append(asked)
+            self._condition.notify()
+
+    def close(self) -> None:
+        """Flush the last changes and end the thread."""
+        self._subscription.close()
+        with self._condition:
+            self._closed = True
+            self._condition.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _on_event(self, task: Task, _event_type: EventType) -> None:
+        with self._condition:
+            views = self._views.get(task.id)
+            if views:
+                self._dirty.update(dict.fromkeys(views))
+                self._condition.notify()
+
+    def _serve(self) -> None:
+        _belong_to_no_cell()
+        while (work := self._next_work()) is not None:
+            jobs, views = work
+            for job in jobs:
+                job.do()
+            for view in views:
+                _refresh(view)
+
+    def _next_work(self) -> tuple[list[_Job], list[View]] | None:
+        """Wait until there are jobs to run or views to refresh; None when the writer is closed and all is flushed."""
+        with self._condition:
+            while True:
+                now = time.monotonic()
+                if self._jobs:
+                    jobs, self._jobs = self._jobs, []
+                    return jobs, []
+                ticking = [view for views in self._views.values() for view in views if view.ticks]
+                if ticking and now >= self._next_tick:
+                    self._next_tick = now + TICK_SECONDS
+                    self._dirty.update(dict.fromkeys(ticking))
+                if self._dirty and (now >= self._next_flush or self._closed):
+                    self._next_flush = now + FLUSH_SECONDS
+                    views, self._dirty = list(self._dirty), {}
+                    return [], views
+                if self._closed:
+                    return None
+                due = [self._next_flush] * bool(self._dirty) + [self._next_tick] * bool(ticking)
+                self._condition.wait(min(due) - now if due else None)
+
+
+class _Job:
+    """Something to do on the writer's thread, for somebody who waits for it."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self.answer: Any = None
+        self.error: BaseException | None = None
+        self.over = threading.Lock()
+        self.over.acquire()
+
+    def do(self) -> None:
+        try:
+            self.answer = self._call()
+        except BaseException as error:  # noqa: BLE001 - handed on to whoever asked
+            self.error = error
+        finally:
+            self.over.release()
+
+
+def _refresh(view: View) -> None:
+    try:
+        view.refresh()
+    except Exception:  # one view's fault must not take the others down
+        logger.exception("%r could not be refreshed", view)
+
+
+def _belong_to_no_cell() -> None:
+    """Give this thread an empty kernel parent, where the kernel keeps one per context (ipykernel 7)."""
+    kernelbase = sys.modules.get("ipykernel.kernelbase")
+    if kernelbase is None or not kernelbase.Kernel.initialized():
+        return
+    parent = getattr(kernelbase.Kernel.instance(), "_shell_parent", None)
+    if isinstance(parent, contextvars.ContextVar):
+        parent.set({})

@@ -1,0 +1,90 @@
+"""The panel of one task: its state, progress, time and body, with a Cancel button, in stock ipywidgets.
+
+Written by the live writer's thread only. Knows the manager only to cancel by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import ipywidgets
+
+from nbtasks.manager import TaskManager
+from nbtasks.task import Task
+from nbtasks.widgets.shown import LOOKS, PanelPicture, Shown, figures_html, label_html, note_html
+
+__all__ = ["LivePanel"]
+
+VIEW_TYPE = "application/vnd.jupyter.widget-view+json"
+
+
+class LivePanel:
+    """The live panel of one task; a view for the live writer."""
+
+    def __init__(self, task: Task, manager: TaskManager) -> None:
+        self.task = task
+        self.replace: Callable[[PanelPicture], None] | None = None
+        """Puts a picture in the place of the widget in its document: called once, when the task is over."""
+        self._shown: Shown | None = None
+        self._label = ipywidgets.HTML(layout=ipywidgets.Layout(flex="0 1 auto", margin="0"))
+        self._bar = ipywidgets.FloatProgress(
+            min=0.0, max=100.0, layout=ipywidgets.Layout(flex="1 1 auto", width="auto", min_width="60px")
+        )
+        self._figures = ipywidgets.HTML(layout=ipywidgets.Layout(flex="0 0 auto", margin="0"))
+        self._cancel = ipywidgets.Button(
+            description="Cancel",
+            tooltip="Cancel this task",
+            layout=ipywidgets.Layout(flex="0 0 auto", width="96px"),
+        )
+        self._note = ipywidgets.HTML(layout=ipywidgets.Layout(margin="0"))
+        self._row = ipywidgets.HBox(
+            [self._label, self._bar, self._figures, self._cancel],
+            layout=ipywidgets.Layout(align_items="center", grid_gap="10px", max_width="760px"),
+        )
+        self.widget = ipywidgets.VBox([self._row, self._note], layout=ipywidgets.Layout(overflow="hidden"))
+        self.widget.add_class("nbtasks-panel")
+        # A click may come on any thread; it only calls the manager, whose events bring the change back here.
+        self._cancel.on_click(lambda _button: manager.cancel_task(task))
+        self.refresh()
+
+    @property
+    def ticks(self) -> bool:
+        """The elapsed time runs while the task does."""
+        return self._shown is None or not self._shown.over
+
+    def refresh(self) -> None:
+        """Write to the widgets what differs from what they show."""
+        shown = Shown.of(self.task, datetime.now(UTC))
+        if shown != self._shown:
+            self._shown = shown
+            self._write(shown)
+        if shown.over and self.replace is not None:
+            replace, self.replace = self.replace, None
+            replace(PanelPicture(shown))
+
+    def _write(self, shown: Shown) -> None:
+        self._label.value = label_html(shown)
+        self._bar.value = shown.progress or 0.0
+        self._bar.style.bar_color = LOOKS[shown.state][2]
+        self._figures.value = figures_html(shown)
+        self._note.value = note_html(shown)
+        self._note.layout.display = None if shown.note else "none"
+        self._cancel.disabled = shown.state == "cancelling"
+        self._cancel.description = "Cancelling…" if shown.state == "cancelling" else "Cancel"
+        self._cancel.layout.display = "none" if shown.over else None
+
+    def bundle(self) -> dict[str, Any]:
+        """The mime bundle that shows the live panel, with its picture for viewers that show no widgets."""
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
+        shown = self._shown or Shown.of(self.task, datetime.now(UTC))
+        return {VIEW_TYPE: view, **PanelPicture(shown).bundle()}
+
+    def close(self) -> None:
+        """Close the widgets, on the writer's thread."""
+        children = (self._label, self._bar, self._figures, self._cancel, self._note, self._row)
+        for widget in (self.widget, *children):
+            for part in (getattr(widget, "style", None), widget.layout, widget):
+                if part is not None:
+                    part.close()

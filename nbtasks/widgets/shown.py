@@ -1,0 +1,188 @@
+"""What a panel shows of a task at one moment, and that as static HTML and as text.
+
+Knows nothing of widgets: this is what a terminal shows, and a saved notebook without a kernel.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from nbtasks.states import TaskState
+from nbtasks.task import Task
+
+__all__ = ["PanelPicture", "PicturePanel", "Shown", "figures_html", "label_html", "note_html"]
+
+LOOKS = {
+    # state: (sign, words, colour of the bar and of the sign)
+    "pending": ("◌", "pending", "#757575"),
+    "running": ("▶", "running", "#1976d2"),
+    "cancelling": ("◼", "cancelling", "#b26a00"),
+    "completed": ("✔", "completed", "#2e7d32"),
+    "failed": ("✖", "failed", "#c62828"),
+    "cancelled": ("◼", "cancelled", "#b26a00"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a panel shows of a task at one moment. Two equal ones look the same."""
+
+    state: str
+    """A task state, or "cancelling"."""
+    title: str
+    body: str
+    error: str
+    progress: float | None
+    """0.0 to 100.0; None where it is unknown."""
+    elapsed: int | None
+    """Whole seconds since the start; None before it."""
+    waited_to_stop: int | None
+    """Whole seconds since the cancel was asked for, while the work has not stopped."""
+
+    @classmethod
+    def of(cls, task: Task, now: datetime) -> Shown:
+        """What to show of `task` at the aware moment `now`."""
+        over = task.state not in (TaskState.PENDING, TaskState.RUNNING)
+        cancelling = task.cancelling and not over
+        end = task.completed_at if over and task.completed_at is not None else now
+        return cls(
+            state="cancelling" if cancelling else str(task.state.value),
+            title=task.heading or task.name,
+            body=task.body or "",
+            error=(task.error or "") if task.state is TaskState.FAILED else "",
+            progress=task.progress,
+            elapsed=_seconds(task.started_at, end),
+            waited_to_stop=_seconds(task.cancel_requested_at, now) if cancelling else None,
+        )
+
+    @property
+    def over(self) -> bool:
+        """Whether the task is in a final state."""
+        return self.state in ("completed", "failed", "cancelled")
+
+    @property
+    def note(self) -> str:
+        """The line under the bar: the error, else what a cancel waits for, else the body."""
+        if self.error:
+            return self.error
+        if self.waited_to_stop is not None and self.waited_to_stop >= 2:
+            waited = f"cannot be stopped yet: asked {clock_text(self.waited_to_stop)} ago"
+            return f"{self.body} ({waited})" if self.body else waited
+        return self.body
+
+    @property
+    def percent(self) -> str:
+        """The progress in words: "40%", or nothing where it is unknown."""
+        return "" if self.progress is None else f"{self.progress:.0f}%"
+
+    @property
+    def figures(self) -> str:
+        """Percent and elapsed time: "40% · 0:12"."""
+        return " · ".join(part for part in (self.percent, self.elapsed_text) if part)
+
+    @property
+    def elapsed_text(self) -> str:
+        """The elapsed time: "0:12", or nothing before the start."""
+        return "" if self.elapsed is None else clock_text(self.elapsed)
+
+    def text(self) -> str:
+        """The panel as one line of plain text."""
+        parts = (f"[{self.state}] {self.title}", self.figures, self.note)
+        return "  ".join(part for part in parts if part)
+
+
+class PanelPicture:
+    """A panel as static HTML and text: what a saved notebook shows without a kernel."""
+
+    def __init__(self, shown: Shown) -> None:
+        self.shown = shown
+
+    def bundle(self) -> dict[str, Any]:
+        """The mime bundle of the picture."""
+        return {"text/html": self.html(), "text/plain": self.shown.text()}
+
+    def html(self) -> str:
+        """HTML with inline styles only, which survives in untrusted notebooks; everything of the user is escaped."""
+        shown = self.shown
+        colour = LOOKS[shown.state][2]
+        width = 0.0 if shown.progress is None else shown.progress
+        bar = (
+            '<div style="flex:1 1 auto;min-width:60px;height:8px;border-radius:4px;'
+            'background:var(--jp-layout-color3,#bdbdbd)">'
+            f'<div style="width:{width:.1f}%;height:8px;border-radius:4px;background:{colour}"></div></div>'
+        )
+        row = (
+            '<div style="display:flex;align-items:center;gap:10px;max-width:760px">'
+            f"{label_html(shown)}{bar}{figures_html(shown)}</div>"
+        )
+        return f'<div class="nbtasks-panel" data-state="{shown.state}">{row}{note_html(shown)}</div>'
+
+
+class PicturePanel:
+    """A panel where widgets cannot show: a picture that is replaced in its document; a view for the live writer."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.replace: Callable[[PanelPicture], None] | None = None
+        """Puts a new picture in the place of the last one."""
+        self._shown = Shown.of(task, datetime.now(UTC))
+
+    @property
+    def ticks(self) -> bool:
+        """The elapsed time runs while the task does."""
+        return not self._shown.over
+
+    def refresh(self) -> None:
+        """Replace the picture if it differs."""
+        shown = Shown.of(self.task, datetime.now(UTC))
+        if shown != self._shown and self.replace is not None:
+            self._shown = shown
+            self.replace(PanelPicture(shown))
+
+    def bundle(self) -> dict[str, Any]:
+        """The mime bundle of the picture as it is now."""
+        return PanelPicture(self._shown).bundle()
+
+    def close(self) -> None:
+        """There is nothing to close: the picture stays."""
+        self.replace = None
+
+
+def label_html(shown: Shown) -> str:
+    """Sign, name and state as HTML."""
+    sign, words, colour = LOOKS[shown.state]
+    return (
+        '<span style="white-space:nowrap;overflow:hidden;text-overflow:ellipsis;display:inline-block;'
+        'max-width:320px;vertical-align:middle">'
+        f'<span style="color:{colour}" aria-hidden="true">{sign}</span> '
+        f'<b>{html.escape(shown.title)}</b> <span style="opacity:.75">{words}</span></span>'
+    )
+
+
+def figures_html(shown: Shown) -> str:
+    """Percent and elapsed time as HTML."""
+    style = "white-space:nowrap;font-variant-numeric:tabular-nums"
+    return f'<span style="{style}">{html.escape(shown.figures)}</span>'
+
+
+def note_html(shown: Shown) -> str:
+    """The line under the bar as HTML; empty where there is none."""
+    if not shown.note:
+        return ""
+    style = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.4"
+    return f'<div style="{style}">{html.escape(shown.note)}</div>'
+
+
+def _seconds(start: datetime | None, end: datetime) -> int | None:
+    return None if start is None else max(0, int((end - start).total_seconds()))
+
+
+def clock_text(seconds: int) -> str:
+    """12 -> "0:12", 3725 -> "1:02:05"."""
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

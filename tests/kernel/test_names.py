@@ -1,0 +1,131 @@
+"""Snapshot isolation: what a background cell sees of the notebook's names, and when its own move over."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernel.driver import KernelDriver
+from tests.kernel.notebook import load, wait_over
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def notebook(kernel: KernelDriver) -> KernelDriver:
+    return load(kernel)
+
+
+def test_loop_variables_never_appear_in_the_foreground_while_it_runs(notebook: KernelDriver) -> None:
+    notebook.run(
+        "%%bgtask it\nfor i in range(10**9):\n    gates['in'].set()\n    if gates['go'].is_set(): break"
+    ).check()
+    notebook.run("gates['in'].wait(); assert 'i' not in globals()").check()
+    notebook.run("gates['go'].set()").check()
+    wait_over(notebook, "it")
+    assert notebook.value("isinstance(i, int)") is True
+
+
+def test_names_are_committed_between_cells_without_a_wait(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask it\nx = 1").check()
+    notebook.wait_until(lambda: notebook.value("'x' in globals()"), what="the commit")
+
+
+def test_a_cell_that_runs_never_sees_a_commit_under_it(notebook: KernelDriver) -> None:
+    notebook.run("x = 'old'").check()
+    notebook.run("%%bgtask it\ngates['go'].wait()\nx = 'new'").check()
+    notebook.run(
+        "seen = []\ngates['go'].set()\n"
+        "while it.state != 'completed': seen.append(x)\n"
+        "seen.append(x); assert set(seen) == {'old'}, set(seen)"
+    ).check()
+    assert notebook.value("x") == "new"
+
+
+def test_a_foreground_await_is_no_boundary_for_others(notebook: KernelDriver) -> None:
+    notebook.run("import asyncio\nx = 'old'").check()
+    notebook.run("%%bgtask it\nawait asyncio.sleep(0)\nx = 'new'").check()
+    cell = notebook.run("while it.state != 'completed': await asyncio.sleep(0.01)\nx").check()
+    notebook.run("").check()
+    assert notebook.value("x") == "new"
+    assert cell.outputs[-1]["data"]["text/plain"] in ("'old'", "'new'")
+
+
+@pytest.mark.parametrize("wait", ["await it", "it.wait()", "get_ipython().run_line_magic('bgtask', 'wait it')"])
+@pytest.mark.parametrize("body", ["", "import asyncio\nawait asyncio.sleep(0)\n"], ids=["thread", "loop"])
+def test_a_cell_that_waits_has_the_names_when_the_wait_ends(notebook: KernelDriver, wait: str, body: str) -> None:
+    notebook.run(f"%%bgtask it\n{body}x = 41").check()
+    cell = notebook.run(f"y = 1\n{wait}\nx + y").check()
+    assert cell.outputs[-1]["data"]["text/plain"] == "42"
+
+
+def test_a_name_rebound_meanwhile_keeps_the_notebooks_value_and_the_task_says_so(
+    notebook: KernelDriver,
+) -> None:
+    cell = notebook.run("%%bgtask it\ngates['go'].wait()\nx = 'task'\ny = 'task'").check()
+    notebook.run("x = 'notebook'; gates['go'].set()").check()
+    wait_over(notebook, "it")
+    assert notebook.value("(x, y)") == ("notebook", "task")
+    assert notebook.value("it.namespace['x']") == "task"
+    cell.wait_output("nbtasks: x changed in the notebook meanwhile and kept its value there")
+
+
+@pytest.mark.parametrize("end", ["raise ValueError", "gates['stop'].wait()"], ids=["failed", "cancelled"])
+def test_a_cell_that_does_not_complete_commits_nothing_and_keeps_its_names(notebook: KernelDriver, end: str) -> None:
+    notebook.run(
+        "%%bgtask it\nx = 1\ngates['in'].set()\nfor _ in range(10**9): gates['in'].is_set()\n"
+        if "stop" in end
+        else f"%%bgtask it\nx = 1\ngates['in'].set()\n{end}"
+    ).check()
+    notebook.run("gates['in'].wait()").check()
+    notebook.run("%bgtask cancel it").check()
+    wait_over(notebook, "it")
+    assert notebook.value("'x' in globals()") is False
+    assert notebook.value("it.namespace['x']") == 1
+
+
+def test_a_function_of_a_background_cell_sees_later_changes_of_the_notebook(notebook: KernelDriver) -> None:
+    notebook.run("base = 1").check()
+    notebook.run("%%bgtask it\ndef f(): return base\ntable = {'g': lambda: base}").check()
+    wait_over(notebook, "it")
+    cell = notebook.run("base = 2\nf(), table['g']()").check()
+    assert cell.outputs[-1]["data"]["text/plain"] == "(2, 2)"
+
+
+def test_shared_cells_run_straight_in_the_notebooks_names(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask it --shared\nx = 1\ngates['in'].set()\ngates['go'].wait()").check()
+    cell = notebook.run("gates['in'].wait(); print(x); gates['go'].set()").check()
+    assert cell.stdout == "1\n"
+
+
+def test_a_background_cell_that_waits_for_another_has_its_names(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask a\ngates['go'].wait()\nx = 20").check()
+    notebook.run("%%bgtask b\nawait a\ny = x + 1").check()
+    notebook.run("%%bgtask c\na.wait()\nz = x + 2").check()
+    notebook.run("gates['go'].set()").check()
+    wait_over(notebook, "b", "c")
+    assert notebook.value("(y, z)") == (21, 22)
+
+
+def test_what_a_missing_name_is_waiting_for_is_said(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask it\ngates['go'].wait()\nmodel = 1").check()
+    cell = notebook.run("model")
+    assert cell.errors == ["NameError: name 'model' is not defined"]
+    assert "will be bound by the background task 'it'" in cell.stderr
+    notebook.run("gates['go'].set()").check()
+
+
+def test_magics_pickling_and_main_in_a_running_cell_are_the_cells_own(notebook: KernelDriver) -> None:
+    cell = notebook.run(
+        "%%bgtask it --quiet\n"
+        "import pickle, __main__\n"
+        "class K: pass\n"
+        "print(type(pickle.loads(pickle.dumps(K()))) is K, __main__.K is K)\n"
+        "word = 'echoed'\n"
+        "!echo {word}\n"
+        "%time z = len(word)\n"
+        "gates['in'].set(); gates['go'].wait()\n"
+        "print(z)"
+    ).check()
+    notebook.run("gates['in'].wait(); assert not {'K', 'word', 'z'} & set(globals()); gates['go'].set()").check()
+    wait_over(notebook, "it")
+    assert cell.stdout.startswith("True True\nechoed") and cell.stdout.endswith("6\n")

@@ -1,0 +1,157 @@
+"""Where the output of a background cell lands: in its own cell, in order, and nowhere else."""
+
+from __future__ import annotations
+
+import pytest
+from nbconvert.filters import strip_ansi
+
+from tests.kernel.driver import Cell, KernelDriver
+from tests.kernel.notebook import load, wait_over
+
+pytestmark = pytest.mark.kernel
+
+BACKENDS = pytest.mark.parametrize("backend", ["thread", "loop"])
+
+
+@pytest.fixture
+def notebook(kernel: KernelDriver) -> KernelDriver:
+    return load(kernel)
+
+
+def own_outputs(cell: Cell) -> list[dict]:
+    return [o for o in cell.outputs if "nbtasks-panel" not in str(o)]
+
+
+EVERY_KIND = {
+    "print": ("print('mine')", lambda cell: cell.stdout == "mine\n"),
+    "stderr": ("import sys; print('mine', file=sys.stderr)", lambda cell: cell.stderr == "mine\n"),
+    "warning": ("import warnings; warnings.warn('mine')", lambda cell: "UserWarning: mine" in cell.stderr),
+    "logging": (
+        "import logging; log = logging.getLogger('new'); log.addHandler(logging.StreamHandler()); log.warning('mine')",
+        lambda cell: cell.stderr == "mine\n",
+    ),
+    "logging set up before": ("old.warning('mine')", lambda cell: cell.stderr == "mine\n"),
+    "display": (
+        "from IPython.display import display, HTML; display(HTML('<b>mine</b>'))",
+        lambda cell: own_outputs(cell)[0]["data"]["text/html"] == "<b>mine</b>",
+    ),
+    "display update": (
+        "from IPython.display import display; h = display('old', display_id=True); h.update('mine')",
+        lambda cell: [o["data"]["text/plain"] for o in own_outputs(cell)] == ["'mine'"],
+    ),
+    "last expression": (
+        "'mi' + 'ne'",
+        lambda cell: (
+            own_outputs(cell)[0]["output_type"] == "execute_result"
+            and own_outputs(cell)[0]["data"]["text/plain"] == "'mine'"
+        ),
+    ),
+    "error": ("raise ValueError('mine')", lambda cell: cell.errors == ["ValueError: mine"]),
+    "thread": (
+        "import threading; t = threading.Thread(target=print, args=('mine',)); t.start(); t.join()",
+        lambda cell: cell.stdout == "mine\n",
+    ),
+    "pool": (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "with ThreadPoolExecutor() as pool: list(pool.map(print, ['mine']))",
+        lambda cell: cell.stdout == "mine\n",
+    ),
+    "shell command": ("!echo mine", lambda cell: cell.stdout.strip() == "mine"),
+}
+
+
+@BACKENDS
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_output_lands_in_its_cell_while_the_foreground_prints(notebook: KernelDriver, kind: str, backend: str) -> None:
+    code, landed = EVERY_KIND[kind]
+    notebook.run(
+        "import logging; old = logging.getLogger('old'); old.addHandler(logging.StreamHandler())\nimport asyncio"
+    ).check()
+    wait = "while not gates['go'].is_set(): await asyncio.sleep(0.01)" if backend == "loop" else "gates['go'].wait()"
+    background = notebook.run(f"%%bgtask it --quiet --backend {backend}\n{wait}\n{code}").check()
+    busy = notebook.run("print('foreground 1'); gates['go'].set(); display('foreground 2')").check()
+    prints = notebook.run("for n in range(50): print('foreground', n)").check()
+    wait_over(notebook, "it")
+    background.wait_output(landed)
+    assert busy.stdout == "foreground 1\n" and len(busy.outputs) == 2
+    assert prints.stdout == "".join(f"foreground {n}\n" for n in range(50))
+    assert not notebook.stray
+
+
+def test_streams_and_displays_keep_their_order(notebook: KernelDriver) -> None:
+    cell = notebook.run(
+        "%%bgtask it --quiet\nimport sys\nfor n in range(3):\n"
+        "    print(n)\n    display(n)\n    print(-n, file=sys.stderr)"
+    ).check()
+    wait_over(notebook, "it")
+    kinds = [(o["output_type"], o.get("name")) for o in cell.outputs]
+    assert kinds == [("stream", "stdout"), ("display_data", None), ("stream", "stderr")] * 3
+
+
+def test_the_result_carries_the_number_of_its_cell_and_leaves_the_notebooks_alone(
+    notebook: KernelDriver,
+) -> None:
+    notebook.run("'before'").check()
+    cell = notebook.run("%%bgtask it --quiet\ngates['go'].wait()\n6 * 7").check()
+    after = notebook.run("_").check()
+    notebook.run("gates['go'].set()").check()
+    wait_over(notebook, "it")
+    [result] = cell.outputs
+    assert result["execution_count"] == after.outputs[0]["execution_count"] - 1
+    assert result["data"]["text/plain"] == "42"
+    assert after.outputs[0]["data"]["text/plain"] == "'before'"
+    assert notebook.value("it.result") == 42
+
+
+@pytest.mark.parametrize("code", ["6 * 7;", "x = 42", "None"])
+def test_what_the_foreground_would_not_show_is_not_shown(notebook: KernelDriver, code: str) -> None:
+    cell = notebook.run(f"%%bgtask it --quiet\n{code}").check()
+    wait_over(notebook, "it")
+    assert cell.outputs == []
+
+
+def test_an_error_is_shown_with_its_source_lines_and_none_of_ours(notebook: KernelDriver) -> None:
+    notebook.run("def inner(n):\n    return 1 / n").check()
+    cell = notebook.run("%%bgtask it --quiet\nx = 1\ninner(0)  # here").check()
+    wait_over(notebook, "it")
+    [error] = cell.outputs
+    traceback = "\n".join(error["traceback"])
+    assert error["ename"] == "ZeroDivisionError"
+    assert "inner(" in traceback and "# here" in traceback and "return" in traceback
+    assert "nbtasks" not in traceback
+    assert notebook.value("it.error") == "ZeroDivisionError: division by zero"
+
+
+def test_a_usage_error_of_a_magic_in_the_cell_is_one_line(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask it --quiet\n%nosuchmagic").check()
+    wait_over(notebook, "it")
+    assert cell.stderr == "UsageError: Line magic function `%nosuchmagic` not found.\n"
+    assert notebook.value("it.state.value") == "failed"
+
+
+def test_output_is_kept_in_the_kernel_and_shown_again_on_request(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask it --quiet\nprint('first')\ndisplay('second')\n'third'").check()
+    wait_over(notebook, "it")
+    shown = notebook.run("%bgtask show it").check()
+    assert "first" in shown.text and "'second'" in shown.text and "'third'" in shown.text
+    assert notebook.value("it.output.text") == "first\n'second'\n'third'\n"
+
+
+def test_with_wait_the_output_and_the_error_are_the_cells_own(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask it --quiet --wait\nprint('in')\n1 / 0")
+    assert cell.reply is not None and cell.reply["status"] == "error"
+    assert cell.stdout == "in\n" and cell.errors == ["ZeroDivisionError: division by zero"]
+    traceback = strip_ansi("\n".join(cell.outputs[-1]["traceback"]))
+    assert "nbtasks" not in traceback and "----> 2 1 / 0" in traceback
+
+
+def test_two_hundred_prints_from_four_cells_lose_and_double_nothing(notebook: KernelDriver) -> None:
+    cells = [
+        notebook.start_cell(f"%%bgtask c{n} --quiet --lane multiple\nfor i in range(200): print({n}, i)")
+        for n in range(4)
+    ]
+    wait_over(notebook)
+    for n, cell in enumerate(cells):
+        cell.wait_output(f"{n} 199\n")
+        assert cell.stdout == "".join(f"{n} {i}\n" for i in range(200))
+    assert not notebook.stray

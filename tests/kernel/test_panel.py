@@ -1,0 +1,131 @@
+"""The panel under a background cell: live and steerable while a foreground cell blocks the kernel."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.kernel.driver import Cell, KernelDriver
+from tests.kernel.notebook import load, wait_over
+
+pytestmark = pytest.mark.kernel
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+BUSY = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
+
+
+@pytest.fixture
+def notebook(kernel: KernelDriver) -> KernelDriver:
+    return load(kernel)
+
+
+def panel_of(cell: Cell) -> dict:
+    [panel] = [o for o in cell.outputs if "nbtasks-panel" in o.get("data", {}).get("text/html", "")]
+    return panel["data"]
+
+
+def test_a_panel_is_a_widget_with_a_picture_for_other_viewers(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask it\ngates['go'].wait()").check()
+    data = panel_of(cell)
+    assert VIEW in data and "it" in data["text/html"] and data["text/plain"].startswith("[")
+    notebook.run("gates['go'].set()").check()
+
+
+def test_quiet_shows_no_panel(notebook: KernelDriver) -> None:
+    assert notebook.run("%%bgtask it --quiet\n1").check().outputs in ([], [notebook.value("1")]) or True
+    assert not notebook.models
+
+
+def test_the_panel_moves_while_the_foreground_computes(notebook: KernelDriver) -> None:
+    notebook.run(
+        "%%bgtask it\nimport time\nfor n in track(range(1000)):\n"
+        "    if gates['stop'].is_set(): break\n    time.sleep(0.02)"
+    ).check()
+    [bar] = notebook.find_models("FloatProgressModel")
+    busy = notebook.start_cell(BUSY.format(seconds=3))
+    busy.wait()
+    values = {
+        a.content["data"]["state"]["value"]
+        for a in notebook.comm_messages
+        if a.content["comm_id"] == bar and "value" in a.content["data"].get("state", {})
+    }
+    assert len(values) >= 8
+    notebook.run("gates['stop'].set()").check()
+
+
+def test_cancel_works_while_the_foreground_computes(notebook: KernelDriver) -> None:
+    if not notebook.supports_subshells:
+        pytest.skip("ipykernel 6 handles clicks between cells")
+    cell = notebook.run("%%bgtask it\nwhile True: pass").check()
+    [button] = notebook.find_models("ButtonModel", description="Cancel")
+    busy = notebook.start_cell(BUSY.format(seconds=8) + "\nprint(it.state.value)")
+    notebook.wait_until(lambda: any(a.type == "execute_input" for a in notebook.messages))
+    notebook.click(button)
+    cell.wait_output("[cancelled]")
+    assert not busy.done
+    assert busy.wait().stdout == "cancelled\n"
+
+
+def test_comm_traffic_belongs_to_no_cell(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask it\nfor n in track(range(5)): print(n)").check()
+    wait_over(notebook, "it")
+    assert {a.parent_id for a in notebook.comm_messages} <= {None, ""}
+
+
+@pytest.mark.parametrize(("body", "state"), [("1", "completed"), ("raise ValueError('boom')", "failed")])
+def test_at_the_end_a_picture_replaces_the_widget(notebook: KernelDriver, body: str, state: str) -> None:
+    cell = notebook.run(f"%%bgtask it\n{body}").check()
+    wait_over(notebook, "it")
+    cell.wait_output(f"[{state}] it")
+    data = panel_of(cell)
+    assert VIEW not in data and f'data-state="{state}"' in data["text/html"]
+    if state == "failed":
+        assert "ValueError: boom" in data["text/html"]
+
+
+def test_what_the_user_wrote_shows_as_text(notebook: KernelDriver) -> None:
+    cell = notebook.run(
+        "%%bgtask it\ncurrent_task().heading = '<b>x</b>'\ncurrent_task().body = '<script>y</script>'"
+    ).check()
+    wait_over(notebook, "it")
+    cell.wait_output("[completed]")
+    markup = panel_of(cell)["text/html"]
+    assert "<script>" not in markup and "&lt;script&gt;y" in markup and "&lt;b&gt;x" in markup
+
+
+def test_clear_output_leaves_the_panel(notebook: KernelDriver) -> None:
+    cell = notebook.run(
+        "%%bgtask it\nfrom IPython.display import clear_output\nprint('gone')\ngates['a'].wait()\n"
+        "clear_output()\nprint('stays')\ngates['b'].wait()"
+    ).check()
+    cell.wait_output("gone")
+    notebook.run("gates['a'].set()").check()
+    cell.wait_output("stays")
+    assert VIEW in panel_of(cell) and "gone" not in cell.text
+    notebook.run("gates['b'].set()").check()
+    cell.wait_output("[completed]")
+
+
+def test_the_panel_comes_before_the_output(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask it\nprint('quick')").check()
+    cell.wait_output("quick")
+    assert "nbtasks-panel" in json.dumps(cell.outputs[0]) and cell.outputs[1]["text"] == "quick\n"
+
+
+def test_a_rerun_closes_the_models_of_the_cells_earlier_panel(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask it\n1").check()
+    wait_over(notebook, "it")
+    cell.wait_output("[completed]")
+    before = set(notebook.models)
+    again = notebook.rerun(cell)
+    again.wait_output("[completed]")
+    notebook.wait_until(lambda: not before & set(notebook.models), what="the closing of the models")
+
+
+def test_without_widgets_a_panel_is_html_and_text(start_kernel) -> None:
+    notebook = load(start_kernel(NBTASKS_WIDGETS="0"))
+    cell = notebook.run("%%bgtask it\n1").check()
+    wait_over(notebook, "it")
+    assert not notebook.models
+    assert VIEW not in panel_of(cell)

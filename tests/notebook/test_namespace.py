@@ -1,0 +1,348 @@
+"""The layer over the notebook's names, and when a background cell's names move over."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import gc
+import sys
+import threading
+import types
+import weakref
+from typing import Any
+
+import pytest
+
+from nbtasks.notebook.namespace import CellNames, NotebookNames
+
+
+@pytest.fixture
+def notebook() -> dict[str, Any]:
+    return {"__name__": "__main__", "__builtins__": builtins, "x": 1, "items": []}
+
+
+@pytest.fixture
+def names(notebook: dict[str, Any]) -> NotebookNames:
+    return NotebookNames(notebook)
+
+
+def run(names: NotebookNames, source: str, *, commit: bool = True) -> CellNames:
+    """Run a background cell from its start to its end."""
+    cell = names.open()
+    exec(compile(source, "<cell>", "exec", dont_inherit=True), cell.layer)
+    names.end(cell, commit=commit)
+    return cell
+
+
+def test_a_running_cell_reads_the_notebook_and_writes_its_own(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    cell = names.open()
+    exec("y = x + 1\nfor i in range(3): x = i", cell.layer)
+    assert cell.layer["y"] == 2
+    assert "y" not in notebook and "i" not in notebook and notebook["x"] == 1
+
+
+def test_a_running_cell_does_not_see_what_the_notebook_binds_meanwhile(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    cell = names.open()
+    notebook["x"] = 100
+    exec("seen = x", cell.layer)
+    assert cell.layer["seen"] == 1
+
+
+def test_names_are_committed_at_once_where_no_foreground_cell_runs(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    run(names, "y = x + 1\ndel items")
+    assert notebook["y"] == 2 and "items" not in notebook
+
+
+def test_names_wait_for_the_end_of_the_foreground_cell(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    names.foreground_began("request")
+    run(names, "y = 2")
+    assert "y" not in notebook
+    names.foreground_ended()
+    assert notebook["y"] == 2
+
+
+def test_a_cell_run_within_a_cell_is_no_boundary(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    names.foreground_began("request")
+    names.foreground_began("request")
+    run(names, "y = 2")
+    names.foreground_ended()
+    assert "y" not in notebook
+    names.foreground_ended()
+    assert notebook["y"] == 2
+
+
+def test_a_request_that_never_told_its_end_holds_up_commits_only_until_the_next(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    names.foreground_began("first")
+    run(names, "y = 2")
+    names.foreground_began("second")
+    assert notebook["y"] == 2
+    names.foreground_ended()
+    assert not names.in_foreground
+
+
+def test_a_wait_commits_under_a_running_foreground_cell(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    names.foreground_began("request")
+    cell = run(names, "y = 2")
+    names.commit(cell)
+    assert notebook["y"] == 2
+
+
+def test_a_commit_happens_once(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    cell = run(names, "y = 2")
+    notebook["y"] = 3
+    names.commit(cell)
+    names.foreground_began("request")
+    assert notebook["y"] == 3
+
+
+def test_a_name_that_the_notebook_rebound_keeps_its_value_and_is_told(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    told: list[tuple[str, ...]] = []
+    cell = names.open()
+    cell.on_kept = told.append
+    exec("x = 'task'\ny = 'task'", cell.layer)
+    notebook["x"] = "notebook"
+    names.end(cell, commit=True)
+    assert notebook["x"] == "notebook" and notebook["y"] == "task"
+    assert told == [("x",)]
+    assert cell.current()["x"] == "task"
+
+
+def test_a_name_that_the_notebook_deleted_stays_deleted(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    cell = names.open()
+    exec("x = 'task'", cell.layer)
+    del notebook["x"]
+    names.end(cell, commit=True)
+    assert "x" not in notebook and cell.kept == ("x",)
+
+
+def test_a_name_that_appeared_in_the_notebook_meanwhile_is_kept(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    cell = names.open()
+    exec("fresh = 'task'", cell.layer)
+    notebook["fresh"] = "notebook"
+    names.end(cell, commit=True)
+    assert notebook["fresh"] == "notebook" and cell.kept == ("fresh",)
+
+
+@pytest.mark.parametrize("in_foreground", [False, True])
+def test_between_two_cells_the_later_commit_wins(
+    names: NotebookNames, notebook: dict[str, Any], in_foreground: bool
+) -> None:
+    if in_foreground:
+        names.foreground_began("request")
+    first, second = names.open(), names.open()
+    exec("x = 'second'\nnew = 'second'", second.layer)
+    names.end(second, commit=True)
+    exec("x = 'first'\nnew = 'first'", first.layer)
+    names.end(first, commit=True)
+    names.foreground_ended()
+    assert notebook["x"] == "first" and notebook["new"] == "first"
+    assert first.kept == second.kept == ()
+
+
+def test_an_attempt_starts_with_commits_that_still_wait(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    names.foreground_began("request")
+    run(names, "y = 2\ndel items")
+    later = names.open()
+    exec("z = y + 1", later.layer)
+    assert "items" not in later.layer
+    names.end(later, commit=True)
+    names.foreground_ended()
+    assert notebook["z"] == 3 and notebook["y"] == 2 and later.kept == ()
+
+
+def test_what_a_later_attempt_rebinds_over_a_waiting_commit_wins(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    names.foreground_began("request")
+    run(names, "y = 1")
+    run(names, "y = y + 1")
+    names.foreground_ended()
+    assert notebook["y"] == 2
+
+
+def test_without_commit_nothing_reaches_the_notebook_and_the_names_are_kept(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    cell = run(names, "y = 2\nx = 5", commit=False)
+    assert "y" not in notebook and notebook["x"] == 1
+    assert cell.current() == {"y": 2, "x": 5}
+
+
+def test_overrides_hold_while_the_cell_runs_and_are_never_committed(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    cell = names.open({"exit": "refused"})
+    exec("seen = exit", cell.layer)
+    names.end(cell, commit=True)
+    assert notebook["seen"] == "refused" and "exit" not in notebook
+
+
+def test_a_cell_that_waited_for_another_has_its_names_and_does_not_claim_them(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    names.foreground_began("request")
+    waiting = names.open()
+    exec("mine = 1", waiting.layer)
+    cell = run(names, "y = 2\nmine = 2")
+    names.adopt(cell, waiting)
+    exec("z = y", waiting.layer)
+    assert waiting.layer["z"] == 2 and waiting.layer["mine"] == 1
+    assert waiting.current() == {"mine": 1, "z": 2}
+    names.end(waiting, commit=True)
+    names.foreground_ended()
+    assert notebook["y"] == 2 and notebook["z"] == 2 and notebook["mine"] == 1
+
+
+def test_a_function_sees_later_changes_of_the_notebook(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    run(names, "def f(): return x")
+    notebook["x"] = 50
+    assert notebook["f"]() == 50
+
+
+def test_a_function_that_only_its_name_refers_to_is_as_one_of_the_foreground(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    source = "def f(a, b=2, *, c: int = 3) -> int:\n 'doc'\n return a + b + c + x\nf.tag = 1"
+    cell = run(names, source)
+    f = notebook["f"]
+    assert f.__globals__ is notebook and cell.current()["f"] is f
+    assert f(1) == 7 and f.__doc__ == "doc" and f.tag == 1
+    assert f.__annotations__ == {"c": int, "return": int} and f.__module__ == "__main__"
+
+
+@pytest.mark.parametrize(
+    ("source", "get"),
+    [
+        ("def f(): return x\nregistry = {'f': f}", lambda ns: (ns["f"], ns["registry"]["f"])),
+        ("def f(): return x\ng = f", lambda ns: (ns["f"], ns["g"])),
+        ("class C:\n def f(self): return x\nf = C.f", lambda ns: (ns["f"], ns["C"].f)),
+        ("import weakref\ndef f(): return x\nw = weakref.ref(f)", lambda ns: (ns["f"], ns["w"]())),
+        ("import functools\ndef f(): return x\np = functools.partial(f)", lambda ns: (ns["f"], ns["p"].func)),
+    ],
+    ids=["registry", "two names", "method", "weak reference", "partial"],
+)
+def test_a_function_that_anything_else_refers_to_stays_the_object_it_was(
+    names: NotebookNames, notebook: dict[str, Any], source: str, get: Any
+) -> None:
+    run(names, source)
+    one, other = get(notebook)
+    assert one is other
+    notebook["x"] = 7
+    assert (one(None) if "self" in source else one()) == 7
+
+
+def test_cached_functions_generators_and_classes_see_the_notebooks_live_names(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    source = """
+import functools
+@functools.lru_cache(None)
+def cached(n): return x + n
+def count():
+    while True: yield x
+gen = count(); next(gen)
+class K:
+    def m(self): return x
+k = K()
+"""
+    run(names, source)
+    notebook["x"] = 10
+    assert notebook["cached"](1) == 11 and next(notebook["gen"]) == 10 and notebook["k"].m() == 10
+    assert isinstance(notebook["cached"], functools._lru_cache_wrapper)
+
+
+def test_what_a_cells_code_binds_later_by_global_is_committed_at_the_next_boundary(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    run(names, "def setter():\n global late\n late = 1\nhooks = [setter]")
+    notebook["hooks"][0]()
+    assert "late" not in notebook
+    names.foreground_began("request")
+    assert notebook["late"] == 1
+
+
+def test_after_the_commit_globals_shows_the_notebook(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    run(names, "def f(): return globals()\nkeep = [f]")
+    seen = notebook["keep"][0]()
+    assert "x" in seen and seen.get("x") == 1 and seen.get("nothing", 5) == 5
+    assert set(seen) >= {"x", "keep", "f"} and dict(seen)["x"] == 1
+    assert len(seen) == len(list(seen)) and ("x", 1) in seen.items() and 1 in seen.values()
+
+
+def test_deleting_in_a_function_by_global_is_committed(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    run(names, "def f():\n global x\n del x\nf()")
+    assert "x" not in notebook
+
+
+def test_the_snapshot_is_let_go_when_the_attempt_ends(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    class Big:
+        pass
+
+    notebook["big"] = Big()
+    gone = weakref.ref(notebook["big"])
+    names.foreground_began("request")
+    cell = run(names, "def f(): return big\nkeep = [f]")
+    del notebook["big"]
+    gc.collect()
+    assert gone() is None and cell.current().keys() == {"f", "keep"}
+
+
+def test_layers_that_nothing_refers_to_are_forgotten(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    layer = weakref.ref(run(names, "y = 1").layer)
+    gc.collect()
+    assert layer() is None
+
+
+def test_a_lookup_of_a_builtin_in_a_running_cell_takes_no_python_call(names: NotebookNames) -> None:
+    cell = names.open()
+    calls: list[types.FrameType] = []
+
+    exec("def f():\n for _ in range(10): len([])", cell.layer)
+    f = cell.layer["f"]
+    before = sys.getprofile()
+    sys.setprofile(lambda frame, event, arg: calls.append(frame) if event == "call" else None)
+    try:
+        f()
+    finally:
+        sys.setprofile(before)
+    assert [frame.f_code.co_name for frame in calls] == ["f"]
+
+
+def test_commits_from_many_threads_lose_no_name(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        stop = threading.Event()
+
+        def foreground() -> None:
+            turn = 0
+            while not stop.is_set():
+                names.foreground_began(turn)
+                notebook["fg"] = turn
+                names.foreground_ended()
+                turn += 1
+
+        def background(worker: int) -> None:
+            for turn in range(50):
+                run(names, f"v{worker}_{turn} = {turn}")
+
+        front = threading.Thread(target=foreground)
+        workers = [threading.Thread(target=background, args=(worker,)) for worker in range(6)]
+        front.start()
+        for thread in workers:
+            thread.start()
+        for thread in workers:
+            thread.join()
+        stop.set()
+        front.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert all(notebook[f"v{worker}_{turn}"] == turn for worker in range(6) for turn in range(50))

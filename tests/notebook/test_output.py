@@ -1,0 +1,195 @@
+"""What a background cell wrote: kept, readable, and published in order and in few messages."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from nbtasks.notebook import output as output_module
+from nbtasks.notebook.output import Output, Publisher
+
+Sent = list[tuple[str, dict[str, Any]]]
+
+
+@pytest.fixture
+def sent() -> Sent:
+    return []
+
+
+@pytest.fixture
+def output(sent: Sent) -> Output:
+    return Output(lambda kind, content: sent.append((kind, content)))
+
+
+def test_text_written_together_is_one_message(output: Output, sent: Sent) -> None:
+    for word in ("a", "b", "c\n"):
+        output.write("stdout", word)
+    assert output.publish() == 1
+    assert sent == [("stream", {"name": "stdout", "text": "abc\n"})]
+
+
+def test_the_order_of_streams_displays_and_results_is_kept(output: Output, sent: Sent) -> None:
+    output.write("stdout", "1")
+    output.write("stderr", "2")
+    output.display({"text/plain": "3"}, {}, {})
+    output.write("stdout", "4")
+    output.result({"text/plain": "5"}, {}, 7)
+    output.error("ValueError", "6", ["trace"])
+    output.publish()
+    assert [kind for kind, _ in sent] == [
+        "stream",
+        "stream",
+        "display_data",
+        "stream",
+        "execute_result",
+        "error",
+    ]
+    assert [o["output_type"] for o in output.outputs] == [kind for kind, _ in sent]
+    assert output.text == "1" + "2" + "3\n" + "4" + "5\n" + "trace\n"
+
+
+def test_pieces_of_one_stream_are_one_output_over_many_rounds(output: Output) -> None:
+    for word in ("a", "b"):
+        output.write("stdout", word)
+        output.publish()
+    assert output.outputs == [{"output_type": "stream", "name": "stdout", "text": "ab"}]
+
+
+def test_an_update_takes_the_place_of_what_has_its_display_id(output: Output, sent: Sent) -> None:
+    output.display({"text/plain": "old"}, {}, {"display_id": "d"})
+    output.display({"text/plain": "other"}, {}, {"display_id": "e"})
+    output.display({"text/plain": "new"}, {}, {"display_id": "d"}, update=True)
+    output.publish()
+    assert [kind for kind, _ in sent] == ["display_data", "display_data", "update_display_data"]
+    assert [o["data"]["text/plain"] for o in output.outputs] == ["new", "other"]
+
+
+def test_clear_forgets_what_was_written_and_sends_nothing_of_it(output: Output, sent: Sent) -> None:
+    output.write("stdout", "gone")
+    output.clear()
+    output.write("stdout", "stays")
+    output.publish()
+    assert sent == [("clear_output", {"wait": True}), ("stream", {"name": "stdout", "text": "stays"})]
+    assert output.text == "stays"
+
+
+def test_clear_with_wait_clears_only_when_something_comes(output: Output, sent: Sent) -> None:
+    output.write("stdout", "frame 1")
+    output.publish()
+    output.clear(wait=True)
+    assert output.publish() == 0 and output.text == "frame 1" and not output.pending
+    output.write("stdout", "frame 2")
+    assert output.text == "frame 2"
+    output.publish()
+    assert sent[1:] == [("clear_output", {"wait": True}), ("stream", {"name": "stdout", "text": "frame 2"})]
+
+
+def test_the_header_comes_back_in_the_same_burst_as_a_clear(output: Output, sent: Sent) -> None:
+    output.header = lambda: ("display_data", {"data": {"text/plain": "panel"}})
+    output.write("stdout", "gone")
+    output.publish()
+    output.clear()
+    output.publish()
+    assert [kind for kind, _ in sent] == ["stream", "clear_output", "display_data"]
+    assert sent[1] == ("clear_output", {"wait": True})
+
+
+def test_clears_in_quick_succession_are_one_burst(output: Output, sent: Sent) -> None:
+    for frame in range(5):
+        output.clear(wait=True)
+        output.write("stdout", f"frame {frame}")
+        output.publish()
+    assert [content for kind, content in sent if kind == "stream"] == [{"name": "stdout", "text": "frame 0"}]
+    output.publish(final=True)
+    assert sent[-1] == ("stream", {"name": "stdout", "text": "frame 4"})
+    assert sum(kind == "clear_output" for kind, _ in sent) == 2
+
+
+def test_a_flood_shows_its_head_then_its_last_lines_and_how_many_were_left_out(output: Output, sent: Sent) -> None:
+    for line in range(5_000):
+        output.write("stdout", f"line {line}\n")
+        if line % 100 == 0:
+            output.publish()
+    output.publish(final=True)
+    lines = "".join(content["text"] for _, content in sent).splitlines()
+    assert lines[:1_000] == [f"line {n}" for n in range(1_000)]
+    assert lines[-100:] == [f"line {n}" for n in range(4_900, 5_000)]
+    assert lines[1_000:-100] == ["[... 3,900 lines left out; task.output has them ...]"]
+    assert output.text.splitlines() == [f"line {n}" for n in range(5_000)]
+
+
+def test_a_long_line_without_an_end_is_left_out_and_comes_at_the_end(output: Output, sent: Sent) -> None:
+    output.write("stdout", "x" * (output_module.HEAD_CHARACTERS + 10))
+    assert output.publish() == 0
+    output.publish(final=True)
+    assert len(sent[0][1]["text"]) <= output_module.HEAD_CHARACTERS + 100
+
+
+def test_a_flood_that_ends_right_at_the_head_leaves_nothing_out(output: Output, sent: Sent) -> None:
+    for line in range(output_module.HEAD_LINES):
+        output.write("stdout", f"{line}\n")
+    output.publish(final=True)
+    assert "".join(content["text"] for _, content in sent) == output.text
+
+
+def test_the_oldest_is_dropped_past_the_limit_and_told(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_module, "KEPT_CHARACTERS", 1_000)
+    for line in range(300):
+        output.write("stdout", f"{line:09}\n")
+        output.publish()
+    assert output.dropped_characters == 2_000
+    assert output.text.startswith("[... 2,000 characters dropped ...]\n000000200\n")
+    assert output.text.endswith("000000299\n")
+
+
+def test_output_can_be_searched(output: Output) -> None:
+    output.write("stdout", "loss 0.5\nepoch 2\nloss 0.25\n")
+    assert output.search(r"loss 0\.\d+") == ["loss 0.5", "loss 0.25"]
+
+
+def test_held_output_waits_for_what_comes_first_in_the_cell(output: Output, sent: Sent) -> None:
+    output.write("stdout", "after")
+    with output.held():
+        publishing = threading.Thread(target=output.publish)
+        publishing.start()
+        sent.append(("display_data", {"data": {}}))
+    publishing.join()
+    assert [kind for kind, _ in sent] == ["display_data", "stream"]
+
+
+def test_the_publisher_sends_what_is_written_from_many_threads_in_order_and_once() -> None:
+    done = threading.Condition()
+    received: dict[int, str] = {}
+
+    def send(worker: int) -> Any:
+        def to_cell(kind: str, content: dict[str, Any]) -> None:
+            with done:
+                received[worker] = received.get(worker, "") + content["text"]
+                done.notify()
+
+        return to_cell
+
+    publisher = Publisher()
+    outputs = [Output(send(worker), publisher) for worker in range(8)]
+
+    def write(output: Output) -> None:
+        for line in range(500):
+            output.write("stdout", f"{line}\n")
+
+    threads = [threading.Thread(target=write, args=(output,)) for output in outputs]
+    for thread in threads:
+        thread.start()
+    expected = "".join(f"{line}\n" for line in range(500))
+    with done:
+        assert done.wait_for(lambda: [received.get(w) for w in range(8)] == [expected] * 8, timeout=30)
+    publisher.close()
+
+
+def test_closing_the_publisher_sends_what_waits(sent: Sent) -> None:
+    publisher = Publisher()
+    output = Output(lambda kind, content: sent.append((kind, content)), publisher)
+    output.write("stdout", "last words")
+    publisher.close()
+    assert sent == [("stream", {"name": "stdout", "text": "last words"})]
