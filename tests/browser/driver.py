@@ -279,7 +279,11 @@ class NotebookPage:
     # --------------------------------------------------------------------------------- kernel
 
     def kernel_status(self) -> str:
-        """`idle`, `busy`, `starting` and so on; `none` without a kernel."""
+        """`idle`, `busy`, `starting` and so on; `none` without a kernel.
+
+        An answer on the control channel, where the debugger asks, makes it read `idle` in the middle of a cell:
+        whether a cell runs, `is_running` tells.
+        """
         script = f"() => {{ {PANEL} return panel.sessionContext.session?.kernel?.status ?? 'none'; }}"
         return str(self.page.evaluate(script))
 
