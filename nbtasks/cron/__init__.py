@@ -1,0 +1,27 @@
+"""Schedules: when a cron expression, by cronie's rules, or a plain interval fires next after a moment.
+
+It must not know of tasks, timers or the present time, nor of croniter, whose versions disagree about what
+expressions mean: both the reading of expressions and the rules for clocks that change are this package's own.
+"""
+
+from __future__ import annotations
+
+from nbtasks.cron.crontab import CronSchedule
+from nbtasks.cron.fields import ALIASES
+from nbtasks.cron.interval import IntervalSchedule, format_interval, parse_interval
+from nbtasks.cron.schedules import PRESETS, Schedule, next_fire_times, parse_schedule
+from nbtasks.cron.zones import find_zone, zone_name
+
+__all__ = [
+    "ALIASES",
+    "PRESETS",
+    "CronSchedule",
+    "IntervalSchedule",
+    "Schedule",
+    "find_zone",
+    "format_interval",
+    "next_fire_times",
+    "parse_interval",
+    "parse_schedule",
+    "zone_name",
+]
