@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,15 @@ def _rank(item: pytest.Item) -> int:
         return RANKS["notebook"]
     part = path.relative_to(HERE).parts[0] if path.is_relative_to(HERE) else ""
     return RANKS.get(part, RANKS["unit"])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps the user's settings out of the tests, and the tests' data out of the user's."""
+    home = tempfile.TemporaryDirectory(prefix="nbtasks-tests-")
+    config.add_cleanup(home.cleanup)
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
+        os.environ[name] = str(Path(home.name) / name.lower())
+        Path(os.environ[name]).mkdir()
 
 
 @pytest.hookimpl(tryfirst=True)

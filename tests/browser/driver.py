@@ -50,7 +50,7 @@ SAMPLER = f"""([name, index, selector, read]) => {{
 
 # What stock JupyterLab itself writes to the console as errors, whatever the notebook does.
 STOCK_ERRORS = (
-    "Command 'filebrowser:open-path' not registered",  # Notebook 7: a plugin for its other page
+    "Command 'filebrowser:open-path' not registered",  # Notebook 7 on JupyterLab's server
     "Cannot read properties of undefined (reading 'schema')",  # Notebook 7: settings of an absent plugin
 )
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 def kernel_env(home: Path) -> dict[str, str]:
     """The environment of a kernel that touches neither the user's settings nor another test's."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("NBTASKS_", "PYTEST_"))}
-    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "MPLCONFIGDIR"):
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
         env[name] = str(home / name.lower())
         Path(env[name]).mkdir(exist_ok=True)
     env.pop("MPLBACKEND", None)
