@@ -25,7 +25,7 @@ from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.notebook.main_module import use_names
 from nbtasks.notebook.namespace import CellNames, NotebookNames
 from nbtasks.notebook.output import Output
-from nbtasks.notebook.routing import Router
+from nbtasks.notebook.routing import current_sink, use_sink
 from nbtasks.progress import current_task
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
@@ -81,7 +81,6 @@ class CellPlace:
     shell: InteractiveShell
     kernel: Kernel
     names: NotebookNames
-    router: Router
 
 
 @dataclass
@@ -118,14 +117,24 @@ class CellTask(Task):
         """Run the cell: here and now, or, where it awaits, as the coroutine returned."""
         names = self._enter()
         if not self.code.awaits:
-            return self._run_plain(names)
+            return self._run_plain(self.code, names)
         if self.backend == "loop":
-            return self._run_awaiting(names)
-        return run_in_own_loop(self._run_awaiting(names))
+            return self._run_awaiting(self.code, names)
+        return run_in_own_loop(self._run_awaiting(self.code, names))
+
+    def run_source(self, source: str) -> Any:
+        """Run another cell's source as part of this task's work, in its names; returns its value."""
+        code = CellSource(self.place.shell, source, self.cell.execution_count)
+        names = self.place.shell.user_ns
+        return run_in_own_loop(self._run_awaiting(code, names)) if code.awaits else self._run_plain(code, names)
+
+    def show_error(self, error: BaseException) -> None:
+        """Show an error in the cell, as the foreground would."""
+        show_error(self.place.shell, self.output, error)
 
     def _enter(self) -> dict[str, Any]:
         """Enter the task's own world: its output, its plots, and, unless it is shared, its names."""
-        self.place.router.enter(self.output)
+        use_sink(self.output)
         self._plots = Plots()
         self._plots.enter()
         names = self.place.shell.user_ns if self.shared else self._open_names(self._plots)
@@ -140,33 +149,35 @@ class CellTask(Task):
         use_names(self._names.layer)
         return self._names.layer
 
-    def _run_plain(self, names: dict[str, Any]) -> Any:
+    def _run_plain(self, code: CellSource, names: dict[str, Any]) -> Any:
         value = None
-        for code, shown in self.code.steps():
-            value = self._show(eval(code, names), shown)  # noqa: S307 - the user's own cell
+        for step, shown in code.steps():
+            value = eval(step, names)  # noqa: S307 - the user's own cell
+            value = self._show(code, value) if shown else None
         return value
 
-    async def _run_awaiting(self, names: dict[str, Any]) -> Any:
+    async def _run_awaiting(self, code: CellSource, names: dict[str, Any]) -> Any:
         value = None
-        for code, shown in self.code.steps():
-            value = eval(code, names)  # noqa: S307 - the user's own cell
-            if code.co_flags & inspect.CO_COROUTINE:
+        for step, shown in code.steps():
+            value = eval(step, names)  # noqa: S307 - the user's own cell
+            if step.co_flags & inspect.CO_COROUTINE:
                 value = await value
-            value = self._show(value, shown)
+            value = self._show(code, value) if shown else None
         return value
 
-    def _show(self, value: Any, shown: bool) -> Any:
-        if shown and value is not None and not self.code.quiet:
+    def _show(self, code: CellSource, value: Any) -> Any:
+        sink = current_sink()
+        if value is not None and not code.quiet and sink is not None:
             data, metadata = self.place.shell.display_formatter.format(value)
             if data:  # empty where the object displayed itself
-                self.output.result(self.place.kernel.encode(data), metadata, self.cell.execution_count)
-        return value if shown else None
+                sink.result(self.place.kernel.encode(data), metadata, self.cell.execution_count)
+        return value
 
     def _attempt_ended(self, outcome: Outcome) -> None:
         """Show what the foreground shows after a cell: its error, then its plots. Then hand over the names."""
         completed = outcome.state is TaskState.COMPLETED
         if outcome.state is TaskState.FAILED and outcome.exception is not None and not self.raises_in_cell:
-            show_error(self.place.shell, self.output, outcome.exception)
+            self.show_error(outcome.exception)
         self._show_plots(commit=completed and self.shared)
         if self._names is not None:
             self.place.names.end(self._names, commit=completed)
@@ -179,7 +190,7 @@ class CellTask(Task):
         try:
             self._inside.run(self._plots.show)
         except Exception as error:  # noqa: BLE001 - drawing runs the user's artists and formatters
-            show_error(self.place.shell, self.output, error)
+            self.show_error(error)
         self._plots.figures.clear()
         if commit:
             self._plots.commit()

@@ -18,9 +18,11 @@ from nbtasks.notebook.kernel import Kernel
 from nbtasks.notebook.magic import TaskMagics
 from nbtasks.notebook.main_module import MainModule
 from nbtasks.notebook.namespace import NotebookNames
+from nbtasks.notebook.nested import NestedCells
 from nbtasks.notebook.output import Publisher
 from nbtasks.notebook.panels import Panels
 from nbtasks.notebook.routing import Router
+from nbtasks.progress import bridge_tqdm
 from nbtasks.task import Task
 
 __all__ = ["Extension", "load", "unload"]
@@ -57,13 +59,16 @@ class Extension:
         self.figures = Figures()
         self.publisher = Publisher()
         self.panels = Panels(self.manager, self.kernel)
-        self.place = CellPlace(shell, self.kernel, self.names, self.router)
+        self.place = CellPlace(shell, self.kernel, self.names)
+        self.nested = NestedCells(shell, self.router)
 
     def install(self) -> None:
         """Register the magics, the boundaries between foreground cells, and the routes of output."""
         self.router.install()
         self.main_module.install()
         self.figures.install()
+        self.nested.install()
+        self._unbridge = bridge_tqdm()
         self.shell.register_magics(TaskMagics(self.shell, self))
         self.shell.events.register("pre_run_cell", self._foreground_began)
         self.shell.events.register("post_run_cell", self._foreground_ended)
@@ -74,6 +79,8 @@ class Extension:
         self.shell.events.unregister("post_run_cell", self._foreground_ended)
         for kind in ("line", "cell"):
             self.shell.magics_manager.magics[kind].pop("bgtask", None)
+        self._unbridge()
+        self.nested.uninstall()
         self.figures.uninstall()
         self.main_module.uninstall()
         self.router.uninstall()

@@ -9,20 +9,21 @@ from __future__ import annotations
 import collections
 import contextvars
 import functools
-import importlib.abc
-import importlib.machinery
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
+
+from nbtasks.imports import after_import
 
 __all__ = ["Figures", "Plots"]
 
 _plots: contextvars.ContextVar[Plots | None] = contextvars.ContextVar("nbtasks_plots", default=None)
 _rendering = threading.RLock()
 
-_HELPERS, _BASES = "matplotlib._pylab_helpers", "matplotlib.backend_bases"
+# These say how this process draws, for every cell alike: pyplot sets them up once, whichever cell plots first.
+_PROCESS_WIDE = frozenset({"backend", "backend_fallback", "interactive", "toolbar"})
 
 
 class Plots:
@@ -48,7 +49,7 @@ class Plots:
     def show(self) -> None:
         """Display what the cell left open, as the inline backend does at the end of a foreground cell."""
         inline = sys.modules.get("matplotlib_inline.backend_inline")
-        if self.figures and inline is not None and "inline" in str((self.settings or {}).get("backend", "")):
+        if self.figures and inline is not None and "inline" in str(sys.modules["matplotlib"].rcParams._get("backend")):
             inline.show(close=None)
 
     def commit(self) -> None:
@@ -68,21 +69,15 @@ class Figures:
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
-        self._finder = _AfterImport(
-            {
-                "matplotlib": self._separate_settings,
-                _HELPERS: self._separate_figures,
-                _BASES: self._lock_rendering,
-            }
-        )
 
     def install(self) -> None:
         """Separate now what is imported, and the rest when it is."""
-        for name, prepare in self._finder.prepare.items():
-            if name in sys.modules:
-                prepare(sys.modules[name])
-        sys.meta_path.insert(0, self._finder)
-        self._undo.append(lambda: sys.meta_path.remove(self._finder))
+        for name, prepare in (
+            ("matplotlib", self._separate_settings),
+            ("matplotlib._pylab_helpers", self._separate_figures),
+            ("matplotlib.backend_bases", self._lock_rendering),
+        ):
+            self._undo.append(after_import(name, prepare))
 
     def uninstall(self) -> None:
         """Undo `install`."""
@@ -174,14 +169,14 @@ def _settings_class(base: type[Any]) -> type[Any]:
 
         def _get(self, key: str) -> Any:
             settings = _task_settings()
-            return settings[key] if settings is not None else super()._get(key)
+            return super()._get(key) if settings is None or key in _PROCESS_WIDE else settings[key]
 
         def _set(self, key: str, value: Any) -> None:
             settings = _task_settings()
-            if settings is not None:
-                settings[key] = value
-            else:
+            if settings is None or key in _PROCESS_WIDE:
                 super()._set(key, value)
+            else:
+                settings[key] = value
 
         def _update_raw(self, other: Any) -> None:
             settings = _task_settings()
@@ -209,31 +204,3 @@ def _settings_class(base: type[Any]) -> type[Any]:
 def _task_settings() -> dict[str, Any] | None:
     plots = _plots.get()
     return None if plots is None else plots.settings
-
-
-class _AfterImport(importlib.abc.MetaPathFinder):
-    """Calls a function with each of some modules right after it was imported."""
-
-    def __init__(self, prepare: dict[str, Callable[[ModuleType], None]]) -> None:
-        self.prepare = prepare
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if name not in self.prepare:
-            return None
-        for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(name, path, target)
-            if spec is not None and spec.loader is not None:
-                self._call_after(spec.loader, name)
-                return spec
-        return None
-
-    def _call_after(self, loader: Any, name: str) -> None:
-        load = loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            load(module)
-            self.prepare[name](module)
-
-        loader.exec_module = exec_module

@@ -107,6 +107,13 @@ class Output:
         """Add an error with its formatted traceback."""
         self._add("error", {"ename": ename, "evalue": evalue, "traceback": traceback})
 
+    def flush(self) -> None:
+        """Nothing: what is written is published in order by one thread, within moments."""
+
+    def sync(self) -> None:
+        """Publish what was written, now: what follows is sent to the front end by another way."""
+        self.publish(now=True)
+
     def clear(self, *, wait: bool = False) -> None:
         """Clear what the task wrote; with `wait` only when something new comes."""
         with self._lock:
@@ -228,13 +235,16 @@ class Output:
         with self._publishing:
             yield
 
-    def publish(self, *, final: bool = False) -> int:
-        """Send what waits. Returns the number of messages sent; `final` also sends the tail of a flood."""
+    def publish(self, *, now: bool = False, final: bool = False) -> int:
+        """Send what waits; returns the number of messages sent.
+
+        A clear that follows the last one too quickly waits, but for `now`; `final` also sends the tail of a flood.
+        """
         with self._publishing:
             with self._lock:
                 self._dirty = False
                 self._close_stream()
-                if self._must_wait() and not final:
+                if self._must_wait(at_all=not (now or final)):
                     return 0
                 outbox, self._outbox = self._outbox, []
             messages = list(self._messages(outbox))
@@ -256,10 +266,11 @@ class Output:
         """A `clear_output(wait=True)` with nothing after it yet."""
         return len(self._outbox) == 1 and self._outbox[0] == ("clear_output", {"wait": True})
 
-    def _must_wait(self) -> bool:
-        if not self._outbox or self._outbox[0][0] != "clear_output":
-            return False
-        return self._holds_back() or time.monotonic() - self._cleared_at < CLEAR_SECONDS
+    def _must_wait(self, *, at_all: bool) -> bool:
+        if self._holds_back():
+            return True
+        clears = bool(self._outbox) and self._outbox[0][0] == "clear_output"
+        return at_all and clears and time.monotonic() - self._cleared_at < CLEAR_SECONDS
 
     def _messages(self, outbox: list[Message]) -> Iterator[Message]:
         for kind, content in outbox:

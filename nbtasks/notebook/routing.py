@@ -14,29 +14,76 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
+from typing import Any, Protocol
 
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbtasks.exceptions import NoInputError
+from nbtasks.imports import after_import
 from nbtasks.notebook.kernel import Kernel
-from nbtasks.notebook.output import Output
 
-__all__ = ["Router", "current_output"]
-
-_output: contextvars.ContextVar[Output | None] = contextvars.ContextVar("nbtasks_output", default=None)
+__all__ = ["Router", "Sink", "current_sink", "use_sink"]
 
 
-def current_output() -> Output | None:
-    """The output of the task in whose context this is called; None in the foreground."""
-    return _output.get()
+class Sink(Protocol):
+    """What can take the output of a task: its `Output`, or a capture within it."""
+
+    @property
+    def stdout(self) -> Callable[[str], int]:
+        """Takes text of standard output, and returns its length."""
+
+    @property
+    def stderr(self) -> Callable[[str], int]:
+        """Takes text of standard error."""
+
+    @property
+    def error(self) -> Callable[[str, str, list[str]], None]:
+        """Takes an error's name, message and formatted traceback."""
+
+    @property
+    def flush(self) -> Callable[[], None]:
+        """What `sys.stdout.flush()` does."""
+
+    @property
+    def sync(self) -> Callable[[], None]:
+        """Sends what was taken to the front end, now."""
+
+    def display(
+        self, data: dict[str, Any], metadata: dict[str, Any], transient: dict[str, Any], *, update: bool = False
+    ) -> None:
+        """Take a mime bundle."""
+
+    def result(self, data: dict[str, Any], metadata: dict[str, Any], execution_count: int | None) -> None:
+        """Take the value of a last expression, as a mime bundle."""
+
+    def clear(self, *, wait: bool = False) -> None:
+        """Forget what was taken."""
+
+
+_sink: contextvars.ContextVar[Sink | None] = contextvars.ContextVar("nbtasks_sink", default=None)
+_PID = os.getpid()
+
+
+def current_sink() -> Sink | None:
+    """Where the output of this context goes, if it is a task's; None in the foreground.
+
+    None in a forked child too, where nobody publishes what it is given.
+    """
+    sink = _sink.get()
+    return sink if sink is None or os.getpid() == _PID else None
+
+
+def use_sink(sink: Sink) -> contextvars.Token[Sink | None]:
+    """Send what this context, and the threads started in it, writes from now on to `sink`."""
+    return _sink.set(sink)
 
 
 class Router:
     """Installs the routes into a shell's process, and takes them out again.
 
-    Writes of code that runs in a context entered by `enter` go to the `Output` given there; everybody else's go where
-    they always went. Used from the main thread only, apart from the routes themselves.
+    Writes of code that runs in a context with a sink go there; everybody else's go where they always went. Used from
+    the main thread only, apart from the routes themselves.
     """
 
     def __init__(self, shell: InteractiveShell, kernel: Kernel) -> None:
@@ -44,16 +91,15 @@ class Router:
         self._kernel = kernel
         self._undo: list[Callable[[], None]] = []
 
-    def enter(self, output: Output) -> None:
-        """Route what the current context, and the threads started in it, writes from now on to `output`."""
-        _output.set(output)
-
     def install(self) -> None:
         """Install the routes. In a terminal, where the streams are no kernel's, only input and threads are routed."""
         if self._kernel.exists:
             self._route_streams()
-            self._route_displays()
+            self._route_displays(self._shell.display_pub)
             self._route_kernel_input()
+            self._replace(self._shell, "_showtraceback", _routed_traceback)
+            self._replace(self._shell, "set_parent", _not_in_tasks)
+            self._undo.append(after_import("ipywidgets.widgets.widget_output", self._sync_output_widgets))
         self._replace(builtins, "input", _refuse_in_tasks("input()"))
         self._replace(getpass, "getpass", _refuse_in_tasks("getpass()"))
         self._replace(sys, "breakpointhook", _refuse_in_tasks("breakpoint()"))
@@ -82,7 +128,18 @@ class Router:
                 setattr(stream_class, name, route)
                 self._undo.append(functools.partial(setattr, stream_class, name, route.original))
 
-    def _route_displays(self) -> None:
+    def route_captured(self, shell: InteractiveShell, *, streams: tuple[bool, bool], display: bool) -> None:
+        """Keep tasks' output out of what the foreground has just begun to capture by swapping streams."""
+        if streams[0]:
+            sys.stdout = _GuardedStream(sys.stdout, "stdout")
+        if streams[1]:
+            sys.stderr = _GuardedStream(sys.stderr, "stderr")
+        if display:
+            self._route_displays(shell.display_pub, keep=False)
+
+    def _route_displays(self, publisher: Any, *, keep: bool = True) -> None:
+        encode = self._kernel.encode
+
         def routed_publish(publish: Callable[..., None]) -> Callable[..., None]:
             @functools.wraps(publish)
             def route(
@@ -93,27 +150,48 @@ class Router:
                 update: bool = False,
                 **kwargs: Any,
             ) -> None:
-                output = _current()
-                if output is None:
+                sink = current_sink()
+                if sink is None:
                     publish(data, metadata, *args, transient=transient, update=update, **kwargs)
                 else:
-                    output.display(self._kernel.encode(data), metadata or {}, transient or {}, update=update)
+                    sink.display(encode(data), metadata or {}, transient or {}, update=update)
 
             return route
 
         def routed_clear(clear_output: Callable[..., None]) -> Callable[..., None]:
             @functools.wraps(clear_output)
             def route(wait: bool = False) -> None:
-                output = _current()
-                if output is None:
+                sink = current_sink()
+                if sink is None:
                     clear_output(wait)
                 else:
-                    output.clear(wait=wait)
+                    sink.clear(wait=wait)
 
             return route
 
-        self._replace(self._shell.display_pub, "publish", routed_publish)
-        self._replace(self._shell.display_pub, "clear_output", routed_clear)
+        if keep:
+            self._replace(publisher, "publish", routed_publish)
+            self._replace(publisher, "clear_output", routed_clear)
+        else:
+            publisher.publish = routed_publish(publisher.publish)
+            publisher.clear_output = routed_clear(publisher.clear_output)
+
+    def _sync_output_widgets(self, module: ModuleType) -> None:
+        """An Output widget tells the front end when to take over a cell's output: what came before goes first."""
+
+        def routed_flush(flush: Callable[[Any], None]) -> Callable[[Any], None]:
+            @functools.wraps(flush)
+            def route(widget: Any) -> None:
+                sink = current_sink()
+                if sink is None:
+                    flush(widget)
+                else:
+                    sink.sync()
+
+            return route
+
+        if hasattr(module.Output, "_flush"):
+            self._replace(module.Output, "_flush", routed_flush)
 
     def _route_kernel_input(self) -> None:
         """The kernel puts its own input functions into builtins while a cell runs, and what was there back after it."""
@@ -134,7 +212,7 @@ class _ByContext:
     It is a descriptor on the class, because IPython sets `write` on the stream itself while a cell runs, and back.
     """
 
-    def __init__(self, name: str, original: Any, of_task: Callable[[Output, Any], Callable[..., Any]]) -> None:
+    def __init__(self, name: str, original: Any, of_task: Callable[[Sink, Any], Callable[..., Any]]) -> None:
         self.original = original
         self._name = name
         self._of_task = of_task
@@ -142,9 +220,9 @@ class _ByContext:
     def __get__(self, stream: Any, owner: type | None = None) -> Any:
         if stream is None:
             return self.original
-        output = _current()
-        if output is not None:
-            return self._of_task(output, stream)
+        sink = current_sink()
+        if sink is not None:
+            return self._of_task(sink, stream)
         own = stream.__dict__.get(self._name)
         return self.original.__get__(stream, owner) if own is None else own
 
@@ -155,32 +233,59 @@ class _ByContext:
         del stream.__dict__[self._name]
 
 
-_PID = os.getpid()
+class _GuardedStream:
+    """A stream of the foreground's that what a task writes never reaches."""
+
+    def __init__(self, stream: Any, name: str) -> None:
+        self._stream = stream
+        self._name = name
+
+    def write(self, text: str) -> int:
+        sink = current_sink()
+        if sink is None:
+            return self._stream.write(text)  # type: ignore[no-any-return]
+        return sink.stderr(text) if self._name == "stderr" else sink.stdout(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
-def _current() -> Output | None:
-    """The task's output; None in a forked child too, where nobody publishes what it is given."""
-    output = _output.get()
-    return output if output is None or os.getpid() == _PID else None
+def _task_write(sink: Sink, stream: Any) -> Callable[[str], int]:
+    return sink.stderr if stream.name == "stderr" else sink.stdout
 
 
-def _task_write(output: Output, stream: Any) -> Callable[[str], int]:
-    return output.stderr if stream.name == "stderr" else output.stdout
+def _task_flush(sink: Sink, _stream: Any) -> Callable[[], None]:
+    return sink.flush
 
 
-def _task_flush(_output: Output, _stream: Any) -> Callable[[], None]:
-    return _flushed
+def _routed_traceback(show: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(show)
+    def route(kind: type[BaseException], error: BaseException, lines: list[str]) -> None:
+        sink = current_sink()
+        if sink is None:
+            show(kind, error, lines)
+        else:
+            sink.error(kind.__name__, str(error), lines)
+
+    return route
 
 
-def _flushed() -> None:
-    """A task's output is published in order by one thread, within moments: there is nothing to wait for."""
+def _not_in_tasks(set_parent: Callable[[Any], None]) -> Callable[[Any], None]:
+    """`shell.set_parent` sets the parent for all threads that have none: a task must not (ipywidgets' Output does)."""
+
+    @functools.wraps(set_parent)
+    def route(parent: Any) -> None:
+        if current_sink() is None:
+            set_parent(parent)
+
+    return route
 
 
 def _refuse_in_tasks(asked: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def wrap(ask: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(ask)
         def route(*args: Any, **kwargs: Any) -> Any:
-            if _output.get() is not None:
+            if _sink.get() is not None:
                 raise NoInputError(
                     f"{asked} was called in a background cell, which nobody can answer: "
                     "ask in a foreground cell and use the answer here"
@@ -197,7 +302,7 @@ def _start_in_context(start: Callable[[threading.Thread], None]) -> Callable[[th
 
     @functools.wraps(start)
     def route(thread: threading.Thread) -> None:
-        if _output.get() is not None and thread.ident is None:
+        if _sink.get() is not None and thread.ident is None:
             thread.run = functools.partial(contextvars.copy_context().run, thread.run)  # type: ignore[method-assign]
         start(thread)
 
