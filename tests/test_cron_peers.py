@@ -30,7 +30,7 @@ ANY_ZONE = [
     "America/Santiago",
 ]
 # With wildcards cronsim goes astray where a clock changes at midnight or by half an hour: see DIFFERENCES.
-WHOLE_HOUR_ZONES = ["UTC", "Europe/Paris", "America/New_York", "Africa/Casablanca", "America/Los_Angeles"]
+WHOLE_HOUR_ZONES = ["UTC", "Europe/Paris", "Europe/London", "America/New_York", "America/Los_Angeles"]
 COUNT = 5
 
 

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nbtasks.cron import CronSchedule, find_zone, next_fire_times, zone_name
+from nbtasks.cron import CronSchedule, find_zone, next_fire_times, parse_schedule, zone_name
 from nbtasks.exceptions import UnknownTimezoneError
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -62,6 +62,11 @@ def test_an_unknown_zone_is_refused_with_the_nearest(name, nearest):
     with pytest.raises(UnknownTimezoneError, match="unknown time zone") as caught:
         next_fire_times("* * * * *", name, START, 1)
     assert nearest in str(caught.value)
+
+
+def test_an_unknown_zone_is_refused_even_where_none_is_needed():
+    with pytest.raises(UnknownTimezoneError):
+        parse_schedule("5m", "Europe/Pari")
 
 
 @pytest.mark.parametrize("zone", ["", "Mars/Olympus", "../etc/localtime", "/etc/localtime", "Europe", "\0", 5, b"UTC"])

@@ -47,15 +47,16 @@ class Schedule(Protocol):
 def parse_schedule(schedule: str | timedelta | Schedule, timezone: str | tzinfo | None = None) -> Schedule:
     """The schedule that a cron expression, an interval ("5m" or a timedelta) or a schedule itself gives.
 
-    The zone, by default the machine's own, is that of a cron expression; an interval has none. Raises
+    The zone, by default the machine's own, is that of a cron expression; an interval needs none. Raises
     InvalidScheduleError for what is wrong or never fires, UnknownTimezoneError for a zone that is not known.
     """
+    zone = find_zone(timezone)
     if isinstance(schedule, str):
         if looks_like_interval(schedule):
             return IntervalSchedule(schedule)
         if len(schedule.split()) < 2 and not schedule.strip().startswith("@"):
             raise InvalidScheduleError(f"{schedule!r} is {NEITHER}")
-        return CronSchedule(schedule, timezone)
+        return CronSchedule(schedule, zone)
     if isinstance(schedule, timedelta):
         return IntervalSchedule(schedule)
     if isinstance(schedule, Schedule):
