@@ -1,0 +1,42 @@
+"""What an import costs in a notebook's kernel, where ipykernel and ipywidgets are imported before.
+
+Must not know what is imported. Each import is the first of a process of its own; CPU time, for it is what an import
+is made of and other work on the machine does not show in it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+
+from benchmarks.rows import Row, in_turns
+
+_PROGRAM = """
+import ipykernel.ipkernel, ipykernel.kernelapp, ipykernel.zmqshell, ipywidgets, time
+start = time.process_time()
+import {module}
+print(time.process_time() - start)
+"""
+
+
+def import_of_nbtasks() -> Iterator[Row]:
+    """`import nbtasks` and what `%load_ext nbtasks` imports, beside `import tqdm.auto`."""
+    for module, target in (("nbtasks", 1.0), ("nbtasks.notebook.extension", None)):
+        yield Row(
+            f"import {module} (CPU)",
+            *in_turns(partial(_milliseconds, module), partial(_milliseconds, "tqdm.auto")),
+            beside="tqdm.auto",
+            unit="ms",
+            at_most=target,
+        )
+
+
+def _milliseconds(module: str) -> float:
+    program = _PROGRAM.format(module=module)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
+    return 1e3 * float(done.stdout)
+
+
+ROWS = [import_of_nbtasks]
