@@ -13,11 +13,35 @@ import ipywidgets
 
 from nbtasks.manager import TaskManager
 from nbtasks.task import Task
-from nbtasks.widgets.shown import LOOKS, PanelPicture, Shown, figures_html, label_html, note_html
+from nbtasks.widgets.shown import (
+    BAR_HEIGHT,
+    LOOKS,
+    TRACK_COLOUR,
+    PanelPicture,
+    Shown,
+    figures_html,
+    label_html,
+    note_html,
+)
 
 __all__ = ["LivePanel"]
 
 VIEW_TYPE = "application/vnd.jupyter.widget-view+json"
+
+# What traits of stock widgets cannot say. It travels in the label, which is sent only when the state changes.
+STYLE = f"""<style>
+.nbtasks-panel .widget-html-content {{ min-width: 0; line-height: 1.5 !important; }}
+.nbtasks-panel .progress {{ margin: 0 !important; background: {TRACK_COLOUR}; border-radius: 3px; overflow: hidden; }}
+.nbtasks-panel .progress-bar {{ border-radius: 3px; }}
+.nbtasks-panel .jupyter-button {{ line-height: 24px; }}
+.nbtasks-indeterminate .progress-bar {{
+    width: 30% !important; animation: nbtasks-to-and-fro 1.5s ease-in-out infinite alternate;
+}}
+@keyframes nbtasks-to-and-fro {{ to {{ transform: translateX(233.4%); }} }}
+@media (prefers-reduced-motion: reduce) {{
+    .nbtasks-indeterminate .progress-bar {{ width: 100% !important; opacity: .35; animation: none; }}
+}}
+</style>"""
 
 
 class LivePanel:
@@ -28,22 +52,23 @@ class LivePanel:
         self.replace: Callable[[PanelPicture], None] | None = None
         """Puts a picture in the place of the widget in its document: called once, when the task is over."""
         self._shown: Shown | None = None
-        self._label = ipywidgets.HTML(layout=ipywidgets.Layout(flex="0 1 auto", margin="0"))
-        self._bar = ipywidgets.FloatProgress(
-            min=0.0, max=100.0, layout=ipywidgets.Layout(flex="1 1 auto", width="auto", min_width="60px")
-        )
-        self._figures = ipywidgets.HTML(layout=ipywidgets.Layout(flex="0 0 auto", margin="0"))
+        self._label = ipywidgets.HTML(layout=_layout(flex="0 1 auto", min_width="0"))
+        self._figures = ipywidgets.HTML(layout=_layout(flex="0 0 auto"))
         self._cancel = ipywidgets.Button(
             description="Cancel",
             tooltip="Cancel this task",
-            layout=ipywidgets.Layout(flex="0 0 auto", width="96px"),
+            layout=_layout(flex="0 0 auto", width="auto", min_width="84px", height="24px", margin="0 0 0 auto"),
         )
-        self._note = ipywidgets.HTML(layout=ipywidgets.Layout(margin="0"))
         self._row = ipywidgets.HBox(
-            [self._label, self._bar, self._figures, self._cancel],
-            layout=ipywidgets.Layout(align_items="center", grid_gap="10px", max_width="760px"),
+            [self._label, self._figures, self._cancel], layout=_layout(align_items="center", height="28px")
         )
-        self.widget = ipywidgets.VBox([self._row, self._note], layout=ipywidgets.Layout(overflow="hidden"))
+        self._bar = ipywidgets.FloatProgress(
+            min=0.0, max=100.0, layout=_layout(width="auto", height=f"{BAR_HEIGHT}px")
+        )
+        self._note = ipywidgets.HTML(layout=_layout())
+        self.widget = ipywidgets.VBox(
+            [self._row, self._bar, self._note], layout=_layout(max_width="760px", padding="0 0 6px 6px")
+        )
         self.widget.add_class("nbtasks-panel")
         # A click may come on any thread; it only calls the manager, whose events bring the change back here.
         self._cancel.on_click(lambda _button: manager.cancel_task(task))
@@ -65,8 +90,12 @@ class LivePanel:
             replace(PanelPicture(shown))
 
     def _write(self, shown: Shown) -> None:
-        self._label.value = label_html(shown)
+        self._label.value = STYLE + label_html(shown)
         self._bar.value = shown.progress or 0.0
+        if shown.indeterminate:
+            self._bar.add_class("nbtasks-indeterminate")
+        else:
+            self._bar.remove_class("nbtasks-indeterminate")
         self._bar.style.bar_color = LOOKS[shown.state][2]
         self._figures.value = figures_html(shown)
         self._note.value = note_html(shown)
@@ -88,3 +117,7 @@ class LivePanel:
             for part in (getattr(widget, "style", None), widget.layout, widget):
                 if part is not None:
                     part.close()
+
+
+def _layout(**traits: str) -> ipywidgets.Layout:
+    return ipywidgets.Layout(**{"margin": "0", **traits})

@@ -27,6 +27,16 @@ LOOKS = {
 }
 
 
+BAR_HEIGHT = 6
+"""Pixels, of live bars and pictures alike: nothing jumps when a picture takes a live panel's place."""
+
+TRACK_COLOUR = "rgba(128,128,128,.25)"
+"""What a bar runs on: visible in every theme, and a colour that untrusted notebooks may use, unlike a variable."""
+
+ERROR_CHARACTERS = 300
+"""What a panel shows of an error; the traceback under it, or `task.error`, has it all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What a panel shows of a task at one moment. Two equal ones look the same."""
@@ -53,7 +63,7 @@ class Shown:
             state="cancelling" if cancelling else str(task.state.value),
             title=task.heading or task.name,
             body=task.body or "",
-            error=(task.error or "") if task.state is TaskState.FAILED else "",
+            error=_shortened(task.error or "") if task.state is TaskState.FAILED else "",
             progress=task.progress,
             elapsed=_seconds(task.started_at, end),
             waited_to_stop=_seconds(task.cancel_requested_at, now) if cancelling else None,
@@ -63,6 +73,11 @@ class Shown:
     def over(self) -> bool:
         """Whether the task is in a final state."""
         return self.state in ("completed", "failed", "cancelled")
+
+    @property
+    def indeterminate(self) -> bool:
+        """Whether the task runs and how far it is is unknown."""
+        return self.state == "running" and self.progress is None
 
     @property
     def note(self) -> str:
@@ -108,18 +123,14 @@ class PanelPicture:
     def html(self) -> str:
         """HTML with inline styles only, which survives in untrusted notebooks; everything of the user is escaped."""
         shown = self.shown
-        colour = LOOKS[shown.state][2]
-        width = 0.0 if shown.progress is None else shown.progress
-        bar = (
-            '<div style="flex:1 1 auto;min-width:60px;height:8px;border-radius:4px;'
-            'background:var(--jp-layout-color3,#bdbdbd)">'
-            f'<div style="width:{width:.1f}%;height:8px;border-radius:4px;background:{colour}"></div></div>'
-        )
         row = (
-            '<div style="display:flex;align-items:center;gap:10px;max-width:760px">'
-            f"{label_html(shown)}{bar}{figures_html(shown)}</div>"
+            '<div style="display:flex;align-items:center;height:28px">'
+            f"{label_html(shown)}{figures_html(shown)}</div>"
         )
-        return f'<div class="nbtasks-panel" data-state="{shown.state}">{row}{note_html(shown)}</div>'
+        return (
+            f'<div class="nbtasks-panel" data-state="{shown.state}" style="max-width:760px;padding:0 0 6px 6px;'
+            f'font-size:13px;line-height:1.5">{row}{_bar_html(shown)}{note_html(shown)}</div>'
+        )
 
 
 class PicturePanel:
@@ -153,28 +164,45 @@ class PicturePanel:
 
 
 def label_html(shown: Shown) -> str:
-    """Sign, name and state as HTML."""
+    """Sign, name and state as HTML; of a long name as much as there is room for."""
     sign, words, colour = LOOKS[shown.state]
+    title = html.escape(shown.title)
     return (
-        '<span style="white-space:nowrap;overflow:hidden;text-overflow:ellipsis;display:inline-block;'
-        'max-width:320px;vertical-align:middle">'
-        f'<span style="color:{colour}" aria-hidden="true">{sign}</span> '
-        f'<b>{html.escape(shown.title)}</b> <span style="opacity:.75">{words}</span></span>'
+        '<span style="display:flex;min-width:0;white-space:nowrap">'
+        f'<span style="color:{colour}" aria-hidden="true">{sign}</span>'
+        f'<b style="margin:0 6px;overflow:hidden;text-overflow:ellipsis" title="{title}">{title}</b>'
+        f'<span style="opacity:.75">{words}</span></span>'
     )
 
 
 def figures_html(shown: Shown) -> str:
     """Percent and elapsed time as HTML."""
-    style = "white-space:nowrap;font-variant-numeric:tabular-nums"
+    style = "margin-left:10px;white-space:nowrap;font-variant-numeric:tabular-nums"
     return f'<span style="{style}">{html.escape(shown.figures)}</span>'
 
 
 def note_html(shown: Shown) -> str:
-    """The line under the bar as HTML; empty where there is none."""
+    """The line under the bar as HTML; a long text scrolls. Empty where there is none."""
     if not shown.note:
         return ""
-    style = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.4"
+    style = "margin-top:4px;max-height:150px;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.5"
     return f'<div style="{style}">{html.escape(shown.note)}</div>'
+
+
+def _bar_html(shown: Shown) -> str:
+    """The bar; where a task runs and cannot tell how far it is, a pale one over the whole width."""
+    colour, width, opacity = LOOKS[shown.state][2], shown.progress or 0.0, ""
+    if shown.indeterminate:
+        width, opacity = 100.0, ";opacity:.35"
+    shape = f"height:{BAR_HEIGHT}px;border-radius:{BAR_HEIGHT // 2}px"
+    return (
+        f'<div style="{shape};background:{TRACK_COLOUR}">'
+        f'<div style="{shape};width:{width:.1f}%;background:{colour}{opacity}"></div></div>'
+    )
+
+
+def _shortened(error: str) -> str:
+    return error if len(error) <= ERROR_CHARACTERS else error[:ERROR_CHARACTERS].rstrip() + " …"
 
 
 def _seconds(start: datetime | None, end: datetime) -> int | None:
