@@ -143,7 +143,7 @@ class Dispatcher:
     def _is_unblocked(self, task: Task, after: list[Task]) -> bool:
         """Under the lock: whether all that `task` waits for has completed; else it is tied to the rest."""
         for other in after:
-            if other._state in (_FAILED, _CANCELLED):
+            if other._state not in LIVE_STATES and not task._may_follow(other):
                 self._end(task, _CANCELLED, reason=_broken(other))
                 return False
         blockers = [other for other in after if other._state in LIVE_STATES]
@@ -334,7 +334,7 @@ class Dispatcher:
         for dependant in ties.dependants:
             if dependant._state is not _PENDING:
                 continue
-            if task._state is not _COMPLETED:
+            if not dependant._may_follow(task):
                 self._doomed.append((dependant, _broken(task)))
                 continue
             blockers = ties_of(dependant).blockers

@@ -21,9 +21,9 @@ from typing import Any, Self
 from nbtasks.backends.base import Backend
 from nbtasks.backends.loop import LoopBackend, LoopThread
 from nbtasks.backends.thread import ThreadBackend
-from nbtasks.clock import Clock, SystemClock
+from nbtasks.clock import Clock, SystemClock, Timer
 from nbtasks.dispatch import Dispatcher
-from nbtasks.events import Callback, EventStream, EventType, Subscription, checked_callback, checked_events
+from nbtasks.events import Callback, EventStream, Subscription, checked_callback, checked_events
 from nbtasks.exceptions import (
     DependencyCycleError,
     InvalidValueError,
@@ -443,6 +443,11 @@ class TaskManager:
         self._bus.wrote(task)
 
     # -- small parts ------------------------------------------------------------------------------------------
+
+    @property
+    def timer(self) -> Timer:
+        """The one timer thread: time-outs, retries, schedules and whatever else must not wait for a loop."""
+        return self._dispatcher.timer
 
     def default_loop(self) -> asyncio.AbstractEventLoop:
         """The loop for coroutines that were made where none runs."""

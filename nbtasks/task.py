@@ -295,6 +295,10 @@ class Task:
 
     # -- hooks for kinds of tasks of our own ------------------------------------------------------------------
 
+    def _may_follow(self, other: Task) -> bool:
+        """Whether it may start, now that `other`, which it comes after, ended as it did."""
+        return other._state is _COMPLETED
+
     def _attempt_ended(self, outcome: Outcome) -> Outcome | None:
         """Called once per attempt, where it ended, before the state is final; what it returns replaces the outcome."""
         return None

@@ -6,11 +6,13 @@ Must not know the manager. How an interrupt reaches a thread is the business of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from nbtasks.backends.base import Attempt, Backend
@@ -31,7 +33,8 @@ _DONE = Outcome(TaskState.COMPLETED)
 class ThreadBackend(Backend):
     """Runs work on a thread each, taken from the idle ones or new: how many run at once is the lanes' business.
 
-    `_idle` is used by atomic deque operations only: whoever pops a worker owns it.
+    `_idle` is used by atomic deque operations only: whoever pops a worker owns it. `_lock` guards the count of running
+    attempts and the interpreter's switch interval.
     """
 
     name: ClassVar[str] = "thread"
@@ -42,6 +45,11 @@ class ThreadBackend(Backend):
         self._idle: deque[_Worker] = deque()
         self._numbers = itertools.count(1)
         self._closed = False
+        self._lock = threading.Lock()
+        self._running = 0
+        self._usual_interval = 0.0
+        self.switch_interval: float | None = None
+        """Seconds after which a computing thread lets others run, while work runs here; None: the interpreter's own."""
 
     def start(self, attempt: Attempt) -> None:
         """Hand the work to an idle thread, or to a new one."""
@@ -74,6 +82,23 @@ class ThreadBackend(Backend):
             self._idle.pop().wake(job)
         except IndexError:
             _Worker(self, job, f"nbtasks-worker-{next(self._numbers)}")
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Own thread of a worker: while attempts run, other threads get their turn sooner."""
+        with self._lock:
+            self._running += 1
+            if self._running == 1 and self.switch_interval is not None:
+                self._usual_interval = sys.getswitchinterval()
+                sys.setswitchinterval(self.switch_interval)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+                if self._running == 0 and self._usual_interval:
+                    sys.setswitchinterval(self._usual_interval)
+                    self._usual_interval = 0.0
 
     def rest(self, worker: _Worker) -> bool:
         """Own thread of an idle worker: sleep until there is a job; False if there is none for long."""
@@ -110,8 +135,10 @@ class _Worker:
         gate = Gate()
         while True:
             job, self.job = self.job, None
-            while isinstance(job, Attempt):
-                job = job.finished(_run(job, gate))
+            if isinstance(job, Attempt):
+                with self._pool.running():
+                    while isinstance(job, Attempt):
+                        job = job.finished(_run(job, gate))
             if job is not None:
                 _call(job)
             del job

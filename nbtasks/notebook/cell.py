@@ -12,6 +12,7 @@ import functools
 import inspect
 import operator
 import symtable
+import traceback
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,6 +95,8 @@ class CellTask(Task):
     """What it wrote: kept, readable as text and as notebook outputs, displayable anywhere."""
     shared: bool = False
     """Whether it runs straight in the notebook's namespace."""
+    earlier_runs: tuple[Task, ...] = ()
+    """Runs of the same cell that it was queued behind: it starts when they are over, however they ended."""
     raises_in_cell: bool = False
     """Whether the launching cell waits, and shows the error itself."""
     _names: CellNames | None = field(default=None, init=False)
@@ -173,16 +176,26 @@ class CellTask(Task):
                 sink.result(self.place.kernel.encode(data), metadata, self.cell.execution_count)
         return value
 
+    def _may_follow(self, other: Task) -> bool:
+        return other in self.earlier_runs or super()._may_follow(other)
+
     def _attempt_ended(self, outcome: Outcome) -> None:
         """Show what the foreground shows after a cell: its error, then its plots. Then hand over the names."""
         completed = outcome.state is TaskState.COMPLETED
-        if outcome.state is TaskState.FAILED and outcome.exception is not None and not self.raises_in_cell:
-            self.show_error(outcome.exception)
+        if outcome.state is TaskState.FAILED and outcome.exception is not None:
+            self._show_failure(outcome.exception)
         self._show_plots(commit=completed and self.shared)
         if self._names is not None:
             self.place.names.end(self._names, commit=completed)
         self._inside = None
         self.output.publish(final=True)
+
+    def _show_failure(self, error: BaseException) -> None:
+        if self.retry is not None and self.retry.allows(self.attempts, error):
+            said = traceback.format_exception_only(error)[-1].strip()
+            self.output.stderr(f"nbtasks: attempt {self.attempts} of {self.retry.attempts} failed: {said}\n")
+        elif not self.raises_in_cell:
+            self.show_error(error)
 
     def _show_plots(self, *, commit: bool) -> None:
         if self._inside is None or self._plots is None:

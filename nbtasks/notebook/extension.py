@@ -5,6 +5,8 @@ Ties the manager, the names, the output and the panels to one shell. The only mo
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import sys
 from typing import Any
 
@@ -13,15 +15,18 @@ from IPython.display import display
 
 from nbtasks.manager import get_manager
 from nbtasks.notebook.cell import CellPlace, CellTask
+from nbtasks.notebook.commands import Commands
 from nbtasks.notebook.figures import Figures
 from nbtasks.notebook.kernel import Kernel
 from nbtasks.notebook.magic import TaskMagics
 from nbtasks.notebook.main_module import MainModule
 from nbtasks.notebook.namespace import NotebookNames
 from nbtasks.notebook.nested import NestedCells
-from nbtasks.notebook.output import Publisher
+from nbtasks.notebook.output import Output, Publisher
 from nbtasks.notebook.panels import Panels
 from nbtasks.notebook.routing import Router
+from nbtasks.notebook.settings import BackgroundTasks
+from nbtasks.notebook.upkeep import Upkeep
 from nbtasks.progress import bridge_tqdm
 from nbtasks.task import Task
 
@@ -61,6 +66,9 @@ class Extension:
         self.panels = Panels(self.manager, self.kernel)
         self.place = CellPlace(shell, self.kernel, self.names)
         self.nested = NestedCells(shell, self.router)
+        self.commands = Commands(shell, self)
+        self.settings = BackgroundTasks(parent=shell)
+        self.upkeep = Upkeep(self.manager, self.kernel, self.settings)
 
     def install(self) -> None:
         """Register the magics, the boundaries between foreground cells, and the routes of output."""
@@ -69,7 +77,10 @@ class Extension:
         self.figures.install()
         self.nested.install()
         self._unbridge = bridge_tqdm()
+        self.shell.configurables.append(self.settings)
+        self.upkeep.start()
         self.shell.register_magics(TaskMagics(self.shell, self))
+        self.shell.set_hook("complete_command", self._complete, str_key="%bgtask")
         self.shell.events.register("pre_run_cell", self._foreground_began)
         self.shell.events.register("post_run_cell", self._foreground_ended)
 
@@ -79,6 +90,8 @@ class Extension:
         self.shell.events.unregister("post_run_cell", self._foreground_ended)
         for kind in ("line", "cell"):
             self.shell.magics_manager.magics[kind].pop("bgtask", None)
+        self.upkeep.stop()
+        self.shell.configurables.remove(self.settings)
         self._unbridge()
         self.nested.uninstall()
         self.figures.uninstall()
@@ -92,6 +105,22 @@ class Extension:
         self.panels.show(task, self.kernel.launching_cell())
         if isinstance(task, CellTask):
             display(task.output)
+
+    def run_again(self, task: Task) -> None:
+        """Run a task that is over once more, as a new one; a cell's output goes to the cell that runs now."""
+        here = self.kernel.launching_cell()
+        again: Task
+        if isinstance(task, CellTask):
+            output = Output(functools.partial(self.kernel.send, here), self.publisher)
+            again = dataclasses.replace(task, cell=here, output=output, after=(), earlier_runs=(), raises_in_cell=False)
+        else:
+            again = task._clone()
+        self.manager.add_task(again)
+        self.panels.show(again, here)
+
+    def _complete(self, _shell: InteractiveShell, event: Any) -> list[str]:
+        """Tab after `%bgtask`: its commands, then the names of tasks."""
+        return self.commands.complete(event.line.lstrip())
 
     def _foreground_began(self, *_: Any) -> None:
         self.names.foreground_began(self.kernel.launching_cell().request_id)

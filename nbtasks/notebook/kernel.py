@@ -65,6 +65,12 @@ class Kernel:
         topic = f"stream.{content['name']}".encode() if kind == "stream" else self._kernel._topic(kind)
         self._kernel.session.send(self._kernel.iopub_socket, kind, content, parent=cell.parent, ident=topic)
 
+    def tell_alive(self) -> None:
+        """Publish a message that no front end shows: it is activity to a server that looks for idle kernels."""
+        if self._kernel is not None:
+            content = {"data": {}, "metadata": {}, "transient": {"display_id": "nbtasks-alive"}}
+            self._kernel.session.send(self._kernel.iopub_socket, "update_display_data", content, parent={})
+
     def encode(self, data: dict[str, Any]) -> dict[str, Any]:
         """A mime bundle as it may be sent: images in base64, all JSON-safe."""
         if self._kernel is None:

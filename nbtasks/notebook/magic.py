@@ -1,4 +1,4 @@
-"""The magics `%%bgtask` and `%bgtask`: what the user types, checked, and handed on.
+"""The cell magic `%%bgtask`: what the user types above a cell, checked, made a task and started.
 
 Errors of the user are UsageErrors of one line. Knows nothing of how cells run or how anything is shown.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import functools
 import keyword
-from collections.abc import Callable
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,13 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
+from nbtasks.cron.interval import parse_interval
 from nbtasks.exceptions import NbtasksError
 from nbtasks.notebook.cell import CellSource, CellTask
 from nbtasks.notebook.errors import show_as_rendered
-from nbtasks.notebook.listing import task_list
+from nbtasks.notebook.kernel import LaunchingCell
 from nbtasks.notebook.output import Output
-from nbtasks.states import TaskState
+from nbtasks.retry import Retry
 from nbtasks.task import Task
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskMagics"]
 
-_LIVE = (TaskState.PENDING, TaskState.RUNNING)
+_IF_RUNNING = ("error", "skip", "replace", "queue")
 
 
 @magics_class
@@ -40,6 +41,7 @@ class TaskMagics(Magics):
         super().__init__(shell)
         self._extension = extension
         self._manager = extension.manager
+        self._commands = extension.commands
         self._unnamed = 0
 
     @magic_arguments("%%bgtask")
@@ -47,6 +49,12 @@ class TaskMagics(Magics):
     @argument("--backend", help="where it runs: thread or loop; by default cells that await go to the loop")
     @argument("--lane", default="default", help="the lane, which limits how many tasks run at once")
     @argument("--priority", default="0", help="a whole number; higher ones start first")
+    @argument("--after", help="names of tasks that must complete before it starts: a,b")
+    @argument("--timeout", help="how long one attempt may take: 30s, 5m, 1h30m")
+    @argument("--retries", help="how many more attempts follow one that failed")
+    @argument(
+        "--if-running", default="error", help="when a task of that name still runs: error, skip, replace or queue"
+    )
     @argument("--shared", action="store_true", help="run straight in the notebook's namespace")
     @argument("--quiet", action="store_true", help="show no panel")
     @argument("--wait", action="store_true", help="return when the task is over")
@@ -54,37 +62,58 @@ class TaskMagics(Magics):
     def run_cell(self, line: str, cell: str) -> None:
         """Run the cell as a background task."""
         options = parse_argstring(self.run_cell, line)
-        with _OneLineErrors():
+        with OneLineErrors():
             task = self._make_task(options, cell)
+            if task is None:
+                return
             self._start(task, quiet=options.quiet)
             if options.wait:
                 self._wait_in_cell(task)
 
-    def _make_task(self, options: argparse.Namespace, cell: str) -> CellTask:
-        extension = self._extension
+    @no_var_expand
+    @line_magic("bgtask")
+    def steer(self, line: str) -> None:
+        """List the tasks, or steer them: %bgtask [COMMAND [NAME ...]]; see the commands by %bgtask help."""
+        with OneLineErrors():
+            self._commands.run(line)
+
+    def _make_task(self, options: argparse.Namespace, cell: str) -> CellTask | None:
+        """The task that the options ask for, not started; None where they ask for none."""
         if not cell.strip():
             raise UsageError("%%bgtask: the cell is empty; put the code to run below the first line")
-        priority = _whole_number(options.priority)
-        name = self._free_name(options.name)
-        launching = extension.kernel.launching_cell()
-        code = CellSource(extension.shell, cell, launching.execution_count)
+        launching = self._extension.kernel.launching_cell()
+        priority, retry = _whole_number("--priority", options.priority), _retry(options.retries)
+        timeout = None if options.timeout is None else parse_interval(options.timeout)
+        if options.if_running not in _IF_RUNNING:
+            raise UsageError(f"%%bgtask: --if-running is {', '.join(_IF_RUNNING)}; not {options.if_running!r}")
+        after = self._named_before(options.after)
+        code = CellSource(self._extension.shell, cell, launching.execution_count)
+        name = options.name or self._next_name()
         if name in code.binds:
             raise UsageError(f"%%bgtask: the cell itself binds {name!r}; give the task another name")
-        output = Output(functools.partial(extension.kernel.send, launching), extension.publisher)
+        earlier = [task for task in self._manager.active_tasks if _is_rerun(task, name, launching, named=options.name)]
+        if earlier and not self._may_start(earlier, options.if_running):
+            return None
+        output = Output(functools.partial(self._extension.kernel.send, launching), self._extension.publisher)
         task = CellTask(
             name=name,
             lane=options.lane,
             priority=priority,
+            timeout=timeout,
+            retry=retry,
             backend=options.backend or ("loop" if code.awaits else "thread"),
+            after=[*after, *(earlier if options.if_running == "queue" else ())],
             code=code,
-            place=extension.place,
+            place=self._extension.place,
             cell=launching,
             output=output,
             shared=options.shared,
             raises_in_cell=options.wait,
+            earlier_runs=tuple(earlier),
         )
+        output.shows_pages = not options.quiet
         output.on_publish = task._output_written
-        output.header = functools.partial(extension.panels.header, task, launching)
+        output.header = functools.partial(self._extension.panels.header, task, launching)
         return task
 
     def _start(self, task: CellTask, *, quiet: bool) -> None:
@@ -102,70 +131,36 @@ class TaskMagics(Magics):
             show_as_rendered(self.shell, task.exception)
             raise task.exception
 
-    def _free_name(self, name: str | None) -> str:
-        if name is None:
-            taken = {task.name for task in self._manager.list_tasks()}
-            while True:
-                self._unnamed += 1
-                if f"bg{self._unnamed}" not in taken:
-                    return f"bg{self._unnamed}"
-        for task in self._manager.list_tasks():
-            if task.name == name and task.state in _LIVE:
-                raise UsageError(
-                    f"%%bgtask: the task {name!r} is still {task.state.value}; wait for it, cancel it "
-                    f"(%bgtask cancel {name}), or choose another name"
-                )
-        return name
+    def _next_name(self) -> str:
+        taken = {task.name for task in self._manager.list_tasks()}
+        while True:
+            self._unnamed += 1
+            if f"bg{self._unnamed}" not in taken:
+                return f"bg{self._unnamed}"
 
-    @no_var_expand
-    @line_magic("bgtask")
-    def steer(self, line: str) -> None:
-        """List the tasks, or steer them: %bgtask [list | show NAME | wait [NAME ...] | cancel NAME ...]."""
-        commands: dict[str, Callable[[list[str]], None]] = {
-            "list": self._list,
-            "show": self._show,
-            "wait": self._wait,
-            "cancel": self._cancel,
-        }
-        command, *names = line.split() or ["list"]
-        if command not in commands:
-            raise UsageError(f"%bgtask: there is no command {command!r}; there are {', '.join(commands)}")
-        with _OneLineErrors():
-            commands[command](names)
+    def _named_before(self, names: str | None) -> list[Task]:
+        if names is None:
+            return []
+        return self._commands.named("--after", [name.strip() for name in names.split(",") if name.strip()])
 
-    def _list(self, names: list[str]) -> None:
-        if names:
-            raise UsageError(f"%bgtask list: takes no names, not {' '.join(names)!r}")
-        print(task_list(self._manager.list_tasks()))
-
-    def _show(self, names: list[str]) -> None:
-        for task in self._named("show", names):
-            self._extension.show(task)
-
-    def _wait(self, names: list[str]) -> None:
-        tasks = self._named("wait", names) if names else list(self._manager.active_tasks)
-        for task in tasks:
-            self._manager.wait(task)
-            print(f"{task.name}: {task.state.value}" + (f" ({task.error})" if task.error else ""))
-
-    def _cancel(self, names: list[str]) -> None:
-        for task in self._named("cancel", names):
-            if not self._manager.cancel_task(task):
-                print(f"{task.name} is {task.state.value} already")
-
-    def _named(self, command: str, names: list[str]) -> list[Task]:
-        """The newest task of each name."""
-        if not names:
-            raise UsageError(f"%bgtask {command}: say which task, by its name")
-        newest = {task.name: task for task in self._manager.list_tasks()}
-        for name in names:
-            if name not in newest:
-                known = ", ".join(newest) or "none"
-                raise UsageError(f"%bgtask {command}: there is no task {name!r}; there are {known}")
-        return [newest[name] for name in names]
+    def _may_start(self, earlier: Iterable[Task], if_running: str) -> bool:
+        """What `--if-running` says about runs of the same cell that are not over."""
+        names = ", ".join(f"{task.name!r} is still {task.state.value}" for task in earlier)
+        if if_running == "error":
+            raise UsageError(
+                f"%%bgtask: {names}; wait for it, cancel it, choose another name, or say "
+                "--if-running skip, replace or queue"
+            )
+        if if_running == "skip":
+            print(f"skipped: {names}")
+            return False
+        if if_running == "replace":
+            for task in earlier:
+                self._manager.cancel_task(task)
+        return True
 
 
-class _OneLineErrors:
+class OneLineErrors:
     """Turn errors of the manager about what the user asked for into UsageErrors, which show as one line."""
 
     def __enter__(self) -> None:
@@ -178,8 +173,24 @@ class _OneLineErrors:
             raise UsageError(f"bgtask: {error}") from None
 
 
-def _whole_number(text: str) -> int:
+def _is_rerun(task: Task, name: str, cell: LaunchingCell, *, named: str | None) -> bool:
+    """Whether `task` is another run of what is being started: by its name, or, unnamed, by its cell."""
+    if named is not None or not isinstance(task, CellTask):
+        return task.name == name
+    return cell.cell_id is not None and task.cell.cell_id == cell.cell_id
+
+
+def _whole_number(option: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"%%bgtask: --priority takes a whole number, not {text!r}") from None
+        raise UsageError(f"%%bgtask: {option} takes a whole number, not {text!r}") from None
+
+
+def _retry(retries: str | None) -> Retry | None:
+    if retries is None:
+        return None
+    number = _whole_number("--retries", retries)
+    if number < 0:
+        raise UsageError(f"%%bgtask: --retries takes a number from 0 on, not {number}")
+    return Retry(attempts=number + 1) if number else None

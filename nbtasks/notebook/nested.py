@@ -95,6 +95,7 @@ class _Capture:
         self.error = outer.error
         self.flush = outer.flush
         self.sync = outer.sync
+        self.page = outer.page
 
     def display(
         self, data: dict[str, Any], metadata: dict[str, Any], transient: dict[str, Any], *, update: bool = False

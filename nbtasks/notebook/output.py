@@ -50,6 +50,8 @@ class Output:
         self.on_publish: Callable[[], None] | None = None
         self.stdout: Callable[[str], int] = functools.partial(self.write, "stdout")
         self.stderr: Callable[[str], int] = functools.partial(self.write, "stderr")
+        self.shows_pages = True
+        """Whether what goes to the pager (`x?`) is shown with the output."""
         self._send = send
         self._publisher = publisher
         self._lock = threading.Lock()
@@ -123,6 +125,11 @@ class Output:
             if not wait:
                 self._forget_kept()
         self._changed()
+
+    def page(self, data: dict[str, Any]) -> None:
+        """Take what the foreground would show in the pager, which has no place for it later."""
+        if self.shows_pages:
+            self.display(data, {}, {})
 
     def _add(self, kind: str, content: dict[str, Any]) -> None:
         with self._lock:

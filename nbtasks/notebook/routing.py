@@ -46,6 +46,10 @@ class Sink(Protocol):
         """What `sys.stdout.flush()` does."""
 
     @property
+    def page(self) -> Callable[[dict[str, Any]], None]:
+        """Takes a mime bundle for the pager."""
+
+    @property
     def sync(self) -> Callable[[], None]:
         """Sends what was taken to the front end, now."""
 
@@ -99,6 +103,7 @@ class Router:
             self._route_kernel_input()
             self._replace(self._shell, "_showtraceback", _routed_traceback)
             self._replace(self._shell, "set_parent", _not_in_tasks)
+            self._replace(self._shell.payload_manager, "write_payload", _payload_by_context)
             self._undo.append(after_import("ipywidgets.widgets.widget_output", self._sync_output_widgets))
         self._replace(builtins, "input", _refuse_in_tasks("input()"))
         self._replace(getpass, "getpass", _refuse_in_tasks("getpass()"))
@@ -266,6 +271,22 @@ def _routed_traceback(show: Callable[..., None]) -> Callable[..., None]:
             show(kind, error, lines)
         else:
             sink.error(kind.__name__, str(error), lines)
+
+    return route
+
+
+def _payload_by_context(write: Callable[..., None]) -> Callable[..., None]:
+    """A payload goes to the front end with the reply to a cell: a task's would come with the reply to another one."""
+
+    @functools.wraps(write)
+    def route(data: dict[str, Any], single: bool = True) -> None:
+        sink = current_sink()
+        if sink is None:
+            write(data, single)
+        elif data.get("source") == "page":
+            sink.page(data["data"])
+        else:
+            sink.stderr(f"nbtasks: a background cell cannot do this ({data.get('source')})\n")
 
     return route
 

@@ -23,6 +23,12 @@ def notebook(module_kernel: KernelDriver) -> KernelDriver:
         ("bad --backend gpu", "unknown backend 'gpu': one of"),
         ("bad --priority high", "--priority takes a whole number, not 'high'"),
         ("bad another", "unrecognized arguments: another"),
+        ("bad --timeout soon", "'soon' is no interval"),
+        ("bad --timeout 0s", "longer than zero"),
+        ("bad --retries many", "--retries takes a whole number, not 'many'"),
+        ("bad --retries -1", "--retries takes a number from 0 on, not -1"),
+        ("bad --after nobody", "there is no task 'nobody'"),
+        ("bad --if-running wait", "--if-running is error, skip, replace, queue; not 'wait'"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_nothing_is_started(notebook: KernelDriver, line: str, says: str) -> None:
@@ -50,7 +56,7 @@ def test_a_syntax_error_shows_as_in_the_foreground_and_starts_nothing(notebook: 
 def test_the_name_of_a_running_task_is_refused(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask twice\ngates['twice'].wait()").check()
     cell = notebook.run("%%bgtask twice\nprint('second')")
-    assert "UsageError: %%bgtask: the task 'twice' is still running" in cell.stderr
+    assert "UsageError: %%bgtask: 'twice' is still running" in cell.stderr
     notebook.run("gates['twice'].set()").check()
     wait_over(notebook, "twice")
     notebook.run("%%bgtask twice\n2").check()
@@ -138,7 +144,7 @@ def test_the_list_tells_name_state_and_error(notebook: KernelDriver) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("nosuch", "there is no command 'nosuch'; there are list, show, wait, cancel"),
+        ("nosuch", "there is no command 'nosuch'; there are list, show, wait, cancel, retry, debug, prune, help"),
         ("cancel", "%bgtask cancel: say which task"),
         ("wait nobody", "there is no task 'nobody'"),
     ],
@@ -174,8 +180,103 @@ def test_loading_twice_and_reloading_keep_the_manager_and_its_tasks(notebook: Ke
     assert cell.stdout == "lands\n"
 
 
-def test_without_the_extension_everything_is_as_it_was(notebook: KernelDriver) -> None:
+def test_unloading_leaves_everything_as_it_was(notebook: KernelDriver) -> None:
     notebook.run("%unload_ext nbtasks").check()
     assert "not found" in notebook.run("%bgtask").stderr
     assert notebook.run("print('plain')").check().stdout == "plain\n"
     notebook.run("%load_ext nbtasks").check()
+
+
+def test_after_waits_for_the_named_tasks(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask first --quiet\ngates['first'].wait()\nordered = ['first']").check()
+    notebook.run("%%bgtask second --quiet --after first\nordered = [*ordered, 'second']").check()
+    assert notebook.value("second.state.value") == "pending"
+    notebook.run("gates['first'].set()").check()
+    wait_over(notebook, "second")
+    assert notebook.value("ordered") == ["first", "second"]
+
+
+def test_a_timeout_fails_the_task_and_says_so(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask slow --quiet --timeout 50ms\nwhile True: pass").check()
+    wait_over(notebook, "slow")
+    assert cell.errors == ["TaskTimeoutError: 'slow' ran longer than its time-out of 0.05 s"]
+
+
+def test_retries_say_each_failure_in_a_line_and_show_the_last(notebook: KernelDriver) -> None:
+    notebook.run("tries = []").check()
+    cell = notebook.run("%%bgtask flaky --quiet --retries 1\ntries.append(1)\n1 / 0").check()
+    wait_over(notebook, "flaky")
+    assert cell.stderr == "nbtasks: attempt 1 of 2 failed: ZeroDivisionError: division by zero\n"
+    assert cell.errors == ["ZeroDivisionError: division by zero"] and notebook.value("len(tries)") == 2
+
+
+def test_a_rerun_of_an_unnamed_cell_is_recognised_by_the_cell(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask --quiet\ngates['rerun'].wait()", cell_id="one-cell").check()
+    assert "is still running" in notebook.run("%%bgtask --quiet\n1", cell_id="one-cell").stderr
+    skipped = notebook.run("%%bgtask --quiet --if-running skip\n1", cell_id="one-cell").check()
+    assert skipped.stdout.startswith("skipped: 'bg") and cell.replaced
+    queued = notebook.run("%%bgtask --quiet --if-running queue\nprint('queued')", cell_id="one-cell").check()
+    notebook.run("gates['rerun'].set()").check()
+    wait_over(notebook)
+    queued.wait_output("queued\n")
+
+
+def test_what_is_queued_behind_a_run_starts_though_that_one_failed(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask line --quiet\ngates['line'].wait()\n1 / 0").check()
+    cell = notebook.run("%%bgtask line --quiet --if-running queue\nprint('next')").check()
+    notebook.run("gates['line'].set()").check()
+    wait_over(notebook, "line")
+    assert cell.stdout == "next\n"
+
+
+def test_a_replaced_run_is_cancelled(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask old --quiet\nwhile True: pass").check()
+    notebook.run("before = old").check()
+    notebook.run("%%bgtask old --quiet --if-running replace\n'new'").check()
+    wait_over(notebook)
+    assert notebook.value("(before.state.value, old.result)") == ("cancelled", "new")
+
+
+def test_retry_runs_a_failed_cell_again_here(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask again --quiet\nprint('runs')\nif not gates['fixed'].is_set(): 1 / 0").check()
+    wait_over(notebook, "again")
+    notebook.run("gates['fixed'].set()").check()
+    here = notebook.run("%bgtask retry again").check()
+    here.wait_output("runs").wait_output("[completed] again")
+    assert "is still" not in here.stderr
+
+
+def test_debug_opens_the_debugger_where_the_task_failed(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask broken --quiet\nlocal = 41\nlocal / 0").check()
+    wait_over(notebook, "broken")
+    asked = len(notebook.input_requests)
+    cell = notebook.start_cell("%bgtask debug broken")
+    for number, answer in enumerate(["p local + 1", "q"], asked + 1):
+        notebook.wait_until(lambda number=number: len(notebook.input_requests) >= number, what="the debugger")
+        notebook.answer_input(answer)
+    assert "42" in cell.wait().text
+    notebook.run("%%bgtask fine --quiet\n1").check()
+    wait_over(notebook, "fine")
+    assert "there is no error to look at" in notebook.run("%bgtask debug fine").stderr
+
+
+def test_tab_completes_commands_and_names(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask findable --quiet\n1").check()
+    assert notebook.complete("%bgtask ca") == ["cancel"]
+    assert "findable" in notebook.complete("%bgtask wait find")
+
+
+def test_the_pager_shows_below_the_panel(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask asks\nlen?").check()
+    wait_over(notebook, "asks")
+    cell.wait_output("Return the number of items")
+    other = notebook.run("%%bgtask asks --quiet\nlen?").check()
+    wait_over(notebook, "asks")
+    assert other.outputs == []
+
+
+def test_prune_forgets_what_is_over(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask gone --quiet\n1 / 0").check()
+    wait_over(notebook, "gone")
+    assert "tasks forgotten" in notebook.run("%bgtask prune").check().stdout
+    assert "gone" not in notebook.run("%bgtask").stdout
