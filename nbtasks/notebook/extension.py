@@ -22,8 +22,9 @@ from nbtasks.notebook.magic import TaskMagics
 from nbtasks.notebook.main_module import MainModule
 from nbtasks.notebook.namespace import NotebookNames
 from nbtasks.notebook.nested import NestedCells
-from nbtasks.notebook.output import Output, Publisher
+from nbtasks.notebook.output import Output
 from nbtasks.notebook.panels import Panels
+from nbtasks.notebook.publisher import Publisher
 from nbtasks.notebook.routing import Router
 from nbtasks.notebook.settings import BackgroundTasks
 from nbtasks.notebook.upkeep import Upkeep

@@ -5,7 +5,6 @@ Knows nothing of IPython or of where writes come from (`routing.py`), nor of the
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import functools
 import re
@@ -15,22 +14,17 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nbtasks.threads import start_thread, uninterrupted
+from nbtasks.notebook.kept import HEAD_CHARACTERS, HEAD_LINES, Kept, first_lines, last_lines, left_out
+from nbtasks.notebook.publisher import Publisher
 
-__all__ = ["Output", "Publisher"]
+__all__ = ["Output"]
 
 Message = tuple[str, dict[str, Any]]
 """A message type of the Jupyter protocol and its content."""
 Send = Callable[[str, dict[str, Any]], None]
 
-KEPT_CHARACTERS = 20_000_000
-HEAD_LINES = 1_000
-TAIL_LINES = 100
-HEAD_CHARACTERS = 500_000
-# One message per output takes this many seconds of the publisher's time, so that many writers share a few a second.
-SECONDS_PER_MESSAGE = 0.06
-GATHER_SECONDS = 0.02
 CLEAR_SECONDS = 0.25
+PANEL_LINES = 5
 
 
 class Output:
@@ -44,7 +38,6 @@ class Output:
     """
 
     def __init__(self, send: Send | None = None, publisher: Publisher | None = None) -> None:
-        self.dropped_characters = 0
         self.header: Callable[[], Message | None] | None = None
         """Gives the message that stays at the top of the cell when the task clears its output: its panel."""
         self.on_publish: Callable[[], None] | None = None
@@ -56,12 +49,10 @@ class Output:
         self._publisher = publisher
         self._lock = threading.Lock()
         self._publishing = threading.Lock()
-        self._kept: collections.deque[dict[str, Any]] = collections.deque()
-        self._size = 0
+        self._kept = Kept()
         self._open_stream = ""
         self._open: list[str] = []
         self._outbox: list[Message] = []
-        self._clear_kept_first = False
         self._dirty = False
         self._head = _Head()
         self._cleared_at = float("-inf")
@@ -94,9 +85,9 @@ class Output:
         with self._lock:
             self._close_stream()
             if update:
-                self._update_kept(content)
+                self._kept.update(content)
             else:
-                self._keep({"output_type": "display_data", **content})
+                self._kept.add({"output_type": "display_data", **content})
             self._outbox.append(("update_display_data" if update else "display_data", content))
         self._changed()
 
@@ -121,9 +112,7 @@ class Output:
         with self._lock:
             self._close_stream()
             self._outbox = [("clear_output", {"wait": wait})]
-            self._clear_kept_first = wait
-            if not wait:
-                self._forget_kept()
+            self._kept.clear(wait=wait)
         self._changed()
 
     def page(self, data: dict[str, Any]) -> None:
@@ -134,7 +123,7 @@ class Output:
     def _add(self, kind: str, content: dict[str, Any]) -> None:
         with self._lock:
             self._close_stream()
-            self._keep({"output_type": kind, **content})
+            self._kept.add({"output_type": kind, **content})
             self._outbox.append((kind, content))
         self._changed()
 
@@ -143,64 +132,48 @@ class Output:
         if self._publisher is not None:
             self._publisher.changed(self)
 
-    # -- keeping (the lock is held) ----------------------------------------------------------------------------
-
     def _close_stream(self) -> None:
-        """Turn the text written so far to the open stream into one piece."""
+        """Under the lock: turn the text written so far to the open stream into one piece."""
         if not self._open:
             return
         name, text = self._open_stream, "".join(self._open)
         self._open = []
         self._outbox.append(("stream", {"name": name, "text": text}))
-        last = self._kept[-1] if self._kept and not self._clear_kept_first else None
-        if last is not None and last["output_type"] == "stream" and last["name"] == name:
-            last["pieces"].append(text)
-            self._grow(len(text))
-        else:
-            self._keep({"output_type": "stream", "name": name, "pieces": collections.deque([text])})
-
-    def _keep(self, output: dict[str, Any]) -> None:
-        if self._clear_kept_first:
-            self._clear_kept_first = False
-            self._forget_kept()
-        self._kept.append(output)
-        self._grow(_size_of(output))
-
-    def _grow(self, characters: int) -> None:
-        self._size += characters
-        while self._size > KEPT_CHARACTERS and self._kept:
-            first = self._kept[0]
-            if first["output_type"] == "stream" and len(first["pieces"]) > 1:
-                size = len(first["pieces"].popleft())
-            else:
-                size = _size_of(self._kept.popleft())
-            self._size -= size
-            self.dropped_characters += size
-
-    def _forget_kept(self) -> None:
-        self._kept.clear()
-        self._size = 0
-
-    def _update_kept(self, content: dict[str, Any]) -> None:
-        display_id = content["transient"].get("display_id")
-        for output in self._kept:
-            if display_id is not None and output.get("transient", {}).get("display_id") == display_id:
-                output.update(data=content["data"], metadata=content["metadata"])
+        self._kept.add_text(name, text)
 
     # -- reading -----------------------------------------------------------------------------------------------
+
+    @property
+    def dropped_characters(self) -> int:
+        """How much of what was written is not kept."""
+        return self._kept.dropped
 
     @property
     def outputs(self) -> list[dict[str, Any]]:
         """The kept outputs as a notebook holds them (nbformat 4)."""
         with self._lock:
             self._close_stream()
-            return [_as_nbformat(output) for output in self._kept]
+            return self._kept.outputs()
+
+    @property
+    def excerpt(self) -> list[dict[str, Any]]:
+        """The same, but of a flood its first and last lines, and of very much output the newest."""
+        with self._lock:
+            self._close_stream()
+            return self._kept.excerpt()
 
     @property
     def text(self) -> str:
         """The kept output as plain text; where a bundle has no `text/plain`, its mime types are named."""
-        dropped = f"[... {self.dropped_characters:,} characters dropped ...]\n" if self.dropped_characters else ""
-        return dropped + "".join(_as_text(output) for output in self.outputs)
+        with self._lock:
+            self._close_stream()
+            return self._kept.text()
+
+    @property
+    def tail(self) -> str:
+        """The last lines of a flood that the cell does not show while it lasts; else nothing."""
+        with self._lock:
+            return self._head.tail(PANEL_LINES)
 
     def search(self, pattern: str) -> list[str]:
         """The lines of `text` in which the regular expression `pattern` is found."""
@@ -211,7 +184,7 @@ class Output:
         return self.text
 
     def __repr__(self) -> str:
-        return f"<Output of {len(self.outputs)} parts, {self._size:,} characters>"
+        return f"<Output of {len(self.outputs)} parts, {self._kept.size:,} characters>"
 
     def _ipython_display_(self) -> None:
         """Show all of it again in the cell that displays it."""
@@ -299,7 +272,7 @@ class Output:
 
 
 class _Head:
-    """Lets the first lines of a stream of text through, and keeps the last ones and the number between."""
+    """Lets the first lines of what is written through, and keeps the last ones and the number between."""
 
     def __init__(self) -> None:
         self._lines_left = HEAD_LINES
@@ -311,117 +284,25 @@ class _Head:
 
     def admit(self, name: str, text: str) -> Iterator[Message]:
         """What of `text` goes to the cell now."""
-        cut = 0 if self._full else self._room(text)
+        cut = 0 if self._full else first_lines(text, self._lines_left, self._characters_left)
         if cut:
+            self._lines_left -= text.count("\n", 0, cut)
+            self._characters_left -= cut
             yield "stream", {"name": name, "text": text[:cut]}
         if cut < len(text):
             self._full = True
-            rest = text[cut:]
-            self._lines_held += rest.count("\n")
+            self._lines_held += text.count("\n", cut)
             self._name = name
-            self._tail = _last_lines(self._tail + rest)
+            self._tail = last_lines(self._tail + text[cut:])
 
-    def _room(self, text: str) -> int:
-        lines = text.count("\n")
-        if lines <= self._lines_left and len(text) <= self._characters_left:
-            self._lines_left -= lines
-            self._characters_left -= len(text)
-            return len(text)
-        cut = 0
-        while self._lines_left and (end := text.find("\n", cut) + 1):
-            if end > self._characters_left:
-                break
-            cut = end
-            self._lines_left -= 1
-        return cut
+    def tail(self, lines: int) -> str:
+        """The last lines of what was held back."""
+        return last_lines(self._tail, lines)
 
     def rest(self) -> list[Message]:
         """The last lines, said with the number of those left out before them."""
         if not self._tail:
             return []
-        left_out = self._lines_held - self._tail.count("\n")
-        note = f"[... {left_out:,} lines left out; task.output has them ...]\n" if left_out else ""
-        text, self._tail, self._lines_held = note + self._tail, "", 0
+        text = left_out(self._lines_held - self._tail.count("\n")) + self._tail
+        self._tail, self._lines_held = "", 0
         return [("stream", {"name": self._name, "text": text})]
-
-
-class Publisher:
-    """The one thread that publishes what tasks write, paced so that all of them together send a few messages a second.
-
-    `_condition` guards the outputs that wait and the stop flag.
-    """
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._waiting: dict[Output, None] = {}
-        self._thread: threading.Thread | None = None
-        self._closed = False
-
-    @uninterrupted  # the writing thread may be cancelled at any moment, but not while it holds the condition
-    def changed(self, output: Output) -> None:
-        """Publish `output` soon."""
-        with self._condition:
-            self._waiting[output] = None
-            if self._thread is None and not self._closed:
-                self._thread = start_thread(self._serve, "nbtasks-output")
-            self._condition.notify()
-
-    def close(self) -> None:
-        """Publish what waits and end the thread."""
-        with self._condition:
-            self._closed = True
-            thread = self._thread
-            self._condition.notify()
-        if thread is not None:
-            thread.join()
-
-    def _serve(self) -> None:
-        pause = 0.0
-        while True:
-            with self._condition:
-                self._condition.wait_for(lambda: self._waiting or self._closed)
-                # A moment for what is being written together; then the pause that the last round has earned.
-                self._condition.wait_for(lambda: self._closed, timeout=max(GATHER_SECONDS, pause))
-                outputs, self._waiting = list(self._waiting), {}
-                if self._closed and not outputs:
-                    return
-            sent = 0
-            for output in outputs:
-                sent += output.publish(final=False)
-                if output.pending and not self._closed:
-                    self.changed(output)
-            pause = max(sent * SECONDS_PER_MESSAGE, GATHER_SECONDS)
-
-
-def _size_of(output: dict[str, Any]) -> int:
-    if output["output_type"] == "stream":
-        return sum(len(piece) for piece in output["pieces"])
-    if output["output_type"] == "error":
-        return sum(len(line) for line in output["traceback"])
-    return sum(len(value) if isinstance(value, str | bytes) else len(repr(value)) for value in output["data"].values())
-
-
-def _as_nbformat(output: dict[str, Any]) -> dict[str, Any]:
-    if output["output_type"] == "stream":
-        return {"output_type": "stream", "name": output["name"], "text": "".join(output["pieces"])}
-    return {key: value for key, value in output.items() if key != "transient"}
-
-
-def _as_text(output: dict[str, Any]) -> str:
-    if output["output_type"] == "stream":
-        return str(output["text"])
-    if output["output_type"] == "error":
-        return "\n".join(output["traceback"]) + "\n"
-    data = output["data"]
-    named = f"<{', '.join(data)}>" if data else ""
-    return f"{data.get('text/plain', named)}\n"
-
-
-def _last_lines(text: str) -> str:
-    """The last lines of a text, as many as a flood shows, and not longer than its head may be."""
-    start = len(text)
-    for _ in range(TAIL_LINES + 1):
-        start = text.rfind("\n", 0, start)
-        if start < 0:
-            return text[-HEAD_CHARACTERS:]
-    return text[start + 1 :][-HEAD_CHARACTERS:]

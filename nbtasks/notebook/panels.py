@@ -74,7 +74,8 @@ class Panels:
         if self.use_widgets:
             from nbtasks.widgets.panel import LivePanel
 
-            panel = LivePanel(task, self._manager)
+            assert self._live is not None
+            panel = LivePanel(task, self._manager, wake=self._live.touch)
         else:
             panel = PicturePanel(task)
         self._kernel.send(cell, "display_data", _content(panel.bundle(), display_id))

@@ -71,6 +71,12 @@ class LiveWriter:
 
         return self.run(job)
 
+    def touch(self, view: View) -> None:
+        """Refresh a view before long. Any thread, a front end's too."""
+        with self._condition:
+            self._dirty[view] = None
+            self._condition.notify()
+
     def remove(self, task: Task, view: View) -> None:
         """Keep a view up to date no longer; the caller closes it (with `run`)."""
         with self._condition:

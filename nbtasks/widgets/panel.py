@@ -13,6 +13,7 @@ import ipywidgets
 
 from nbtasks.manager import TaskManager
 from nbtasks.task import Task
+from nbtasks.widgets.output_view import OutputView, kept_output
 from nbtasks.widgets.shown import (
     BAR_HEIGHT,
     LOOKS,
@@ -47,7 +48,7 @@ STYLE = f"""<style>
 class LivePanel:
     """The live panel of one task; a view for the live writer."""
 
-    def __init__(self, task: Task, manager: TaskManager) -> None:
+    def __init__(self, task: Task, manager: TaskManager, wake: Callable[[LivePanel], None]) -> None:
         self.task = task
         self.replace: Callable[[PanelPicture], None] | None = None
         """Puts a picture in the place of the widget in its document: called once, when the task is over."""
@@ -57,27 +58,36 @@ class LivePanel:
         self._cancel = ipywidgets.Button(
             description="Cancel",
             tooltip="Cancel this task",
-            layout=_layout(flex="0 0 auto", width="auto", min_width="84px", height="24px", margin="0 0 0 auto"),
+            layout=_layout(flex="0 0 auto", width="auto", min_width="84px", height="24px", margin="0 0 0 6px"),
         )
+        self._switch = ipywidgets.ToggleButton(
+            description="Output",
+            tooltip="Show here what this task wrote",
+            layout=_layout(flex="0 0 auto", width="auto", height="24px", margin="0 0 0 auto"),
+        )
+        output = kept_output(task)
+        self._output = OutputView(output) if output is not None else None
+        self._switch.layout.display = None if self._output is not None else "none"
         self._row = ipywidgets.HBox(
-            [self._label, self._figures, self._cancel], layout=_layout(align_items="center", height="28px")
+            [self._label, self._figures, self._switch, self._cancel],
+            layout=_layout(align_items="center", height="28px"),
         )
-        self._bar = ipywidgets.FloatProgress(
-            min=0.0, max=100.0, layout=_layout(width="auto", height=f"{BAR_HEIGHT}px")
-        )
+        self._bar = ipywidgets.FloatProgress(min=0.0, max=100.0, layout=_layout(width="auto", height=f"{BAR_HEIGHT}px"))
         self._note = ipywidgets.HTML(layout=_layout())
         self.widget = ipywidgets.VBox(
-            [self._row, self._bar, self._note], layout=_layout(max_width="760px", padding="0 0 6px 6px")
+            [self._row, self._bar, self._note, *([self._output.widget] if self._output is not None else [])],
+            layout=_layout(max_width="760px", padding="0 0 6px 6px"),
         )
         self.widget.add_class("nbtasks-panel")
         # A click may come on any thread; it only calls the manager, whose events bring the change back here.
         self._cancel.on_click(lambda _button: manager.cancel_task(task))
+        self._switch.observe(lambda _change: wake(self), names="value")
         self.refresh()
 
     @property
     def ticks(self) -> bool:
         """The elapsed time runs while the task does."""
-        return self._shown is None or not self._shown.over
+        return self._shown is None or not self._shown.over or (self._output is not None and self._output.due)
 
     def refresh(self) -> None:
         """Write to the widgets what differs from what they show."""
@@ -85,6 +95,8 @@ class LivePanel:
         if shown != self._shown:
             self._shown = shown
             self._write(shown)
+        if self._output is not None:
+            self._output.refresh(on=self._switch.value, final=shown.over)
         if shown.over and self.replace is not None:
             replace, self.replace = self.replace, None
             replace(PanelPicture(shown))
@@ -99,7 +111,7 @@ class LivePanel:
         self._bar.style.bar_color = LOOKS[shown.state][2]
         self._figures.value = figures_html(shown)
         self._note.value = note_html(shown)
-        self._note.layout.display = None if shown.note else "none"
+        self._note.layout.display = None if self._note.value else "none"
         self._cancel.disabled = shown.state == "cancelling"
         self._cancel.description = "Cancelling…" if shown.state == "cancelling" else "Cancel"
         self._cancel.layout.display = "none" if shown.over else None
@@ -112,7 +124,9 @@ class LivePanel:
 
     def close(self) -> None:
         """Close the widgets, on the writer's thread."""
-        children = (self._label, self._bar, self._figures, self._cancel, self._note, self._row)
+        children = (self._label, self._bar, self._figures, self._cancel, self._switch, self._note, self._row)
+        if self._output is not None:
+            self._output.close()
         for widget in (self.widget, *children):
             for part in (getattr(widget, "style", None), widget.layout, widget):
                 if part is not None:

@@ -6,6 +6,7 @@ Knows nothing of widgets: this is what a terminal shows, and a saved notebook wi
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from nbtasks.task import Task
 
 __all__ = ["PanelPicture", "PicturePanel", "Shown", "figures_html", "label_html", "note_html"]
 
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 LOOKS = {
     # state: (sign, words, colour of the bar and of the sign)
     "pending": ("◌", "pending", "#757575"),
@@ -52,6 +54,8 @@ class Shown:
     """Whole seconds since the start; None before it."""
     waited_to_stop: int | None
     """Whole seconds since the cancel was asked for, while the work has not stopped."""
+    tail: str = ""
+    """The last lines of a flood of output, which the cell does not show while it lasts."""
 
     @classmethod
     def of(cls, task: Task, now: datetime) -> Shown:
@@ -63,10 +67,11 @@ class Shown:
             state="cancelling" if cancelling else str(task.state.value),
             title=task.heading or task.name,
             body=task.body or "",
-            error=_shortened(task.error or "") if task.state is TaskState.FAILED else "",
+            error=_shortened(task.error or "") if over else "",
             progress=task.progress,
             elapsed=_seconds(task.started_at, end),
             waited_to_stop=_seconds(task.cancel_requested_at, now) if cancelling else None,
+            tail="" if over else _tail(task),
         )
 
     @property
@@ -123,10 +128,7 @@ class PanelPicture:
     def html(self) -> str:
         """HTML with inline styles only, which survives in untrusted notebooks; everything of the user is escaped."""
         shown = self.shown
-        row = (
-            '<div style="display:flex;align-items:center;height:28px">'
-            f"{label_html(shown)}{figures_html(shown)}</div>"
-        )
+        row = f'<div style="display:flex;align-items:center;height:28px">{label_html(shown)}{figures_html(shown)}</div>'
         return (
             f'<div class="nbtasks-panel" data-state="{shown.state}" style="max-width:760px;padding:0 0 6px 6px;'
             f'font-size:13px;line-height:1.5">{row}{_bar_html(shown)}{note_html(shown)}</div>'
@@ -182,11 +184,11 @@ def figures_html(shown: Shown) -> str:
 
 
 def note_html(shown: Shown) -> str:
-    """The line under the bar as HTML; a long text scrolls. Empty where there is none."""
-    if not shown.note:
-        return ""
+    """The line under the bar as HTML, and the tail of a flood; a long text scrolls. Empty where there is none."""
     style = "margin-top:4px;max-height:150px;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.5"
-    return f'<div style="{style}">{html.escape(shown.note)}</div>'
+    note = f'<div style="{style}">{html.escape(shown.note)}</div>' if shown.note else ""
+    code = f"{style};font-family:monospace;font-size:12px;opacity:.8"
+    return note + (f'<div style="{code}">{html.escape(shown.tail)}</div>' if shown.tail else "")
 
 
 def _bar_html(shown: Shown) -> str:
@@ -203,6 +205,11 @@ def _bar_html(shown: Shown) -> str:
 
 def _shortened(error: str) -> str:
     return error if len(error) <= ERROR_CHARACTERS else error[:ERROR_CHARACTERS].rstrip() + " …"
+
+
+def _tail(task: Task) -> str:
+    """The last lines of a flood of the task's output, without what colours them."""
+    return _ANSI.sub("", getattr(getattr(task, "output", None), "tail", ""))
 
 
 def _seconds(start: datetime | None, end: datetime) -> int | None:

@@ -129,3 +129,37 @@ def test_without_widgets_a_panel_is_html_and_text(start_kernel) -> None:
     wait_over(notebook, "it")
     assert not notebook.models
     assert VIEW not in panel_of(cell)
+
+
+def test_the_output_switch_shows_what_the_task_wrote_and_goes_on_live(notebook: KernelDriver) -> None:
+    notebook.run(
+        "%%bgtask it\nprint('first'); display('second')\ngates['a'].wait()\nprint('third')\ngates['b'].wait()"
+    ).check()
+    [switch] = notebook.find_models("ToggleButtonModel", description="Output")
+    [view] = notebook.find_models("OutputModel")
+    assert notebook.models[view]["outputs"] == []
+
+    def shows(text: str) -> bool:
+        return text in str(notebook.models[view]["outputs"])
+
+    notebook.set_state(switch, value=True)
+    notebook.wait_until(lambda: shows("first") and shows("second"), what="what was written before")
+    notebook.run("gates['a'].set()").check()
+    notebook.wait_until(lambda: shows("third"), what="what was written after")
+    notebook.run("gates['b'].set()").check()
+
+
+def test_the_panel_shows_the_tail_of_a_flood_while_it_lasts(notebook: KernelDriver) -> None:
+    cell = notebook.run(
+        "%%bgtask it\nfor n in range(3000): print('\\x1b[31mline', n)\ngates['a'].wait()\nprint('last line')"
+    ).check()
+    notebook.wait_until(
+        lambda: [m for m in notebook.find_models("HTMLModel") if "line 2999" in notebook.models[m]["value"]],
+        what="the tail in the panel",
+    )
+    assert "\x1b" not in str(notebook.models)
+    assert "line 999\n" in cell.stdout and "line 1000\n" not in cell.stdout
+    notebook.run("gates['a'].set()").check()
+    cell.wait_output("last line")
+    assert "[... 1,901 lines left out; task.output has them ...]" in cell.stdout
+    assert notebook.value("len(it.output.text.splitlines())") == 3001

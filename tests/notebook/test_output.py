@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from nbtasks.notebook import output as output_module
-from nbtasks.notebook.output import Output, Publisher
+from nbtasks.notebook import kept
+from nbtasks.notebook.output import Output
+from nbtasks.notebook.publisher import Publisher
 
 Sent = list[tuple[str, dict[str, Any]]]
 
@@ -121,21 +122,21 @@ def test_a_flood_shows_its_head_then_its_last_lines_and_how_many_were_left_out(o
 
 
 def test_a_long_line_without_an_end_is_left_out_and_comes_at_the_end(output: Output, sent: Sent) -> None:
-    output.write("stdout", "x" * (output_module.HEAD_CHARACTERS + 10))
+    output.write("stdout", "x" * (kept.HEAD_CHARACTERS + 10))
     assert output.publish() == 0
     output.publish(final=True)
-    assert len(sent[0][1]["text"]) <= output_module.HEAD_CHARACTERS + 100
+    assert len(sent[0][1]["text"]) <= kept.HEAD_CHARACTERS + 100
 
 
 def test_a_flood_that_ends_right_at_the_head_leaves_nothing_out(output: Output, sent: Sent) -> None:
-    for line in range(output_module.HEAD_LINES):
+    for line in range(kept.HEAD_LINES):
         output.write("stdout", f"{line}\n")
     output.publish(final=True)
     assert "".join(content["text"] for _, content in sent) == output.text
 
 
 def test_the_oldest_is_dropped_past_the_limit_and_told(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output_module, "KEPT_CHARACTERS", 1_000)
+    monkeypatch.setattr(kept, "KEPT_CHARACTERS", 1_000)
     for line in range(300):
         output.write("stdout", f"{line:09}\n")
         output.publish()
