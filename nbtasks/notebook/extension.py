@@ -17,6 +17,7 @@ from nbtasks.manager import get_manager
 from nbtasks.notebook.cell import CellPlace, CellTask
 from nbtasks.notebook.commands import Commands
 from nbtasks.notebook.figures import Figures
+from nbtasks.notebook.headless import Slots
 from nbtasks.notebook.kernel import Kernel
 from nbtasks.notebook.magic import TaskMagics
 from nbtasks.notebook.main_module import MainModule
@@ -65,6 +66,7 @@ class Extension:
         self.figures = Figures()
         self.publisher = Publisher()
         self.panels = Panels(self.manager, self.kernel)
+        self.slots = Slots(self.kernel)
         self.place = CellPlace(shell, self.kernel, self.names)
         self.nested = NestedCells(shell, self.router)
         self.commands = Commands(shell, self)
@@ -107,6 +109,15 @@ class Extension:
         if isinstance(task, CellTask):
             display(task.output)
 
+    def show_launched(self, task: CellTask, *, quiet: bool) -> None:
+        """Show the panel of a task in the cell that has just launched it, and make room for its output where needed."""
+        if quiet:
+            return
+        if task.cell.headless and not task.raises_in_cell:
+            self.slots.open(task)
+        else:
+            self.panels.show(task, task.cell)
+
     def run_again(self, task: Task) -> None:
         """Run a task that is over once more, as a new one; a cell's output goes to the cell that runs now."""
         here = self.kernel.launching_cell()
@@ -128,6 +139,7 @@ class Extension:
 
     def _foreground_ended(self, result: Any = None) -> None:
         self.names.foreground_ended()
+        self.slots.deliver(self.kernel.launching_cell())
         error = getattr(result, "error_in_exec", None)
         if isinstance(error, NameError) and error.name is not None:
             self._hint(error.name)

@@ -25,6 +25,8 @@ class LaunchingCell:
     parent: dict[str, Any] | None = field(default=None, repr=False)
     execution_count: int | None = None
     cell_id: str | None = None
+    headless: bool = False
+    """Whether a program runs the notebook, which shows nothing and asks nobody: nbclient and the like."""
 
     @property
     def request_id(self) -> str | None:
@@ -55,8 +57,13 @@ class Kernel:
         """The cell whose request is being executed in this thread now."""
         parent = self._shell.get_parent() if self.exists else None
         metadata = (parent or {}).get("metadata") or {}
+        cell_id = metadata.get("cellId")
+        # Front ends name the cell; a console has no cells, but answers `input()`. Programs do neither.
+        asked = ((parent or {}).get("content") or {}).get("allow_stdin", True)
         # The displayhook knows the number of the cell that runs: the shell's own count is one ahead, or not yet.
-        return LaunchingCell(parent or None, self._shell.displayhook.prompt_count, metadata.get("cellId"))
+        return LaunchingCell(
+            parent or None, self._shell.displayhook.prompt_count, cell_id, cell_id is None and not asked
+        )
 
     def send(self, cell: LaunchingCell, kind: str, content: dict[str, Any]) -> None:
         """Publish a message as output of `cell`. Any thread may call it."""

@@ -94,7 +94,10 @@ class TaskMagics(Magics):
         earlier = [task for task in self._manager.active_tasks if _is_rerun(task, name, launching, named=options.name)]
         if earlier and not self._may_start(earlier, options.if_running):
             return None
-        output = Output(functools.partial(self._extension.kernel.send, launching), self._extension.publisher)
+        # Where nobody watches, what comes after the launching cell is delivered with later ones (`headless.py`).
+        dropped = launching.headless and not (options.wait or options.quiet)
+        send = None if dropped else functools.partial(self._extension.kernel.send, launching)
+        output = Output(send, self._extension.publisher)
         task = CellTask(
             name=name,
             lane=options.lane,
@@ -121,12 +124,12 @@ class TaskMagics(Magics):
             self._manager.add_task(task)
             if task.name.isidentifier() and not keyword.iskeyword(task.name):
                 self.shell.user_ns[task.name] = task
-            if not quiet:
-                self._extension.panels.show(task, task.cell)
+            self._extension.show_launched(task, quiet=quiet)
 
     def _wait_in_cell(self, task: CellTask) -> None:
         """Wait, and let the cell itself fail as it would have in the foreground."""
         self._manager.wait(task)
+        self._extension.panels.settle(task)
         if task.exception is not None:
             show_as_rendered(self.shell, task.exception)
             raise task.exception

@@ -33,10 +33,10 @@ class Panels:
         self._live: LiveWriter | None = None
         self._by_cell: dict[str, list[LivePanel | PicturePanel]] = {}
 
-    @property
-    def use_widgets(self) -> bool:
-        """Whether panels are widgets: in a kernel, unless NBTASKS_WIDGETS is 0."""
-        return self._kernel.exists and os.environ.get("NBTASKS_WIDGETS", "1") != "0"
+    def use_widgets(self, cell: LaunchingCell) -> bool:
+        """Whether a panel in `cell` is made of widgets: where front ends show them, or as NBTASKS_WIDGETS says."""
+        wanted = os.environ.get("NBTASKS_WIDGETS")
+        return self._kernel.exists and (cell.cell_id is not None if wanted is None else wanted != "0")
 
     def show(self, task: Task, cell: LaunchingCell) -> None:
         """Show a panel of `task` under `cell`; a panel that an earlier run of the cell left there is closed."""
@@ -49,6 +49,12 @@ class Panels:
         place = _place(cell)
         self._close_earlier(place)
         self._by_cell.setdefault(place, []).append(panel)
+
+    def settle(self, task: Task) -> None:
+        """Return when the panels of `task` show how it is now."""
+        if self._live is not None:
+            for panel in [panel for panels in self._by_cell.values() for panel in panels if panel.task is task]:
+                self._live.run(panel.refresh)
 
     def header(self, task: Task, cell: LaunchingCell) -> tuple[str, dict[str, Any]] | None:
         """The message that shows the panel of `task` in `cell` anew, after the cell was cleared."""
@@ -71,7 +77,7 @@ class Panels:
             self._kernel.send(cell, "update_display_data", _content(picture.bundle(), display_id))
 
         panel: LivePanel | PicturePanel
-        if self.use_widgets:
+        if self.use_widgets(cell):
             from nbtasks.widgets.panel import LivePanel
 
             assert self._live is not None

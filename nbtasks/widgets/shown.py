@@ -209,7 +209,12 @@ def _shortened(error: str) -> str:
 
 def _tail(task: Task) -> str:
     """The last lines of a flood of the task's output, without what colours them."""
-    return _ANSI.sub("", getattr(getattr(task, "output", None), "tail", ""))
+    return plain_text(getattr(getattr(task, "output", None), "tail", ""))
+
+
+def plain_text(text: str) -> str:
+    """Text without the codes that colour it in a terminal."""
+    return _ANSI.sub("", text)
 
 
 def _seconds(start: datetime | None, end: datetime) -> int | None:

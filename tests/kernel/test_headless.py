@@ -1,0 +1,73 @@
+"""Notebooks that a program runs: nbclient keeps a background cell's output, waited for or delivered later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from tests.kernel.conftest import kernel_env
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, value in kernel_env(tmp_path).items():
+        monkeypatch.setenv(name, value)
+
+    def execute(*cells: str) -> list[nbformat.NotebookNode]:
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+        notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+        NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+        return [cell.outputs for cell in notebook.cells]
+
+    return execute
+
+
+def plain(outputs: list[nbformat.NotebookNode]) -> str:
+    return "".join(o.get("text") or o["data"]["text/plain"] for o in outputs)
+
+
+def test_with_wait_a_cell_has_its_output_exactly(run) -> None:
+    outputs = run("%load_ext nbtasks", "%%bgtask it --wait --quiet\nprint('printed')\ndisplay('shown')\n'result'")[1]
+    assert [o.output_type for o in outputs] == ["stream", "display_data", "execute_result"]
+    assert plain(outputs) == "printed\n'shown''result'"
+
+
+def test_with_wait_the_panel_shows_how_it_ended(run) -> None:
+    outputs = run("%load_ext nbtasks", "%%bgtask it --wait\n1")[1]
+    assert "[completed] it" in outputs[0]["data"]["text/plain"]
+    assert "application/vnd.jupyter.widget-view+json" not in outputs[0]["data"]
+
+
+def test_with_wait_a_failure_stops_the_run(run) -> None:
+    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+        run("%load_ext nbtasks", "%%bgtask it --wait\n1 / 0")
+
+
+@pytest.mark.parametrize("wait", ["%bgtask wait it", "it.wait();", "await it;"])
+def test_a_later_wait_delivers_the_output_into_the_launching_cell(run, wait: str) -> None:
+    outputs = run(
+        "%load_ext nbtasks\nimport threading\ngo = threading.Event()",
+        "%%bgtask it\ngo.wait()\nprint('late')",
+        "print('other'); go.set()",
+        wait,
+    )
+    assert "[completed] it" in plain(outputs[1]) and "late" in plain(outputs[1])
+    assert "late" in outputs[1][0]["data"]["text/html"]
+    assert plain(outputs[2]) == "other\n"
+
+
+def test_late_plots_and_errors_are_delivered(run) -> None:
+    outputs = run(
+        "%load_ext nbtasks",
+        "%%bgtask plot\nimport matplotlib.pyplot as plt\nplt.plot([1, 2]);",
+        "%%bgtask broken\n1 / 0",
+        "%bgtask wait",
+    )
+    assert "data:image/png;base64," in outputs[1][0]["data"]["text/html"]
+    assert "ZeroDivisionError" in plain(outputs[2]) and "\x1b" not in outputs[2][0]["data"]["text/html"]
