@@ -26,7 +26,7 @@ from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.notebook.main_module import use_names
 from nbtasks.notebook.namespace import CellNames, NotebookNames
 from nbtasks.notebook.output import Output
-from nbtasks.notebook.routing import current_sink, use_sink
+from nbtasks.notebook.routing import current_sink, use_parent, use_sink
 from nbtasks.progress import current_task
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
@@ -138,6 +138,7 @@ class CellTask(Task):
     def _enter(self) -> dict[str, Any]:
         """Enter the task's own world: its output, its plots, and, unless it is shared, its names."""
         use_sink(self.output)
+        use_parent(self.cell.parent)
         self._plots = Plots()
         self._plots.enter()
         names = self.place.shell.user_ns if self.shared else self._open_names(self._plots)

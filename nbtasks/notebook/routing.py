@@ -23,7 +23,7 @@ from nbtasks.exceptions import NoInputError
 from nbtasks.imports import after_import
 from nbtasks.notebook.kernel import Kernel
 
-__all__ = ["Router", "Sink", "current_sink", "use_sink"]
+__all__ = ["Router", "Sink", "current_sink", "use_parent", "use_sink"]
 
 
 class Sink(Protocol):
@@ -66,6 +66,7 @@ class Sink(Protocol):
 
 
 _sink: contextvars.ContextVar[Sink | None] = contextvars.ContextVar("nbtasks_sink", default=None)
+_parent: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("nbtasks_parent", default=None)
 _PID = os.getpid()
 
 
@@ -76,6 +77,11 @@ def current_sink() -> Sink | None:
     """
     sink = _sink.get()
     return sink if sink is None or os.getpid() == _PID else None
+
+
+def use_parent(parent: dict[str, Any] | None) -> None:
+    """From now on in this context, and in threads started in it, the request that runs is `parent`."""
+    _parent.set(parent)
 
 
 def use_sink(sink: Sink) -> contextvars.Token[Sink | None]:
@@ -103,6 +109,8 @@ class Router:
             self._route_kernel_input()
             self._replace(self._shell, "_showtraceback", _routed_traceback)
             self._replace(self._shell, "set_parent", _not_in_tasks)
+            self._replace(self._shell, "get_parent", _parent_by_context)
+            self._replace(self._shell.kernel, "get_parent", _parent_by_context)
             self._replace(self._shell.payload_manager, "write_payload", _payload_by_context)
             self._undo.append(after_import("ipywidgets.widgets.widget_output", self._sync_output_widgets))
         self._replace(builtins, "input", _refuse_in_tasks("input()"))
@@ -287,6 +295,16 @@ def _payload_by_context(write: Callable[..., None]) -> Callable[..., None]:
             sink.page(data["data"])
         else:
             sink.stderr(f"nbtasks: a background cell cannot do this ({data.get('source')})\n")
+
+    return route
+
+
+def _parent_by_context(get_parent: Callable[..., Any]) -> Callable[..., Any]:
+    """What a task sends belongs to its cell. ipykernel 7 keeps the request per context itself; 6 has one for all."""
+
+    @functools.wraps(get_parent)
+    def route(*channel: Any) -> Any:
+        return _parent.get() or get_parent(*channel)
 
     return route
 

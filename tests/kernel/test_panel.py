@@ -68,6 +68,8 @@ def test_cancel_works_while_the_foreground_computes(notebook: KernelDriver) -> N
 
 
 def test_comm_traffic_belongs_to_no_cell(notebook: KernelDriver) -> None:
+    if not notebook.supports_subshells:
+        pytest.skip("ipykernel 6 has one parent for all threads, and no subshells that it would matter to")
     notebook.run("%%bgtask it\nfor n in track(range(5)): print(n)").check()
     wait_over(notebook, "it")
     assert {a.parent_id for a in notebook.comm_messages} <= {None, ""}
