@@ -231,8 +231,11 @@ class CellTask(Task):
     def _log_failure(self) -> None:
         """Nothing: the error was shown in the cell."""
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Drop what the task still holds: result, exception, names and output. Its record stays."""
+        super().release()
         self._names = self._plots = None
+        self.output = Output()
 
 
 class LeaveTask:

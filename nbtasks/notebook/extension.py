@@ -81,6 +81,8 @@ class Extension:
         self.nested.install()
         self._unbridge = bridge_tqdm()
         self.shell.configurables.append(self.settings)
+        # A task that is the last line of a cell is shown, panel, output and all.
+        self.shell.display_formatter.ipython_display_formatter.for_type(Task, self.show)
         self.upkeep.start()
         self.shell.register_magics(TaskMagics(self.shell, self))
         self.shell.set_hook("complete_command", self._complete, str_key="%bgtask")
@@ -95,6 +97,7 @@ class Extension:
             self.shell.magics_manager.magics[kind].pop("bgtask", None)
         self.upkeep.stop()
         self.shell.configurables.remove(self.settings)
+        self.shell.display_formatter.ipython_display_formatter.pop(Task, None)
         self._unbridge()
         self.nested.uninstall()
         self.figures.uninstall()

@@ -165,3 +165,24 @@ def test_the_panel_shows_the_tail_of_a_flood_while_it_lasts(notebook: KernelDriv
     cell.wait_output("last line")
     assert "[... 1,901 lines left out; task.output has them ...]" in cell.stdout
     assert notebook.value("len(it.output.text.splitlines())") == 3001
+
+
+def test_the_name_alone_shows_the_panel_and_the_output(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask it --quiet\nprint('what it wrote')").check()
+    wait_over(notebook, "it")
+    cell = notebook.run("it").check()
+    cell.wait_output("what it wrote").wait_output("[completed] it")
+
+
+def test_a_function_task_is_shown_by_its_name_too(notebook: KernelDriver) -> None:
+    notebook.run("plain = get_manager().create_task('plain', lambda task: task.name)\nplain.wait()").check()
+    notebook.run("plain").check().wait_output("[completed] plain")
+
+
+def test_a_handle_goes_on_working_after_its_task_was_pruned_until_it_is_released(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask it --quiet\nprint('kept')\nx = 1\nx").check()
+    wait_over(notebook, "it")
+    notebook.run("get_manager().prune()").check()
+    assert notebook.value("(it.output.text, it.namespace, it.result)") == ("kept\n1\n", {"x": 1}, 1)
+    notebook.run("it.release()").check()
+    assert notebook.value("(it.output.text, it.namespace, it.result)") == ("", {}, None)
