@@ -6,7 +6,10 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-LOAD = "%load_ext nbtasks\nimport threading\nfrom nbtasks import current_task, track\ngo, end = threading.Event(), threading.Event()"
+LOAD = (
+    "%load_ext nbtasks\nimport threading\nfrom nbtasks import current_task, track\n"
+    "go, end = threading.Event(), threading.Event()"
+)
 BAR_WIDTH = "element => element.style.width"
 
 
