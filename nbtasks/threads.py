@@ -23,7 +23,7 @@ _RESTRIKE_SECONDS = 0.05
 """Interrupts that follow each other closer than this are one: the first is still on its way."""
 
 
-class TaskInterrupt(BaseException):  # noqa: N818 - as KeyboardInterrupt: no error, a request
+class TaskInterrupt(BaseException):
     """Raised in a worker thread, at its next Python instruction, to stop the work."""
 
 

@@ -222,7 +222,15 @@ class NotebookPage:
 
     def text(self, index: int) -> str:
         """What the cell's output area reads now."""
-        return self.output(index).inner_text()
+        # Off the screen JupyterLab has a cell not laid out, and it would read as empty.
+        script = """output => {
+            const style = output.closest('.jp-Cell').style, before = style.contentVisibility;
+            style.contentVisibility = 'visible';
+            const text = output.innerText;
+            style.contentVisibility = before;
+            return text;
+        }"""
+        return str(self.output(index).evaluate(script))
 
     def start(self, index: int) -> None:
         """Runs the cell without waiting for it."""
@@ -253,7 +261,7 @@ class NotebookPage:
 
     def is_running(self, index: int) -> bool:
         """Whether the cell waits or runs, as its prompt shows it: `[*]`."""
-        return "*" in self.cell(index).locator(".jp-InputPrompt").inner_text()
+        return "*" in (self.cell(index).locator(".jp-InputPrompt").text_content() or "")
 
     def set_source(self, index: int, source: str) -> None:
         """Replaces what the cell's editor holds."""
@@ -268,7 +276,7 @@ class NotebookPage:
 
     def has_broken_widget(self, index: int) -> bool:
         """Whether the cell's output area shows a widget that has no model: loading forever, or an error."""
-        text = self.text(index)
+        text = self.output(index).text_content() or ""
         return "Loading widget" in text or "Error displaying widget" in text
 
     def _count(self, index: int) -> int | None:

@@ -110,6 +110,17 @@ def test_a_running_cell_is_seen_to_run_and_can_be_interrupted(open_page):
     assert not page.is_running(0)
 
 
+def test_a_cell_off_the_screen_is_read_as_any_other(open_page):
+    tall = "x = 1\n" * 60
+    page = open_page(["print('first')", tall, tall, "import time\nprint('last')\ntime.sleep(600)"])
+    page.run(0)
+    page.start(3)
+    page.wait_text(3, "last")
+    assert page.text(0).strip() == "first"
+    assert page.is_running(3)
+    assert page.text(3).strip() == "last"
+
+
 def test_theme_size_and_stalls_are_under_control(open_page):
     page = open_page(["print('hello')"])
     page.watch_stalls()
