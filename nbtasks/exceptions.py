@@ -27,7 +27,6 @@ NbtasksError
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 __all__ = [
     "AlreadyAddedError",
@@ -185,6 +184,8 @@ class ManagerStoppedError(NbtasksError, RuntimeError):
 
 def unknown(what: str, value: object, allowed: Iterable[str]) -> str:
     """The message for a name that is not one of `allowed`, with the nearest one."""
+    from difflib import get_close_matches  # only errors need it
+
     names = sorted(allowed)
     near = get_close_matches(value, names, n=1) if isinstance(value, str) else []
     hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -13,7 +13,7 @@ from nbtasks.exceptions import RetryError
 __all__ = ["Retry"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Retry:
     """A retry policy.
 
