@@ -6,6 +6,7 @@ Knows nothing of how cells are started. Every command prints text, or shows what
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -13,6 +14,7 @@ from IPython.core.error import UsageError
 from nbtasks.notebook.errors import without_own_frames
 from nbtasks.notebook.listing import task_list
 from nbtasks.task import Task
+from nbtasks.widgets.shown import Shown
 
 if TYPE_CHECKING:
     from nbtasks.notebook.extension import Extension
@@ -83,7 +85,8 @@ class Commands:
         tasks = self.named("wait", names) if names else list(self._manager.active_tasks)
         for task in tasks:
             self._manager.wait(task)
-            print(f"{task.name}: {task.state.value}" + (f" ({task.error})" if task.error else ""))
+            shown = Shown.of(task, datetime.now(UTC))
+            print(f"{task.name}: {shown.state}" + (f" ({shown.error})" if shown.error else ""))
 
     def _cancel(self, names: list[str]) -> None:
         """Ask the work of these tasks to stop."""

@@ -67,7 +67,7 @@ class Shown:
             state="cancelling" if cancelling else str(task.state.value),
             title=task.heading or task.name,
             body=task.body or "",
-            error=_shortened(task.error or "") if over else "",
+            error=_shortened(_why(task)) if over else "",
             progress=task.progress,
             elapsed=_seconds(task.started_at, end),
             waited_to_stop=_seconds(task.cancel_requested_at, now) if cancelling else None,
@@ -201,6 +201,11 @@ def _bar_html(shown: Shown) -> str:
         f'<div style="{shape};background:{TRACK_COLOUR}">'
         f'<div style="{shape};width:{width:.1f}%;background:{colour}{opacity}"></div></div>'
     )
+
+
+def _why(task: Task) -> str:
+    """Why the task ended as it did, where there is more to say than its state does."""
+    return "" if task.error is None or task.error == task.state.value else task.error
 
 
 def _shortened(error: str) -> str:

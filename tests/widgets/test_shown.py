@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -43,6 +44,16 @@ def test_of_a_long_error_the_beginning_is_shown(manager):
     assert note.startswith("ValueError: xxx")
     assert note.endswith(" …")
     assert len(note) <= ERROR_CHARACTERS + 2
+
+
+def test_a_task_that_was_cancelled_shows_what_it_said_last(manager):
+    gate = threading.Event()
+    manager.create_task("first", gate.wait, lane="single")
+    task = manager.create_task("second", gate.wait, lane="single", body="epoch 4")
+    manager.cancel_task(task)
+    gate.set()
+    shown = Shown.of(task, datetime.now(UTC))
+    assert (shown.state, shown.note) == ("cancelled", "epoch 4")
 
 
 @pytest.mark.parametrize(
