@@ -100,17 +100,18 @@ class Sampler:
 class NotebookPage:
     """One notebook, open in one browser page of its own, with a kernel of its own.
 
-    Cells are named by their position from 0. Waiting is always for a condition and fails after a minute.
+    Cells are named by their position from 0. Waiting is always for a condition and fails after a minute. `scale` is
+    how many pixels a screenshot has for each of the page's.
     """
 
     def __init__(
-        self, lab: Lab, browser: Browser, *, frontend: Frontend = "lab", path: str | None = None
+        self, lab: Lab, browser: Browser, *, frontend: Frontend = "lab", path: str | None = None, scale: int = 1
     ) -> None:
         self.lab = lab
         self.frontend = frontend
         self.path = path or f"notebook-{uuid.uuid4().hex[:8]}.ipynb"
         self.console: list[str] = []
-        self._context = browser.new_context(viewport={"width": 1200, "height": 900}, device_scale_factor=1)
+        self._context = browser.new_context(viewport={"width": 1200, "height": 900}, device_scale_factor=scale)
         self._context.set_default_timeout(TIME_LIMIT_MS)
         self._context.set_extra_http_headers({"Authorization": f"token {lab.token}"})
         self._workspace = f"test-{uuid.uuid4().hex[:8]}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -11,63 +11,93 @@ import pytest
 pytestmark = pytest.mark.browser
 
 QUICKSTART = Path(__file__).parent.parent.parent / "notebooks" / "01-quickstart.ipynb"
-LOAD, DATA, SEARCH, MEANWHILE, NETWORK = 1, 2, 4, 6, 8
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 BAR_WIDTH = "element => element.style.width"
+STATE = "element => element.textContent.match(/pending|running|cancelling|cancelled|completed|failed/)?.[0]"
 COMPUTE = """import time
 ends = time.monotonic() + 10
-numbers = 0
+total = 0
 while time.monotonic() < ends:
-    numbers += sum(range(1000)) % 7
-print("computed", network.state.value)"""
+    total += sum(range(1000)) % 7
+print("computed; network is", network.state.value)"""
+
+
+def cell(cell_id: str) -> int:
+    """The position of the quickstart's cell of that id."""
+    cells = json.loads(QUICKSTART.read_text(encoding="utf-8"))["cells"]
+    return [cell["id"] for cell in cells].index(cell_id)
+
+
+SEARCH, IMAGES, NETWORK, PROJECT, USE = map(cell, ("search", "images", "network", "project", "use"))
 
 
 @pytest.fixture
-def page(open_page):
-    page = open_page(QUICKSTART)
-    page.set_size(1200, 1250)
-    return page
+def open_quickstart(open_page):
+    def open_quickstart(**options):
+        page = open_page(QUICKSTART, **options)
+        page.run(cell("load"))
+        page.run(cell("data"))
+        return page
+
+    return open_quickstart
 
 
-def test_the_search_goes_on_and_a_task_is_cancelled_while_the_foreground_computes(page):
-    for index in (LOAD, DATA, SEARCH, MEANWHILE, NETWORK):
-        page.run(index)
-    computing = NETWORK + 1
-    page.set_source(computing, COMPUTE)
+@pytest.mark.timeout(300)
+def test_the_main_job(open_quickstart):
+    """While the foreground computes, the search's bar moves and another task is cancelled; all of it stays saved."""
+    page = open_quickstart()
+    page.run(SEARCH)
+    page.run(NETWORK)
+    page.wait_text(NETWORK, "epoch")
+    page.set_source(PROJECT, COMPUTE)
+    page.start(PROJECT)
     positions = page.sample(SEARCH, ".progress-bar", BAR_WIDTH)
-    page.start(computing)
-    page.wait_text(NETWORK, "running")
-    began = time.monotonic()
+    states = page.sample(NETWORK, ".nbtasks-panel", STATE)
     page.button(NETWORK, "Cancel").click()
+    clicked = page.page.evaluate("() => performance.now()")
     page.wait_text(NETWORK, "cancelled")
-    took = time.monotonic() - began
-    assert page.is_running(computing), "the foreground cell ended before the task was cancelled"
-    page.wait_done(computing)
-    moved = len(set(positions.stop()[i][1] for i in range(len(positions.values()))))
-    assert "computed cancelled" in page.text(computing)
-    assert moved >= 20, f"the bar had {moved} positions"
-    assert took < 5, f"cancelling took {took:.1f} s"
+    assert page.is_running(PROJECT), "the foreground cell ended before the task was cancelled"
+    page.screenshot("quickstart-computing")
+    page.wait_done(PROJECT)
+    moved = [value for value in positions.values() if value is not None]
+    assert "computed; network is cancelled" in page.text(PROJECT)
+    print(f"the bar was at {len(moved)} positions")
+    assert len(moved) >= 20, f"the bar was at {len(moved)} positions"
+    cancelled = next(at for at, state in states.stop() if state == "cancelled")
+    print(f"{cancelled - clicked:.0f} ms to cancel")
+    # A fold, or a step of the network, has to end first.
+    assert cancelled - clicked < 2000, f"it took {cancelled - clicked:.0f} ms to cancel"
+
     page.wait_text(SEARCH, "completed")
     page.output(SEARCH).locator("img").wait_for()
+    page.run(USE)
+    assert "of the test digits are right" in page.text(USE)
+    assert page.console_errors == []
     page.screenshot("quickstart-done")
 
-    page.save()
+    outputs = [output for saved in page.save()["cells"] for output in saved.get("outputs", [])]
+    assert not any(WIDGET_VIEW in output.get("data", {}) for output in outputs)
     page.reopen_without_kernel()
-    assert "completed" in page.text(SEARCH) and "cancelled" in page.text(NETWORK)
-    assert "with {'C':" in page.text(SEARCH)
+    assert "search completed 100%" in " ".join(page.text(SEARCH).split())
+    assert "best so far" in page.text(SEARCH)
     assert page.output(SEARCH).locator("img").count() == 1
-    assert not page.has_broken_widget(SEARCH) and not page.has_broken_widget(NETWORK)
+    assert "network cancelled" in " ".join(page.text(NETWORK).split())
+    assert not any(page.has_broken_widget(index) for index in (SEARCH, NETWORK))
     page.screenshot("quickstart-without-kernel")
 
 
-def test_the_picture_of_the_readme(page):
-    page.run(LOAD)
-    page.run(DATA)
+def test_the_picture_of_the_readme(open_quickstart):
+    """Kept in the docs where NBTASKS_README_IMAGES is set, so that a plain test run changes no tracked file."""
+    page = open_quickstart(scale=2)
+    page.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    page.set_size(960, 1190)
     page.run(SEARCH)
-    page.wait_text(SEARCH, "best so far")
-    page.run(MEANWHILE)
-    page.output(MEANWHILE).locator("img").wait_for()
-    page.page.wait_for_function("() => parseFloat(document.querySelector('.progress-bar').style.width) > 30")
-    notebook = page.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook")
-    page.cell(SEARCH).scroll_into_view_if_needed()
+    page.run(IMAGES)
+    page.output(IMAGES).locator("img").wait_for()
+    page.wait_text(SEARCH, "0.963")
+    page.cell(SEARCH).evaluate("element => element.scrollIntoView({ block: 'start' })")
+    notebook = page.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer")
     page.screenshot("quickstart", of=notebook, for_readme="NBTASKS_README_IMAGES" in os.environ)
     assert "running" in page.text(SEARCH)
+    page.button(SEARCH, "Cancel").click()
+    page.wait_text(SEARCH, "cancelled")
