@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +20,9 @@ from nbtasks.threads import start_thread
 __all__ = ["Clock", "DrivenClock", "SystemClock", "Timer", "TimerHandle"]
 
 logger = logging.getLogger(__name__)
+
+# Linux has a clock for it; on macOS it is the one that is not `time.monotonic`; elsewhere that goes on by itself.
+_SLEEPLESS: int | None = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC if sys.platform == "darwin" else None)
 
 
 class Clock(Protocol):
@@ -49,6 +53,10 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds that never go back."""
         return time.monotonic()
+
+    def elapsed(self) -> float:
+        """Seconds that never go back, and go on while the machine sleeps, where the system counts them."""
+        return time.clock_gettime(_SLEEPLESS) if _SLEEPLESS is not None else time.monotonic()
 
 
 class TimerHandle:

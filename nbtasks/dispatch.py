@@ -112,8 +112,13 @@ class Dispatcher:
 
     # -- into the house ---------------------------------------------------------------------------------------
 
-    def submit(self, task: Task, after: list[Task], parent: Task | None) -> None:
-        """Take a new task: start it, or let it wait for its lane or for the tasks of `after`."""
+    def submit(
+        self, task: Task, after: list[Task], parent: Task | None, taker: Backend | None = None
+    ) -> Attempt | None:
+        """Take a new task: start it, or let it wait for its lane or for the tasks of `after`.
+
+        An attempt on `taker`, which the calling thread belongs to, is returned, for that thread to run.
+        """
         with self.lock:
             if self.stopped:
                 raise ManagerStoppedError(f"the manager was stopped: it does not take {task.name!r}")
@@ -136,9 +141,9 @@ class Dispatcher:
                 else:
                     lane.push(task)
             if not (self._starting or self._effects or self._doomed):
-                return
+                return None
             starting, effects = self._take()
-        self._after(starting, effects)
+        return self._after(starting, effects, taker)
 
     def _is_unblocked(self, task: Task, after: list[Task]) -> bool:
         """Under the lock: whether all that `task` waits for has completed; else it is tied to the rest."""

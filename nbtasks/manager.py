@@ -18,7 +18,7 @@ from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from nbtasks.backends.base import Backend
+from nbtasks.backends.base import Attempt, Backend
 from nbtasks.backends.loop import LoopBackend, LoopThread
 from nbtasks.backends.thread import ThreadBackend
 from nbtasks.clock import Clock, SystemClock, Timer
@@ -164,8 +164,8 @@ class TaskManager:
         return self.create_task(name, work, priority, parent=parent, **options)
 
     @uninterrupted
-    def _add(self, task: Task, parent: Task | str | None) -> None:
-        """Check all that can be wrong with a new task, and give it to the dispatcher."""
+    def _add(self, task: Task, parent: Task | str | None, taker: Backend | None = None) -> Attempt | None:
+        """Check all that can be wrong with a new task, and give it to the dispatcher (see there for `taker`)."""
         if task.name.__class__ is not str or not task.name:
             raise InvalidValueError(f"a task's name must be a non-empty string, not {task.name!r}")
         if task.priority.__class__ is not int:
@@ -189,7 +189,7 @@ class TaskManager:
         running = asyncio._get_running_loop()
         task._loop = running if running is not None else self._loop_for(task)
         task._context = contextvars.copy_context()
-        self._dispatcher.submit(task, after, parent_task)
+        return self._dispatcher.submit(task, after, parent_task, taker)
 
     # -- asking -----------------------------------------------------------------------------------------------
 
@@ -456,6 +456,8 @@ class TaskManager:
         return self._loop_thread.loop()
 
     def _loop_for(self, task: Task) -> asyncio.AbstractEventLoop | None:
+        if task._loop is not None and not task._loop.is_closed():  # that of the schedule which made it
+            return task._loop
         return self.default_loop() if task.backend == "loop" else self.loop
 
     def _known(self, task: Task | str) -> Task | None:

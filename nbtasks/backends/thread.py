@@ -56,7 +56,10 @@ class ThreadBackend(Backend):
         self._hand_over(attempt)
 
     def call(self, function: Callable[[], object]) -> None:
-        """Call `function` on a thread of the pool, where no interrupt reaches it."""
+        """Call `function` on a thread of the pool, where no interrupt reaches it.
+
+        An attempt that it returns is run on that thread at once: nothing is handed over once more.
+        """
         self._hand_over(function)
 
     def interrupt(self, attempt: Attempt) -> None:
@@ -135,22 +138,24 @@ class _Worker:
         gate = Gate()
         while True:
             job, self.job = self.job, None
+            if job is not None and not isinstance(job, Attempt):
+                job = _call(job)
             if isinstance(job, Attempt):
                 with self._pool.running():
                     while isinstance(job, Attempt):
                         job = job.finished(_run(job, gate))
-            if job is not None:
-                _call(job)
             del job
             if not self._pool.rest(self):
                 return
 
 
-def _call(job: Callable[[], object]) -> None:
+def _call(job: Callable[[], object]) -> Attempt | None:
     try:
-        job()
+        answer = job()
     except Exception:  # whoever handed it over has no other way to learn of it, and the thread is to live
         logger.exception("%r failed", job)
+        return None
+    return answer if isinstance(answer, Attempt) else None
 
 
 def _run(attempt: Attempt, gate: Gate) -> Outcome:
