@@ -191,9 +191,9 @@ class Dispatcher:
         """The work of `attempt` has stopped. Called by backends, outside the lock."""
         task = attempt.task
         result = outcome.result
-        if result is not None and hasattr(result, "__await__") and not attempt.is_async:
-            if self._goes_on_in_loop(attempt, result):
-                return None
+        awaitable = result is not None and hasattr(result, "__await__") and not attempt.is_async
+        if awaitable and self._goes_on_in_loop(attempt, result):
+            return None
         if attempt.timed_out and outcome.state is _CANCELLED and task._cancel_requested_at is None:
             error = TaskTimeoutError(f"{task.name!r} ran longer than its time-out of {task.timeout:g} s")
             outcome = Outcome(_FAILED, None, error)
@@ -573,11 +573,11 @@ class Dispatcher:
                     continue
                 try:
                     attempt.backend.start(attempt)
-                except Exception as error:  # whatever a backend meets; the task says it
+                except Exception as error:  # noqa: BLE001 - whatever a backend meets; the task says it
                     failed.append((attempt, error))
             starting, effects = [], []
-            for attempt, error in failed:
-                outcome = _told(attempt.task, Outcome(_FAILED, None, error))
+            for attempt, reason in failed:
+                outcome = _told(attempt.task, Outcome(_FAILED, None, reason))
                 with self.lock:
                     self._close(attempt, outcome)
                     more, also = self._take()

@@ -15,7 +15,7 @@ NbtasksError
 │   ├── ReadOnlyError (AttributeError)      what the manager alone sets
 │   ├── AlreadyAddedError, NotAddedError
 │   └── ResultNotReadyError
-├── TaskFailedError (RuntimeError)          the work ended by something that is no ordinary exception, or could not start
+├── TaskFailedError (RuntimeError)          the work ended by what is no ordinary exception, or could not start
 ├── TaskCancelledError (RuntimeError)       the task waited for was cancelled
 ├── TaskTimeoutError (TimeoutError)         an attempt ran longer than the task's `timeout`
 ├── WaitTimeoutError (TimeoutError)         a wait was longer than asked; the tasks go on

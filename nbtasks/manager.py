@@ -118,7 +118,8 @@ class TaskManager:
         body: str | None = None,
         img: Any = None,
     ) -> Task:
-        """Run `work` in the background: a function or coroutine function that takes the task or nothing, or a coroutine.
+        """Run `work` in the background: a function or coroutine function that takes the task or nothing, or a
+        coroutine.
 
         Plain functions go to a thread and coroutines to the loop, unless `backend` says otherwise. It starts as soon as
         its `lane` has room, higher `priority` first, and what it comes `after` has completed.
@@ -131,7 +132,7 @@ class TaskManager:
             backend=backend or ("loop" if coroutine else "thread"),
             timeout=timeout,
             retry=retry,
-            after=after,
+            after=after,  # type: ignore[arg-type]  # one task alone is made a list of when it is added
             tags=tags,
             parameters=parameters,  # type: ignore[arg-type]
             heading=heading,
@@ -208,8 +209,8 @@ class TaskManager:
     def search_tasks(self, **criteria: Any) -> list[Task]:
         """The tasks, oldest first, whose attributes have these values or satisfy these predicates.
 
-        `state` takes a state or several; `task_type` a class or its name; `tags` one tag or several, all of which the task
-        must have. Own fields of subclasses count too; a task that lacks an attribute does not match.
+        `state` takes a state or several; `task_type` a class or its name; `tags` one tag or several, all of which the
+        task must have. Own fields of subclasses count too; a task that lacks an attribute does not match.
         """
         states = states_of(criteria.pop("state", None))
         with self._dispatcher.lock:
@@ -369,7 +370,7 @@ class TaskManager:
     # -- waiting ----------------------------------------------------------------------------------------------
 
     async def wait_all(self, timeout: float | None = None) -> None:
-        """Return when all that is pending or running now is over. Raises WaitTimeoutError, which has what still runs."""
+        """Return when all that is pending or running now is over. Raises WaitTimeoutError, which tells what runs on."""
         for task in await self._waits.until_over(None, timeout):
             wait_ended(task)
 
@@ -462,7 +463,8 @@ class TaskManager:
 
     def _known(self, task: Task | str) -> Task | None:
         if isinstance(task, Task):
-            return task if task._manager is self else None
+            owner: object = task._manager
+            return task if owner is self else None
         return self.get_task(task)
 
     def _existing(self, task: Task | str) -> Task:

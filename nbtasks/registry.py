@@ -101,7 +101,7 @@ def _end(task: Task) -> datetime:
 
 
 def states_of(wanted: Any) -> list[TaskState]:
-    """The states meant by a state, its name, several of them, a predicate, or None for all; raises UnknownStateError."""
+    """The states meant by a state, its name, several, a predicate, or None for all; raises UnknownStateError."""
     if wanted is None:
         return list(TaskState)
     if callable(wanted):

@@ -56,11 +56,20 @@ class Outcome:
 class TaskOwner(Protocol):
     """What a task asks of its manager."""
 
-    watches_progress: bool
-    watches_output: bool
+    @property
+    def watches_progress(self) -> bool:
+        """Whether anybody wants to know of progress."""
 
-    def cancel_task(self, task: Task | str, *, children: bool = True) -> bool: ...
-    def create_child(self, parent: Task, name: str, work: Any, priority: int, **options: Any) -> Task: ...
+    @property
+    def watches_output(self) -> bool:
+        """Whether anybody wants to know of output."""
+
+    def cancel_task(self, task: Task | str, *, children: bool = True) -> bool:
+        """Ask the task's work to stop."""
+
+    def create_child(self, parent: Task, name: str, work: Any, priority: int, **options: Any) -> Task:
+        """Run work as a child of `parent`."""
+
     def _progressed(self, task: Task) -> None: ...
     def _wrote_output(self, task: Task) -> None: ...
     def _wait_in_loop(self, task: Task) -> Generator[Any, Any, Any]: ...
@@ -152,7 +161,8 @@ class Task:
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} ({self.id}): {'cancelling' if self.cancelling else self._state.value}>"
+        state = "cancelling" if self.cancelling else self._state.value
+        return f"<{type(self).__name__} {self.name!r} ({self.id}): {state}>"
 
     # -- what a kind of task says -----------------------------------------------------------------------------
 
@@ -193,7 +203,7 @@ class Task:
     @progress.setter
     def progress(self, value: float | None) -> None:
         # No lock here, and one store: this is called from the innermost loop of work that may be interrupted.
-        if value.__class__ is not float or not 0.0 <= value <= 100.0:  # type: ignore[operator]
+        if value.__class__ is not float or not 0.0 <= value <= 100.0:
             value = _checked_progress(self, value)
         self._progress = value
         manager = self._manager
@@ -205,7 +215,7 @@ class Task:
         """What the work returned; None after a failure or a cancel. Raises ResultNotReadyError before the end."""
         if self._state in LIVE_STATES:
             raise ResultNotReadyError(
-                f"{self.name!r} is {self._state.value}: its result comes when it has completed; await it, or task.wait()"
+                f"{self.name!r} is {self._state.value}: its result comes when it has completed: await it, or wait()"
             )
         return self._result
 
@@ -299,7 +309,7 @@ class Task:
         """Whether it may start, now that `other`, which it comes after, ended as it did."""
         return other._state is _COMPLETED
 
-    def _attempt_ended(self, outcome: Outcome) -> Outcome | None:
+    def _attempt_ended(self, outcome: Outcome) -> Outcome | None:  # noqa: ARG002 - for those who override it
         """Called once per attempt, where it ended, before the state is final; what it returns replaces the outcome."""
         return None
 
@@ -364,7 +374,7 @@ _BASE_SLOTS = tuple(sorted(_BASE_NAMES))
 _RESERVED = frozenset(name for name in dir(Task) if not name.startswith("__")) - set(_INIT_NAMES)
 
 
-def _new_record(cls: type[Task], *args: Any, **kwargs: Any) -> Task:
+def _new_record(cls: type[Task], *_: Any, **__: Any) -> Task:
     """`__new__` of subclasses: a fresh record, whatever their own `__init__` does or leaves out."""
     task = object.__new__(cls)
     task.number = next(_numbers)

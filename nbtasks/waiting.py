@@ -110,7 +110,7 @@ def wait_ended(task: Task) -> None:
     """Let the task's kind know that somebody has waited for it."""
     try:
         task._wait_ended()
-    except Exception:  # a kind of task with a fault of its own
+    except Exception:  # noqa: BLE001 - a kind of task with a fault of its own
         logger.exception("%r: _wait_ended failed", task)
 
 

@@ -26,6 +26,7 @@ class Once:
         self.awaitable = awaitable
 
     def __call__(self) -> Awaitable[Any]:
+        """The coroutine, to be awaited."""
         return self.awaitable
 
     def close(self) -> None:
@@ -43,9 +44,9 @@ def described(work: Any) -> tuple[Any, bool, bool]:
     if type(work) is FunctionType and not hasattr(work, "__wrapped__"):
         code = work.__code__
         flags = code.co_flags
-        if not flags & _UNUSUAL and not code.co_kwonlyargcount and not work.__defaults__:
-            if code.co_argcount < 2:
-                return work, code.co_argcount == 1, bool(flags & inspect.CO_COROUTINE)
+        plain = not flags & _UNUSUAL and not code.co_kwonlyargcount and not work.__defaults__
+        if plain and code.co_argcount < 2:
+            return work, code.co_argcount == 1, bool(flags & inspect.CO_COROUTINE)
     return _described_slowly(work)
 
 

@@ -144,7 +144,7 @@ async def _work(attempt: Attempt) -> None:
         outcome = Outcome(TaskState.CANCELLED, None, error)
     except GeneratorExit:
         raise
-    except BaseException as error:  # user code; what it raises must not stop the loop, which others use
+    except BaseException as error:  # noqa: BLE001 - user code; what it raises must not stop the loop, which others use
         outcome = Outcome(TaskState.FAILED, None, error)
     finally:
         if attempt.handle is not _NEVER:

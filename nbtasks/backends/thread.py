@@ -187,7 +187,7 @@ def _called(attempt: Attempt, gate: Gate) -> Outcome:
             result = context.run(attempt.function, *attempt.args)
     except (TaskInterrupt, asyncio.CancelledError) as error:
         return Outcome(TaskState.CANCELLED, None, error)
-    except BaseException as error:  # user code; whatever it raises is the task's, and the thread lives
+    except BaseException as error:  # noqa: BLE001 - user code; whatever it raises is the task's, and the thread lives
         return Outcome(TaskState.FAILED, None, error)
     return _DONE if result is None else Outcome(TaskState.COMPLETED, result)
 

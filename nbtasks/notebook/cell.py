@@ -48,7 +48,8 @@ class CellSource:
     def __init__(self, shell: InteractiveShell, source: str, execution_count: int | None) -> None:
         self.source = source
         transformed = shell.transform_cell(source)
-        self.filename = shell.compile.cache(transformed, execution_count or 0, raw_code=source)
+        # The kernel names a cell's file by its text; to a cell magic's body IPython has added the end of its last line.
+        self.filename = shell.compile.cache(transformed, execution_count or 0, raw_code=source.removesuffix("\n"))
         tree = shell.transform_ast(shell.compile.ast_parse(transformed, filename=self.filename))
         self._flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         self._nodes = _with_shown(tree.body, shell.ast_node_interactivity)

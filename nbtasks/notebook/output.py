@@ -111,7 +111,10 @@ class Output:
         """Clear what the task wrote; with `wait` only when something new comes."""
         with self._lock:
             self._close_stream()
-            self._outbox = [("clear_output", {"wait": wait})]
+            if wait:  # what is there stays for as long as nothing follows
+                self._outbox.append(("clear_output", {"wait": True}))
+            else:
+                self._outbox = [("clear_output", {"wait": False})]
             self._kept.clear(wait=wait)
         self._changed()
 
@@ -226,7 +229,7 @@ class Output:
                 self._close_stream()
                 if self._must_wait(at_all=not (now or final)):
                     return 0
-                outbox, self._outbox = self._outbox, []
+                outbox, self._outbox = _without_what_is_cleared(self._outbox)
             messages = list(self._messages(outbox))
             if final:
                 messages += self._head.rest()
@@ -249,7 +252,7 @@ class Output:
     def _must_wait(self, *, at_all: bool) -> bool:
         if self._holds_back():
             return True
-        clears = bool(self._outbox) and self._outbox[0][0] == "clear_output"
+        clears = any(kind == "clear_output" for kind, _ in self._outbox)
         return at_all and clears and time.monotonic() - self._cleared_at < CLEAR_SECONDS
 
     def _messages(self, outbox: list[Message]) -> Iterator[Message]:
@@ -269,6 +272,15 @@ class Output:
         yield "clear_output", {"wait": not alone or header is not None}
         if header is not None:
             yield header
+
+
+def _without_what_is_cleared(outbox: list[Message]) -> tuple[list[Message], list[Message]]:
+    """What of the messages is to be sent, and what is to wait: a last clear that nothing follows yet."""
+    waiting: list[Message] = []
+    if outbox and outbox[-1] == ("clear_output", {"wait": True}):
+        waiting.append(outbox.pop())
+    clears = [index for index, (kind, _) in enumerate(outbox) if kind == "clear_output"]
+    return outbox[clears[-1] if clears else 0 :], waiting
 
 
 class _Head:

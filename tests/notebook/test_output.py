@@ -87,6 +87,13 @@ def test_clear_with_wait_clears_only_when_something_comes(output: Output, sent: 
     assert sent[1:] == [("clear_output", {"wait": True}), ("stream", {"name": "stdout", "text": "frame 2"})]
 
 
+def test_what_was_written_before_a_clear_that_nothing_follows_stays(output: Output, sent: Sent) -> None:
+    output.write("stdout", "stays")
+    output.clear(wait=True)
+    output.publish(final=True)
+    assert sent == [("stream", {"name": "stdout", "text": "stays"})] and output.text == "stays"
+
+
 def test_the_header_comes_back_in_the_same_burst_as_a_clear(output: Output, sent: Sent) -> None:
     output.header = lambda: ("display_data", {"data": {"text/plain": "panel"}})
     output.write("stdout", "gone")
