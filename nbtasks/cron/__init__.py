@@ -6,6 +6,7 @@ expressions mean: both the reading of expressions and the rules for clocks that 
 
 from __future__ import annotations
 
+from nbtasks.cron.counting import count_fires, last_fire
 from nbtasks.cron.crontab import CronSchedule
 from nbtasks.cron.fields import ALIASES
 from nbtasks.cron.interval import IntervalSchedule, format_interval, parse_interval
@@ -18,8 +19,10 @@ __all__ = [
     "CronSchedule",
     "IntervalSchedule",
     "Schedule",
+    "count_fires",
     "find_zone",
     "format_interval",
+    "last_fire",
     "next_fire_times",
     "parse_interval",
     "parse_schedule",

@@ -67,6 +67,11 @@ class CronSchedule:
         """The zone's name as `CronSchedule` takes it: "local", "Europe/Paris"."""
         return zone_name(self._zone)
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it names times of day: neither minute nor hour (nor second) begins with `*`."""
+        return not self._fields.wildcard
+
     def describe(self) -> str:
         """The expression in words, without the zone: "At 08:00, Monday to Friday"."""
         return describe_fields(self._fields)

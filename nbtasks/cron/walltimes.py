@@ -5,7 +5,7 @@ It must not know of zones or of clocks that change.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from calendar import isleap
 from datetime import MAXYEAR, date, datetime, tzinfo
 from typing import TYPE_CHECKING
@@ -47,6 +47,21 @@ class WallTimes:
             if time is not None:
                 return datetime(year, month, day, *time, tzinfo=zone)
         return self._on_later_day(year, month, day, zone)
+
+    def on_day(self, day: date) -> int:
+        """How many matches that day has."""
+        if day.month not in self._months or day.day not in self._days_of(day.year, day.month):
+            return 0
+        return len(self._hours) * len(self._minutes) * len(self._seconds)
+
+    def by_time_of_day(self, wall: datetime) -> int:
+        """How many of the times of day that match are not later than that wall time's."""
+        hours = bisect_left(self._hours, wall.hour)
+        if wall.hour not in self._hours:
+            return hours * len(self._minutes) * len(self._seconds)
+        minutes = bisect_left(self._minutes, wall.minute)
+        seconds = bisect_right(self._seconds, wall.second) if wall.minute in self._minutes else 0
+        return (hours * len(self._minutes) + minutes) * len(self._seconds) + seconds
 
     def _time_after(self, hour: int, minute: int, second: int) -> tuple[int, int, int] | None:
         """The first matching time of day later than that one."""
