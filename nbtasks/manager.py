@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.backends.loop import LoopBackend, LoopThread
@@ -25,6 +25,7 @@ from nbtasks.clock import Clock, SystemClock, Timer
 from nbtasks.dispatch import Dispatcher
 from nbtasks.events import Callback, EventStream, Subscription, checked_callback, checked_events
 from nbtasks.exceptions import (
+    AlreadyAddedError,
     DependencyCycleError,
     InvalidValueError,
     LaneError,
@@ -38,12 +39,14 @@ from nbtasks.exceptions import (
 )
 from nbtasks.lanes import STANDARD_LANES, Lane, Lanes
 from nbtasks.registry import matches, states_of
-from nbtasks.retry import Retry
 from nbtasks.states import FINAL_STATES, LIVE_STATES, TaskState
 from nbtasks.task import Task, number_of
 from nbtasks.threads import uninterrupted
 from nbtasks.waiting import Waits, finish, handed_over, wait_ended
 from nbtasks.work import Once, described, is_async
+
+if TYPE_CHECKING:
+    from nbtasks.retry import Retry
 
 __all__ = ["TaskManager", "get_manager"]
 
@@ -149,6 +152,8 @@ class TaskManager:
         """Run an instance of a `Task` subclass in the background; returns it."""
         if not isinstance(task, Task):
             raise WorkError(f"add_task takes an instance of a Task subclass, not {task!r}")
+        if task._manager is not None:
+            raise AlreadyAddedError(f"{task.name!r} ({task.id}) was added before; a task runs once")
         if task._work is None and type(task).run is Task.run:
             raise WorkError(f"{type(task).__name__} has no run(self): a Task subclass needs one")
         if task.backend is None:
@@ -553,6 +558,8 @@ def _checked_timeout(timeout: Any) -> float:
 
 
 def _check_retry(task: Task) -> None:
+    from nbtasks.retry import Retry  # see `nbtasks.__getattr__`
+
     if not isinstance(task.retry, Retry):
         raise RetryError(f"retry must be a Retry(attempts, delay, ...), not {task.retry!r}")
     if isinstance(task._work, Once):

@@ -24,11 +24,12 @@ from nbtasks.exceptions import (
     ResultNotReadyError,
     WorkError,
 )
-from nbtasks.retry import Retry
 from nbtasks.states import LIVE_STATES, TaskState
 
 if TYPE_CHECKING:
     import asyncio
+
+    from nbtasks.retry import Retry
 
 __all__ = ["Outcome", "Task", "TaskOwner"]
 

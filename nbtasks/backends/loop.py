@@ -133,9 +133,11 @@ async def _work(attempt: Attempt) -> None:
     A coroutine that has not started, cancelled, ends without any of its lines being run: nobody would learn of it.
     """
     outcome = Outcome(TaskState.CANCELLED)  # if the loop goes away under it
+    called = False
     try:
         await _begun()
         CURRENT.set(attempt.task)
+        called = True
         result = attempt.function(*attempt.args)
         if hasattr(result, "__await__"):
             result = await result
@@ -147,5 +149,7 @@ async def _work(attempt: Attempt) -> None:
     except BaseException as error:  # noqa: BLE001 - user code; what it raises must not stop the loop, which others use
         outcome = Outcome(TaskState.FAILED, None, error)
     finally:
+        if not called and hasattr(attempt.function, "close"):
+            attempt.function.close()  # a coroutine object that nobody will await
         if attempt.handle is not _NEVER:
             attempt.finished(outcome)
