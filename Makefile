@@ -41,8 +41,11 @@ chromium: $(VENV)/set-up-test
 	    apt-get update && apt-get install --yes chromium && $(BIN)/python -m tests.browser.chromium; \
 	else $(BIN)/playwright install chromium; fi
 
+# In a container one often is root, which Jupyter asks about.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
 lab: $(VENV)/set-up-lab
-	$(BIN)/jupyter lab notebooks/01-quickstart.ipynb
+	$(BIN)/jupyter lab $(AS_ROOT) notebooks/01-quickstart.ipynb
 
 check: style types layers
 
