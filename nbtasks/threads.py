@@ -72,15 +72,26 @@ class Gate:
     def leave(self) -> None:
         """Own thread: from here on none strikes, and one that is under way is swallowed."""
         self._open_for = None
-        for _ in range(4):  # each round survives one late strike; no new one begins once the gate is shut
+        while True:
             try:
-                with self._lock:
+                with self._lock:  # whoever is striking now has struck
                     pass
-                _raise_in(self._thread_id, None)
+                self._swallow()
                 _here.gate = None
             except TaskInterrupt:
                 continue
             return
+
+    def _swallow(self) -> None:
+        """Own thread: let a strike that may not have reached us yet strike here.
+
+        Whether it has cannot be seen, so another one is put in its place. (One taken back by `None` would leave
+        CPython 3.11 and 3.12 looking for it at every loop and call, and their profilers in an endless loop.)
+        """
+        if self._struck_at > float("-inf"):
+            self._struck_at = float("-inf")
+            _raise_in(self._thread_id, TaskInterrupt)
+            _checkpoint()
 
     def strike(self, work: object) -> None:
         """Any thread: interrupt `work`, now or as soon as the thread is out of its protected section."""
@@ -185,7 +196,6 @@ def _wake(bed: threading.Lock | None) -> None:
             return
 
 
-def _raise_in(thread_id: int, exception: type[BaseException] | None) -> None:
-    """Raise `exception` in the thread at its next instruction; None takes back one that has not struck yet."""
-    raised = ctypes.py_object(exception) if exception is not None else None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), raised)
+def _raise_in(thread_id: int, exception: type[BaseException]) -> None:
+    """Raise `exception` in the thread at its next instruction."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(exception))
