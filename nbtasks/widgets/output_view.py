@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import ipywidgets
 
+from nbtasks.widgets.shown import TRACK_COLOUR
+
 __all__ = ["KeptOutput", "OutputView", "kept_output"]
 
 # An Output widget sends all that it shows with every change.
@@ -40,7 +42,17 @@ class OutputView:
     def __init__(self, output: KeptOutput) -> None:
         self._output = output
         self._shown_at = float("-inf")
-        self.widget = ipywidgets.Output(layout=ipywidgets.Layout(display="none", max_height="400px", overflow="auto"))
+        # The line to its left tells it from the cell's own output, which often follows.
+        self.widget = ipywidgets.Output(
+            layout=ipywidgets.Layout(
+                display="none",
+                max_height="400px",
+                overflow="auto",
+                margin="6px 0 0 0",
+                padding="0 0 0 6px",
+                border_left=f"3px solid {TRACK_COLOUR}",
+            )
+        )
         self.due = False
         """Whether it would show more if it were asked again in a moment."""
 

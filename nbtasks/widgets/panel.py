@@ -31,6 +31,7 @@ VIEW_TYPE = "application/vnd.jupyter.widget-view+json"
 
 # What traits of stock widgets cannot say. It travels in the label, which is sent only when the state changes.
 STYLE = f"""<style>
+.nbtasks-panel {{ container-type: inline-size; }}
 .nbtasks-panel .widget-html-content {{ min-width: 0; line-height: 1.5 !important; }}
 .nbtasks-panel .progress {{ margin: 0 !important; background: {TRACK_COLOUR}; border-radius: 3px; overflow: hidden; }}
 .nbtasks-panel .progress-bar {{ border-radius: 3px; }}
@@ -39,6 +40,11 @@ STYLE = f"""<style>
     width: 30% !important; animation: nbtasks-to-and-fro 1.5s ease-in-out infinite alternate;
 }}
 @keyframes nbtasks-to-and-fro {{ to {{ transform: translateX(233.4%); }} }}
+@container (max-width: 430px) {{
+    .nbtasks-row {{ flex-wrap: wrap; height: auto !important; row-gap: 4px; padding-bottom: 4px; }}
+    .nbtasks-row > :first-child {{ flex: 1 0 calc(100% - 110px) !important; }}
+    .nbtasks-row > :nth-child(2) {{ min-width: 110px; text-align: right; }}
+}}
 @media (prefers-reduced-motion: reduce) {{
     .nbtasks-indeterminate .progress-bar {{ width: 100% !important; opacity: .35; animation: none; }}
 }}
@@ -72,11 +78,12 @@ class LivePanel:
             [self._label, self._figures, self._switch, self._cancel],
             layout=_layout(align_items="center", height="28px"),
         )
+        self._row.add_class("nbtasks-row")
         self._bar = ipywidgets.FloatProgress(min=0.0, max=100.0, layout=_layout(width="auto", height=f"{BAR_HEIGHT}px"))
         self._note = ipywidgets.HTML(layout=_layout())
         self.widget = ipywidgets.VBox(
             [self._row, self._bar, self._note, *([self._output.widget] if self._output is not None else [])],
-            layout=_layout(max_width="760px", padding="0 0 6px 6px"),
+            layout=_layout(width="100%", max_width="760px", padding="0 0 6px 6px"),
         )
         self.widget.add_class("nbtasks-panel")
         # A click may come on any thread; it only calls the manager, whose events bring the change back here.

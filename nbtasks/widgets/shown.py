@@ -130,7 +130,7 @@ class PanelPicture:
         shown = self.shown
         row = f'<div style="display:flex;align-items:center;height:28px">{label_html(shown)}{figures_html(shown)}</div>'
         return (
-            f'<div class="nbtasks-panel" data-state="{shown.state}" style="max-width:760px;padding:0 0 6px 6px;'
+            f'<div class="nbtasks-panel" data-state="{shown.state}" style="max-width:754px;padding:0 0 6px 6px;'
             f'font-size:13px;line-height:1.5">{row}{_bar_html(shown)}{note_html(shown)}</div>'
         )
 
@@ -179,13 +179,13 @@ def label_html(shown: Shown) -> str:
 
 def figures_html(shown: Shown) -> str:
     """Percent and elapsed time as HTML."""
-    style = "margin-left:10px;white-space:nowrap;font-variant-numeric:tabular-nums"
+    style = "margin:0 10px;white-space:nowrap;font-variant-numeric:tabular-nums"
     return f'<span style="{style}">{html.escape(shown.figures)}</span>'
 
 
 def note_html(shown: Shown) -> str:
     """The line under the bar as HTML, and the tail of a flood; a long text scrolls. Empty where there is none."""
-    style = "margin-top:4px;max-height:150px;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.5"
+    style = "margin-top:4px;max-height:156px;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.5"
     note = f'<div style="{style}">{html.escape(shown.note)}</div>' if shown.note else ""
     code = f"{style};font-family:monospace;font-size:12px;opacity:.8"
     return note + (f'<div style="{code}">{html.escape(shown.tail)}</div>' if shown.tail else "")

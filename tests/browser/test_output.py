@@ -30,7 +30,7 @@ def test_a_flood_leaves_the_browser_responsive_and_other_panels_live(open_page):
     page.run(1)
     page.wait_text(1, "lines left out; task.output has them")
     page.wait_text(1, "line 999999")
-    stall = page.longest_stall()
+    stall = page.longest_stall(); print("STALL", stall)
     page.screenshot("output-flood")
     text = page.text(1)
     assert "line 999\n" in text and "line 1000\n" not in text and "line 999900\n" in text

@@ -90,7 +90,7 @@ def test_the_picture_of_the_readme(open_quickstart):
     """Kept in the docs where NBTASKS_README_IMAGES is set, so that a plain test run changes no tracked file."""
     page = open_quickstart(scale=2)
     page.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
-    page.set_size(960, 1190)
+    page.set_size(960, 1165)
     page.run(SEARCH)
     page.run(IMAGES)
     page.output(IMAGES).locator("img").wait_for()
