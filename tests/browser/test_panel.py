@@ -1,0 +1,106 @@
+"""Panels as one sees them in JupyterLab: in both themes, in wide and narrow cells, and again after a reload."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+LOAD = """%load_ext nbtasks
+import threading, time
+from nbtasks import current_task, track
+go = threading.Event()"""
+LONG_NAME = "a_rather_long_name_for_a_task_that_somebody_chose_without_a_thought_for_those_who_have_to_read_it"
+STATES = {
+    "running": "%%bgtask known\ncurrent_task().progress, current_task().body = 42, 'epoch 4: loss 0.123'\ngo.wait()",
+    "unknown": "%%bgtask unknown\ngo.wait()",
+    "long": f"%%bgtask {LONG_NAME}\ncurrent_task().body = 'a word of many ' * 50\ngo.wait()",
+    "pending": "%%bgtask waits\ngo.wait()",
+    "cancelling": "%%bgtask cannot_stop --lane multiple\ncurrent_task().body = 'inside C code'\ngo.wait()",
+    "completed": "%%bgtask done --lane multiple\ncurrent_task().body = 'that is all'\n'the result'",
+    "failed": "%%bgtask bad --lane multiple\ncurrent_task().progress = 30\nraise ValueError('no such column ' * 50)",
+    "cancelled": "%%bgtask gone --lane multiple\ncurrent_task().progress = 60\n%bgtask cancel gone\nwhile 1: pass",
+}
+SAYS = {"unknown": "running", "long": "running", "cancelling": "inside C code"}
+GO = len(STATES) + 2
+BAR_WIDTH = "element => element.style.width"
+# The parts of a panel that stick out to the side, are cut off, or leave next to nothing of the name.
+MISFITS = """panel => {
+    const edge = panel.closest('.jp-OutputArea-output').getBoundingClientRect().right + 1;
+    const parts = [...panel.querySelectorAll('button, b, span, .progress')].filter(part => part.offsetParent);
+    const misfit = part => part.getBoundingClientRect().right > edge
+        || (part.tagName === 'BUTTON' && part.scrollWidth > part.clientWidth)
+        || (part.tagName === 'B' && part.clientWidth < Math.min(part.scrollWidth, 60));
+    return parts.filter(misfit).map(part => part.outerHTML);
+}"""
+
+
+def cell(state: str) -> int:
+    """The position of the cell of that state."""
+    return list(STATES).index(state) + 1
+
+
+@pytest.fixture
+def gallery(open_page):
+    """One cell for each of STATES, in their order, from 1 on."""
+    page = open_page([LOAD, *STATES.values(), "%bgtask cancel cannot_stop", "go.set()"])
+    page.set_size(1200, 1700)
+    page.run(0)
+    for number, state in enumerate(STATES, start=1):
+        page.run(number)
+        page.wait_text(number, SAYS.get(state, state))
+    page.run(len(STATES) + 1)
+    page.wait_text(cell("cancelling"), "cannot be stopped yet")
+    return page
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_panels_fit_wide_and_narrow_cells(gallery, theme):
+    gallery.set_theme(theme)
+    gallery.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    for width in (1200, 440):
+        gallery.set_size(width, 1700)
+        gallery.cell(1).evaluate("element => element.scrollIntoView({ block: 'start' })")
+        gallery.screenshot(f"panels-{theme}-{width}")
+        for number in map(cell, STATES):
+            assert gallery.output(number).locator(".nbtasks-panel").evaluate(MISFITS) == []
+
+
+def test_a_long_name_gives_way_to_the_state(gallery):
+    gallery.set_size(700, 1700)
+    panel = gallery.output(cell("long"))
+    assert panel.get_by_text("running", exact=True).is_visible()
+    name = panel.locator("b")
+    assert name.evaluate("name => name.scrollWidth > name.clientWidth")
+    assert name.get_attribute("title") == LONG_NAME
+
+
+def test_a_bar_of_unknown_length_moves_to_and_fro(gallery):
+    bar = gallery.output(cell("unknown")).locator(".progress-bar")
+    assert bar.evaluate("bar => bar.getAnimations().map(move => move.playState)") == ["running"]
+    gallery.page.emulate_media(reduced_motion="reduce")
+    assert bar.evaluate("bar => bar.getAnimations().length") == 0
+
+
+def test_the_picture_at_the_end_is_as_high_as_the_panel_was(gallery):
+    heights = "panel => panel.getBoundingClientRect().height"
+    panel = gallery.output(cell("running")).locator(".nbtasks-panel")
+    live = panel.evaluate(heights)
+    gallery.run(GO)
+    gallery.wait_text(cell("running"), "completed")
+    assert abs(panel.evaluate(heights) - live) <= 2
+
+
+def test_after_a_reload_of_a_saved_notebook_the_panel_moves_and_cancels(open_page):
+    page = open_page([LOAD, "%%bgtask it\nfor _ in track(range(10_000)): time.sleep(0.01)"])
+    page.run(0)
+    page.run(1)
+    page.wait_text(1, "running")
+    page.save()
+    page.reload()
+    page.button(1, "Cancel").wait_for()
+    positions = page.sample(1, ".progress-bar", BAR_WIDTH)
+    page.page.wait_for_function("name => window[name].samples.length >= 5", arg=positions._name)
+    page.button(1, "Cancel").click()
+    page.wait_text(1, "cancelled")
+    assert not page.has_broken_widget(1)
