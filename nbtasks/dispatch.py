@@ -552,10 +552,7 @@ class Dispatcher:
         while self._doomed:  # a loop, for chains may be long
             self._cancel_one(*self._doomed.pop())
         starting, effects = self._starting, self._effects
-        if starting:
-            self._starting = []
-        if effects:
-            self._effects = []
+        self._starting, self._effects = [], []  # empty ones too: what others add from now on is theirs to do
         return starting, effects
 
     def _after(

@@ -122,3 +122,23 @@ def test_waits_and_ends_from_many_threads_lose_no_wake_up() -> None:
         for thread in threads:
             thread.join(timeout=120)
         assert results == [0] * 480
+
+
+def test_a_task_made_while_others_are_told_of_an_end_runs_once() -> None:
+    """What was decided under the lock and is being done is nobody else's any more."""
+    runs: list[str] = []
+    over = threading.Event()
+
+    class Noted(Task):
+        def run(self) -> None:
+            raise ValueError("on purpose")
+
+        def _log_failure(self) -> None:
+            manager.create_task("made meanwhile", lambda: runs.append("once")).wait(5)
+            over.set()
+
+    with TaskManager() as manager:
+        manager.add_task(Noted())
+        assert over.wait(5)
+        manager.wait()
+    assert runs == ["once"]
