@@ -1,0 +1,69 @@
+"""The notebooks that are compared: our own corpus in percent format, and any `.ipynb` file.
+
+Must not know how a notebook is run, nor what its outputs are compared by.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+CORPUS = Path(__file__).parent / "corpus"
+
+_SEPARATOR = re.compile(r"^# %%(?!%)[ \t]*(.*)\n", re.MULTILINE)
+_REQUIRES = re.compile(r"^# requires: *(.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The source of one code cell. A `foreground` one is run in the foreground in every run."""
+
+    text: str
+    title: str = ""
+    foreground: bool = False
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """The code cells of a notebook, and what it needs: packages, and files of the folder that it lies in."""
+
+    name: str
+    cells: tuple[Source, ...]
+    requires: tuple[str, ...] = ()
+    folder: Path | None = None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The packages that it needs and that are not installed here."""
+        return tuple(name for name in self.requires if importlib.util.find_spec(name) is None)
+
+
+def read_percent(path: Path) -> Notebook:
+    """A notebook of the corpus: IPython's syntax, a line `# %% title` before each cell.
+
+    What comes before the first cell is about the notebook: a line `# requires: a, b` names packages that it needs.
+    A title that begins with `[foreground]` marks a cell that is never run in the background.
+    """
+    head, *rest = _SEPARATOR.split(path.read_text(encoding="utf-8"))
+    requires = _REQUIRES.search(head)
+    cells = tuple(
+        Source(text.strip("\n"), title.removeprefix("[foreground]").strip(), title.startswith("[foreground]"))
+        for title, text in zip(rest[::2], rest[1::2], strict=True)
+    )
+    return Notebook(path.stem, cells, tuple(re.split(r"[ ,]+", requires[1].strip())) if requires else ())
+
+
+def read_ipynb(path: Path) -> Notebook:
+    """A notebook file of any version; it is run in a copy of its folder."""
+    notebook = nbformat.read(path, as_version=4)
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    return Notebook(path.stem, tuple(Source(text) for text in texts), folder=path.resolve().parent)
+
+
+def corpus() -> list[Notebook]:
+    """Our own notebooks, by name."""
+    return [read_percent(path) for path in sorted(CORPUS.glob("*.ipy"))]
