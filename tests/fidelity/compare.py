@@ -141,7 +141,7 @@ def _essence(output: dict[str, Any], plain: Callable[[str], str]) -> tuple[str, 
 
 
 def _details(outputs: list[dict[str, Any]], plain: Callable[[str], str]) -> Iterator[str]:
-    """Each output word by word. Between two displays the kernel keeps no order of the two streams; nor is one kept here."""
+    """Each output word by word. Between two displays the kernel keeps no order of the streams; nor do we."""
     streams: list[dict[str, Any]] = []
     for output in outputs:
         if output["output_type"] == "stream":
