@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextvars
-import math
-import operator
 import threading
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -21,37 +19,44 @@ from typing import TYPE_CHECKING, Any, Self
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.backends.loop import LoopBackend, LoopThread
 from nbtasks.backends.thread import ThreadBackend
+from nbtasks.checks import (
+    check_cycle,
+    check_retry,
+    check_template,
+    checked_keep,
+    checked_priority,
+    checked_tags,
+    checked_timeout,
+)
 from nbtasks.clock import Clock, SystemClock, Timer
 from nbtasks.dispatch import Dispatcher
 from nbtasks.events import Callback, EventStream, Subscription, checked_callback, checked_events
 from nbtasks.exceptions import (
     AlreadyAddedError,
-    DependencyCycleError,
     InvalidValueError,
     LaneError,
-    PriorityError,
-    RetryError,
-    TimeoutValueError,
     UnknownBackendError,
     UnknownTaskError,
     WorkError,
     unknown,
 )
 from nbtasks.lanes import STANDARD_LANES, Lane, Lanes
+from nbtasks.recurring.methods import RecurringMethods
 from nbtasks.registry import matches, states_of
 from nbtasks.states import FINAL_STATES, LIVE_STATES, TaskState
 from nbtasks.task import Task, number_of
 from nbtasks.threads import uninterrupted
 from nbtasks.waiting import Waits, finish, handed_over, wait_ended
-from nbtasks.work import Once, described, is_async
+from nbtasks.work import described, is_async
 
 if TYPE_CHECKING:
+    from nbtasks.recurring.scheduler import Scheduler
     from nbtasks.retry import Retry
 
 __all__ = ["TaskManager", "get_manager"]
 
 
-class TaskManager:
+class TaskManager(RecurringMethods):
     """Runs tasks in the background, in lanes, and keeps track of them. All methods may be called on any thread.
 
     `max_concurrent_tasks` limits all lanes together; `lanes` adds to the standard ones or changes their limits; of the
@@ -175,15 +180,15 @@ class TaskManager:
         if task.name.__class__ is not str or not task.name:
             raise InvalidValueError(f"a task's name must be a non-empty string, not {task.name!r}")
         if task.priority.__class__ is not int:
-            task.priority = _checked_priority(task.priority)
+            task.priority = checked_priority(task.priority)
         if task.backend not in self.backends:
             raise UnknownBackendError(unknown("backend", task.backend, self.backends))
         if task.timeout is not None:
-            task.timeout = _checked_timeout(task.timeout)
+            task.timeout = checked_timeout(task.timeout)
         if task.retry is not None:
-            _check_retry(task)
+            check_retry(task)
         if task.tags.__class__ is not tuple:
-            task.tags = _checked_tags(task.tags)
+            task.tags = checked_tags(task.tags)
         after: list[Task] = []
         if task.after:
             after = self._checked_after(task)
@@ -196,6 +201,32 @@ class TaskManager:
         task._loop = running if running is not None else self._loop_for(task)
         task._context = contextvars.copy_context()
         return self._dispatcher.submit(task, after, parent_task, taker)
+
+    def _create_instance(
+        self, instance: Task, loop: asyncio.AbstractEventLoop | None, *, here: bool
+    ) -> Attempt | None:
+        instance._loop = loop
+        return self._add(instance, instance.parent_id, self._threads if here else None)
+
+    def _make_scheduler(self) -> Scheduler:
+        from nbtasks.recurring.scheduler import Scheduler
+
+        return Scheduler(
+            create=self._create_instance,
+            forget=self._forget_instance,
+            call_in_thread=self._threads.call,
+            clock=self.clock,
+            timer=self.timer,
+            bus=self._bus,
+        )
+
+    def _forget_instance(self, instance: Task) -> None:
+        """Under the lock."""
+        if instance in self._dispatcher.registry:
+            self._dispatcher.drop(instance)
+
+    def _check_template(self, template: Task) -> None:
+        check_template(template, self._dispatcher.lanes, self.backends)
 
     # -- asking -----------------------------------------------------------------------------------------------
 
@@ -246,7 +277,7 @@ class TaskManager:
     def set_priority(self, task: Task | str, priority: int) -> bool:
         """Change the place of a pending task among those that wait, at once; False if it is unknown or not pending."""
         known = self._known(task)
-        return known is not None and self._dispatcher.set_priority(known, _checked_priority(priority))
+        return known is not None and self._dispatcher.set_priority(known, checked_priority(priority))
 
     def update_progress(self, task: Task | str, progress: float | None, body: str | None = None) -> bool:
         """Set a task's progress and, if given, its body; False if it is unknown or over."""
@@ -288,7 +319,7 @@ class TaskManager:
 
     @max_succeeded_tasks.setter
     def max_succeeded_tasks(self, keep: int | None) -> None:
-        self._dispatcher.keep = _checked_keep(keep)
+        self._dispatcher.keep = checked_keep(keep)
         with self._dispatcher.lock:
             victims = [
                 task
@@ -355,6 +386,8 @@ class TaskManager:
             dispatcher.stopped = True
             live = dispatcher.registry.live()
             on_stop, dispatcher.on_stop = dispatcher.on_stop, []
+        if self._scheduler is not None:
+            self._scheduler.stop()
         for call in on_stop:
             call()
         for task in live:
@@ -482,7 +515,7 @@ class TaskManager:
         wanted = [task.after] if isinstance(task.after, Task | str) else list(task.after)
         for other in wanted:
             if isinstance(other, Task) and other._manager is None:
-                _check_cycle(task, other)
+                check_cycle(task, other)
         return [self._existing(other) for other in wanted]
 
 
@@ -537,63 +570,3 @@ def _stop_all() -> None:
     """An interpreter that exits does not wait for tasks."""
     for manager in list(_managers):
         manager.stop(timeout=0.5)
-
-
-def _checked_priority(priority: Any) -> int:
-    try:
-        if isinstance(priority, bool):
-            raise TypeError
-        return operator.index(priority)
-    except TypeError:
-        raise PriorityError(f"a priority is a whole number, higher ones first, not {priority!r}") from None
-
-
-def _checked_timeout(timeout: Any) -> float:
-    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-        raise TimeoutValueError(
-            f"a time-out is a positive number of seconds, or a timedelta, not {timeout!r}"
-        )
-    return float(seconds)
-
-
-def _check_retry(task: Task) -> None:
-    from nbtasks.retry import Retry  # see `nbtasks.__getattr__`
-
-    if not isinstance(task.retry, Retry):
-        raise RetryError(f"retry must be a Retry(attempts, delay, ...), not {task.retry!r}")
-    if isinstance(task._work, Once):
-        raise RetryError(
-            f"{task.name!r}: a coroutine object runs once; give the coroutine function to have it retried"
-        )
-
-
-def _checked_tags(tags: Any) -> tuple[str, ...]:
-    named = (tags,) if isinstance(tags, str) else tuple(tags or ())
-    for tag in named:
-        if not isinstance(tag, str):
-            raise InvalidValueError(f"tags are strings, not {tag!r}")
-    return named
-
-
-def _checked_keep(keep: Any) -> int | None:
-    if keep is None:
-        return None
-    if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
-        raise InvalidValueError(
-            f"max_succeeded_tasks is a whole number from 0 on, or None for all, not {keep!r}"
-        )
-    return keep
-
-
-def _check_cycle(task: Task, other: Task) -> None:
-    """Whether `other`, which was not added yet, comes after `task` itself."""
-    seen: list[Task] = []
-    todo = [other]
-    while todo:
-        if (found := todo.pop()) is task:
-            names = " after ".join(repr(one.name) for one in (task, *seen, task))
-            raise DependencyCycleError(f"tasks that come after each other never start: {names}")
-        if found not in seen:
-            seen.append(found)
-            todo.extend(one for one in (found.after or ()) if isinstance(one, Task))

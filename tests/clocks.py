@@ -1,0 +1,83 @@
+"""A clock that a test moves, whose times can come apart, and a backend that runs work where it is started."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar
+
+from nbtasks.backends.base import Attempt, Backend
+from nbtasks.clock import Timer
+from nbtasks.states import TaskState
+from nbtasks.task import Outcome
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+class MovedClock:
+    """The time on the wall, monotonic time, and elapsed time, which goes on while the machine sleeps."""
+
+    def __init__(self, start: datetime = START) -> None:
+        self._now = start
+        self._monotonic = 1_000.0
+        self._elapsed = 5_000.0
+        self._timers: list[Timer] = []
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def elapsed(self) -> float:
+        return self._elapsed
+
+    def attach(self, timer: Timer) -> None:
+        self._timers.append(timer)
+
+    def advance(self, seconds: float | timedelta) -> None:
+        """Let time pass, and what becomes due happen at its moment."""
+        end = self._monotonic + _seconds(seconds)
+        while (when := self._run_due()) <= end:
+            self._pass(when - self._monotonic)
+        self._pass(end - self._monotonic)
+
+    def sleep(self, seconds: float | timedelta) -> None:
+        """The machine sleeps: nothing happens, and monotonic time stands still."""
+        self._now += timedelta(seconds=_seconds(seconds))
+        self._elapsed += _seconds(seconds)
+
+    def set(self, forward: timedelta) -> None:
+        """Somebody sets the clock on the wall, forward or back."""
+        self._now += forward
+
+    def _run_due(self) -> float:
+        """Do what is due; when the next is."""
+        return min((when for timer in self._timers if (when := timer.run_due()) is not None), default=float("inf"))
+
+    def _pass(self, seconds: float) -> None:
+        self._monotonic += seconds
+        self._elapsed += seconds
+        self._now += timedelta(seconds=seconds)
+
+
+def _seconds(span: float | timedelta) -> float:
+    return span.total_seconds() if isinstance(span, timedelta) else span
+
+
+class InlineBackend(Backend):
+    """Runs plain work in the thread that starts it."""
+
+    name: ClassVar[str] = "inline"
+
+    def start(self, attempt: Attempt) -> None:
+        try:
+            outcome = Outcome(TaskState.COMPLETED, attempt.context.run(attempt.function, *attempt.args))
+        except Exception as error:
+            outcome = Outcome(TaskState.FAILED, None, error)
+        attempt.finished(outcome)
+
+    def interrupt(self, attempt: Attempt) -> None:
+        """Nothing: work is over before anybody can ask."""
+
+    def close(self) -> None:
+        """Nothing to let go."""
