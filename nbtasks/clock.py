@@ -26,7 +26,10 @@ _SLEEPLESS: int | None = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC if
 
 
 class Clock(Protocol):
-    """Tells the time: aware UTC for records, monotonic seconds for durations."""
+    """Tells the time: aware UTC for records, monotonic seconds for durations.
+
+    It may also have a `time()`, which is the same as `now()` in seconds since 1970, and quicker: each task asks for it.
+    """
 
     def now(self) -> datetime:
         """The moment, aware, in UTC."""
@@ -45,6 +48,9 @@ class DrivenClock(Clock, Protocol):
 
 class SystemClock:
     """The machine's clock."""
+
+    time = staticmethod(time.time)
+    """Seconds since 1970."""
 
     def now(self) -> datetime:
         """The moment, aware, in UTC."""

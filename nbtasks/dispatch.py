@@ -20,11 +20,12 @@ from nbtasks.events import EventBus, EventType
 from nbtasks.exceptions import AlreadyAddedError, ManagerStoppedError, TaskTimeoutError
 from nbtasks.lanes import Lane, Lanes
 from nbtasks.registry import Registry
-from nbtasks.states import LIVE_STATES, TaskState, check_transition
+from nbtasks.states import LIVE_STATES, TRANSITIONS, TaskState, check_transition
 from nbtasks.task import Outcome, Task, TaskOwner
+from nbtasks.ties import Waiter, ties_of
 from nbtasks.work import Once, is_async
 
-__all__ = ["Dispatcher", "Ties", "Waiter"]
+__all__ = ["Dispatcher"]
 
 logger = logging.getLogger("nbtasks")
 
@@ -38,48 +39,10 @@ _ENDS = {
 }
 
 
-class Waiter:
-    """Somebody who waits until `left` tasks are over, and is then woken by `wake()`, outside the lock."""
-
-    __slots__ = ("for_task", "last_number", "left", "tasks", "wake")
-
-    def __init__(self, wake: Callable[[], object]) -> None:
-        self.left = 0
-        self.wake = wake
-        self.tasks: list[Task] = []
-        self.last_number = 0
-        """If not 0: waits for every task up to this number."""
-        self.for_task: Task | None = None
-        """The task as part of which somebody waits."""
-
-
-class Ties:
-    """What few tasks have, and only for a time: who waits for them, and for what they wait."""
-
-    __slots__ = ("blockers", "children", "dependants", "parent", "timer", "waiters", "waits_on")
-
-    def __init__(self) -> None:
-        self.waiters: list[Waiter] = []
-        self.dependants: list[Task] = []
-        self.blockers: list[Task] = []
-        self.children: dict[int, Task] = {}
-        self.parent: Task | None = None
-        self.timer: Any = None
-        self.waits_on: list[Waiter] = []
-
-
 class Owner(TaskOwner, Protocol):
     """What the dispatcher asks of the manager that owns it."""
 
     def default_loop(self) -> asyncio.AbstractEventLoop: ...
-
-
-def ties_of(task: Task) -> Ties:
-    """The ties of a task, made on first use. Under the lock."""
-    if task._ties is None:
-        task._ties = Ties()
-    ties: Ties = task._ties
-    return ties
 
 
 class Dispatcher:
@@ -107,6 +70,8 @@ class Dispatcher:
         self._rng = random.Random()
         self._effects: list[Callable[[], object]] = []
         self._starting: list[Attempt] = []
+        self._on_finished = self.finished
+        self._time: Callable[[], float] = getattr(clock, "time", None) or (lambda: clock.now().timestamp())
         self._doomed: list[tuple[Task, str]] = []
         self._watermarks: list[Waiter] = []
 
@@ -119,15 +84,15 @@ class Dispatcher:
 
         An attempt on `taker`, which the calling thread belongs to, is returned, for that thread to run.
         """
-        with self.lock:
+        self.lock.acquire()  # `with` takes twice as long, and this is a part of every task's start
+        try:
             if self.stopped:
                 raise ManagerStoppedError(f"the manager was stopped: it does not take {task.name!r}")
             if task._manager is not None:
                 raise AlreadyAddedError(f"{task.name!r} ({task.id}) was added before; a task runs once")
             lane = self.lanes[task.lane]
             task._manager = self.owner
-            task._created_at = self.clock.now()
-            self.registry.add(task)
+            now = task._created_at = self._time()
             if self._watermarks:
                 self._count_in(task)
             if parent is not None and parent._state in LIVE_STATES:
@@ -135,18 +100,25 @@ class Dispatcher:
                 ties_of(task).parent = parent
             if self.bus.listeners:
                 self.bus.publish(task, _CREATED)
-            if not after or self._is_unblocked(task, after):
-                if self.lanes.enter(lane):
-                    self._launch(task)
-                else:
-                    lane.push(task)
-            if not (self._starting or self._effects or self._doomed):
-                return None
-            starting, effects = self._take()
-        return self._after(starting, effects, taker)
+            attempt = None
+            if after and not self._is_unblocked(task, after):
+                pass
+            elif self.lanes.enter(lane):
+                attempt = self._launch(task, now)
+            else:
+                self.registry.add(task)
+                lane.push(task)
+            more = self._take() if self._effects or self._doomed else None
+        finally:
+            self.lock.release()
+        if more is not None:
+            starting, effects = more
+            return self._after(starting if attempt is None else [*starting, attempt], effects, taker)
+        return attempt if attempt is None or attempt.backend is taker else self._start(attempt)
 
     def _is_unblocked(self, task: Task, after: list[Task]) -> bool:
         """Under the lock: whether all that `task` waits for has completed; else it is tied to the rest."""
+        self.registry.add(task)
         for other in after:
             if other._state not in LIVE_STATES and not task._may_follow(other):
                 self._end(task, _CANCELLED, reason=_broken(other))
@@ -160,32 +132,32 @@ class Dispatcher:
 
     # -- attempts ---------------------------------------------------------------------------------------------
 
-    def _launch(self, task: Task) -> None:
-        """Under the lock, the slot taken: make the next attempt of `task`; `_after` starts it."""
+    def _launch(self, task: Task, now: float) -> Attempt:
+        """Under the lock, the slot taken: make the next attempt of `task`, to be started when the lock is let go."""
         self._move(task, _RUNNING)
         task.attempts += 1
-        task._started_at = self.clock.now()
-        backend = self.backends[task.backend]  # type: ignore[index]
+        task._started_at = now
         function = task._work or task.run
-        context = task._context
-        assert context is not None
+        if task._is_async is None:
+            task._is_async = is_async(function)
+        context: Any = task._context
         attempt = task._attempt = Attempt(
             task,
             function,
             (task,) if task._takes_task else (),
-            backend=backend,
-            is_async=backend.name != "loop" and is_async(function),
-            context=context if task.retry is None else context.copy(),
-            loop=task._loop,
-            on_finished=self.finished,
+            self.backends[task.backend],  # type: ignore[index]
+            task._is_async,
+            context if task.retry is None else context.copy(),
+            task._loop,
+            self._on_finished,
         )
         if task.timeout is not None:
             attempt.time_limit = self.timer.call_later(task.timeout, partial(self._out_of_time, attempt))  # type: ignore[arg-type]
         if self.bus.listeners:
             self.bus.publish(task, _STARTED)
-        self._starting.append(attempt)
         if self.blocked_loops:
             self._wake_loop(attempt)
+        return attempt
 
     def finished(self, attempt: Attempt, outcome: Outcome) -> Attempt | None:
         """The work of `attempt` has stopped. Called by backends, outside the lock."""
@@ -197,21 +169,21 @@ class Dispatcher:
         if attempt.timed_out and outcome.state is _CANCELLED and task._cancel_requested_at is None:
             error = TaskTimeoutError(f"{task.name!r} ran longer than its time-out of {task.timeout:g} s")
             outcome = Outcome(_FAILED, None, error)
-        outcome = _told(task, outcome)
-        with self.lock:
+        if task.__class__ is not Task:
+            outcome = _told(task, outcome)
+        self.lock.acquire()  # see `submit`
+        try:
             if task._attempt is not attempt:
                 logger.error("%r was reported as finished twice", attempt)
                 return None
             self._close(attempt, outcome)
             starting, effects = self._take()
-        if (
-            len(starting) == 1
-            and not effects
-            and attempt.backend.takes_over
-            and starting[0].backend is attempt.backend
-        ):
+        finally:
+            self.lock.release()
+        taker = attempt.backend if attempt.backend.takes_over else None
+        if len(starting) == 1 and not effects and starting[0].backend is taker:
             return starting[0]
-        return self._after(starting, effects, attempt.backend if attempt.backend.takes_over else None)
+        return self._after(starting, effects, taker)
 
     def _close(self, attempt: Attempt, outcome: Outcome) -> None:
         """Under the lock: the end of an attempt, and of the task unless it is retried."""
@@ -286,7 +258,7 @@ class Dispatcher:
     def _move(self, task: Task, state: TaskState) -> None:
         """Under the lock: the only place where a state is set."""
         old = task._state
-        task._state = check_transition(old, state)
+        task._state = state if state in TRANSITIONS[old] else check_transition(old, state)
         self.registry.move(task, old, state)
 
     def _end(
@@ -301,7 +273,7 @@ class Dispatcher:
         bus = self.bus
         if bus.listeners:
             bus.settle(task)
-        task._completed_at = self.clock.now()
+        task._completed_at = self._time()
         self._move(task, state)
         if state is _COMPLETED:
             task._result = result
@@ -325,7 +297,7 @@ class Dispatcher:
 
     def _untie(self, task: Task) -> None:
         """Under the lock: wake who waits for the task, and deal with those that were to come after it."""
-        ties: Ties = task._ties
+        ties = ties_of(task)
         task._ties = None
         if ties.timer is not None:
             ties.timer.cancel()
@@ -383,7 +355,7 @@ class Dispatcher:
         return True
 
     def _cancel_one(self, task: Task, reason: str | None) -> None:
-        now = self.clock.now()
+        now = self._time()
         if task._state is _PENDING:
             self.lanes[task.lane].discard(task)
             task._cancel_requested_at = now
@@ -422,12 +394,9 @@ class Dispatcher:
     def fill(self, lane: Lane) -> None:
         """Under the lock: start what may start in `lane`, or anywhere if there is a limit over all."""
         lanes = self.lanes
-        if lanes.max_running is None:
-            while (task := lanes.admit(lane)) is not None:
-                self._launch(task)
-        else:
-            while (task := lanes.admit_any()) is not None:
-                self._launch(task)
+        anywhere = lanes.max_running is not None
+        while (task := lanes.admit_any() if anywhere else lanes.admit(lane)) is not None:
+            self._starting.append(self._launch(task, self._time()))
 
     def _queue(self, task: Task) -> None:
         """Under the lock: nothing keeps a pending task any more but its lane."""
@@ -555,6 +524,23 @@ class Dispatcher:
         self._starting, self._effects = [], []  # empty ones too: what others add from now on is theirs to do
         return starting, effects
 
+    def _start(self, attempt: Attempt) -> Attempt | None:
+        """Start one attempt when nothing else is to be done."""
+        try:
+            attempt.backend.start(attempt)
+        except Exception as error:  # noqa: BLE001 - whatever a backend meets; the task says it
+            return self._after(*self._not_started(attempt, error))
+        return None
+
+    def _not_started(
+        self, attempt: Attempt, error: Exception
+    ) -> tuple[list[Attempt], list[Callable[[], object]]]:
+        """End an attempt that could not be started; what is to be done then."""
+        outcome = _told(attempt.task, Outcome(_FAILED, None, error))
+        with self.lock:
+            self._close(attempt, outcome)
+            return self._take()
+
     def _after(
         self, starting: list[Attempt], effects: list[Callable[[], object]], taker: Backend | None = None
     ) -> Attempt | None:
@@ -574,10 +560,7 @@ class Dispatcher:
                     failed.append((attempt, error))
             starting, effects = [], []
             for attempt, reason in failed:
-                outcome = _told(attempt.task, Outcome(_FAILED, None, reason))
-                with self.lock:
-                    self._close(attempt, outcome)
-                    more, also = self._take()
+                more, also = self._not_started(attempt, reason)
                 starting += more
                 effects += also
         return taken

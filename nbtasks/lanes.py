@@ -164,7 +164,9 @@ class Lanes(Mapping[str, Lane]):
 
     def enter(self, lane: Lane) -> bool:
         """Take a slot for a task that need not wait for its turn; False if it must."""
-        if lane._queued or not lane.has_room() or not self._has_room():
+        limit, most = lane.limit, self.max_running
+        full = (limit is not None and lane.running >= limit) or (most is not None and self.running >= most)
+        if full or lane._queued:
             return False
         lane.running += 1
         self.running += 1
@@ -175,7 +177,8 @@ class Lanes(Mapping[str, Lane]):
         if not lane._queued:
             return None
         task = None
-        if lane.has_room() and self._has_room():
+        limit, most = lane.limit, self.max_running
+        if (limit is None or lane.running < limit) and (most is None or self.running < most):
             task = lane.pop()
         elif lane._wanted and lane.can_lend() and self._can_lend():
             task = lane.pop_wanted()

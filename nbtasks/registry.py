@@ -37,20 +37,21 @@ class Registry:
         return iter(self.tasks())
 
     def __contains__(self, task: Task) -> bool:
-        return self._by_state[task.state].get(task.number) is task
+        return self._by_state[task._state].get(task.number) is task
 
     def add(self, task: Task) -> None:
         """File a new task under its state."""
-        self._by_state[task.state][task.number] = task
+        self._by_state[task._state][task.number] = task
 
     def move(self, task: Task, old: TaskState, new: TaskState) -> None:
-        """File a task, whose state has changed, under its new one."""
-        del self._by_state[old][task.number]
-        self._by_state[new][task.number] = task
+        """File a task, whose state has changed, under its new one. One that is new need not have been filed before."""
+        by_state, number = self._by_state, task.number
+        by_state[old].pop(number, None)
+        by_state[new][number] = task
 
     def remove(self, task: Task) -> None:
         """File the task no longer."""
-        del self._by_state[task.state][task.number]
+        del self._by_state[task._state][task.number]
 
     def get(self, number: int) -> Task | None:
         """The task of that number."""
@@ -61,7 +62,7 @@ class Registry:
 
     def count(self, *states: TaskState) -> int:
         """How many tasks are in one of `states`."""
-        return sum(len(self._by_state[state]) for state in states)
+        return sum([len(self._by_state[state]) for state in states])
 
     def tasks(self, states: Iterable[TaskState] = TaskState) -> list[Task]:
         """The tasks in one of `states`, oldest first."""

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Generator, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 from nbtasks.exceptions import (
@@ -31,13 +31,14 @@ if TYPE_CHECKING:
 
     from nbtasks.retry import Retry
 
-__all__ = ["Outcome", "Task", "TaskOwner"]
+__all__ = ["Outcome", "Task", "TaskOwner", "next_number"]
 
 logger = logging.getLogger("nbtasks")
 
 _PREFIX = os.urandom(4).hex()
 """Tells the tasks of this process from those of every other kernel, past ones in the history included."""
-_numbers = itertools.count(1)
+next_number = itertools.count(1).__next__
+"""Counts the tasks of this process."""
 
 _PENDING, _RUNNING, _COMPLETED = TaskState.PENDING, TaskState.RUNNING, TaskState.COMPLETED
 
@@ -117,7 +118,7 @@ class Task:
     update_sleep_time: float = UNSET
     """Seconds between two calls of `progress_hook`."""
 
-    number: int = field(init=False, default_factory=_numbers.__next__)
+    number: int = field(init=False, default_factory=next_number)
     """Counts the tasks of this process in the order of their creation."""
     attempts: int = field(default=0, init=False)
     wanted: int = field(default=0, init=False)
@@ -127,12 +128,13 @@ class Task:
     _result: Any = field(default=None, init=False)
     _exception: BaseException | None = field(default=None, init=False)
     _reason: str | None = field(default=None, init=False)
-    _created_at: datetime | None = field(default=None, init=False)
-    _started_at: datetime | None = field(default=None, init=False)
-    _completed_at: datetime | None = field(default=None, init=False)
-    _cancel_requested_at: datetime | None = field(default=None, init=False)
+    _created_at: float | None = field(default=None, init=False)  # seconds since 1970, and so are these:
+    _started_at: float | None = field(default=None, init=False)
+    _completed_at: float | None = field(default=None, init=False)
+    _cancel_requested_at: float | None = field(default=None, init=False)
     _work: Any = field(default=None, init=False)
     _takes_task: bool = field(default=False, init=False)
+    _is_async: bool | None = field(default=None, init=False)  # None: not known yet
     _context: Context | None = field(default=None, init=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
     _attempt: Any = field(default=None, init=False)
@@ -236,22 +238,22 @@ class Task:
     @property
     def created_at(self) -> datetime | None:
         """When it was added to the manager; aware, UTC, as all times here."""
-        return self._created_at
+        return _moment(self._created_at)
 
     @property
     def started_at(self) -> datetime | None:
         """When its last attempt started."""
-        return self._started_at
+        return _moment(self._started_at)
 
     @property
     def completed_at(self) -> datetime | None:
         """When it was over, however it ended."""
-        return self._completed_at
+        return _moment(self._completed_at)
 
     @property
     def cancel_requested_at(self) -> datetime | None:
         """When a cancel was first asked for."""
-        return self._cancel_requested_at
+        return _moment(self._cancel_requested_at)
 
     @property
     def cancelling(self) -> bool:
@@ -361,6 +363,10 @@ class Task:
         self._manager = manager
 
 
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
 def number_of(task_id: str) -> int | None:
     """The number of the task of that id; None if it is not from this process."""
     prefix, _, number = task_id.rpartition("-") if isinstance(task_id, str) else ("", "", "")
@@ -369,7 +375,7 @@ def number_of(task_id: str) -> int | None:
 
 _BASE_NAMES = frozenset(f.name for f in fields(Task))
 _INIT_NAMES = tuple(f.name for f in fields(Task) if f.init)
-_RUN_STATE = _BASE_NAMES - set(_INIT_NAMES) - {"_work", "_takes_task"}
+_RUN_STATE = _BASE_NAMES - set(_INIT_NAMES) - {"_work", "_takes_task", "_is_async"}
 _FRESH = tuple((Task.__dict__[f.name], f.default) for f in fields(Task) if not f.init and f.name != "number")
 _BASE_SLOTS = tuple(sorted(_BASE_NAMES))
 _RESERVED = frozenset(name for name in dir(Task) if not name.startswith("__")) - set(_INIT_NAMES)
@@ -378,7 +384,7 @@ _RESERVED = frozenset(name for name in dir(Task) if not name.startswith("__")) -
 def _new_record(cls: type[Task], *_: Any, **__: Any) -> Task:
     """`__new__` of subclasses: a fresh record, whatever their own `__init__` does or leaves out."""
     task = object.__new__(cls)
-    task.number = next(_numbers)
+    task.number = next_number()
     for slot, value in _FRESH:
         slot.__set__(task, value)
     return task

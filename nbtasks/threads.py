@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["Gate", "TaskInterrupt", "doze", "run_in_own_loop", "start_thread", "uninterrupted"]
+__all__ = ["Gate", "TaskInterrupt", "doze", "here", "run_in_own_loop", "start_thread", "uninterrupted"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,7 +38,8 @@ class _Here(threading.local):
     gate: Gate | None = None
 
 
-_here = _Here()
+here = _Here()
+"""`here.gate`: that of the calling thread, while an interrupt may strike it; else None."""
 
 
 class Gate:
@@ -66,7 +67,7 @@ class Gate:
         """Own thread: from here on interrupts meant for `work` may strike."""
         self._requested = None
         self._struck_at = float("-inf")
-        _here.gate = self
+        here.gate = self
         self._open_for = work
 
     def leave(self) -> None:
@@ -77,7 +78,7 @@ class Gate:
                 with self._lock:  # whoever is striking now has struck
                     pass
                 self._swallow()
-                _here.gate = None
+                here.gate = None
             except TaskInterrupt:
                 continue
             return
@@ -119,11 +120,11 @@ class Gate:
         """Own thread: run `call`, out of reach of interrupts; one that came meanwhile is raised afterwards."""
         with self._lock:
             _checkpoint()  # one that was on its way already strikes here, before anything is changed
-            _here.gate = None
+            here.gate = None
             try:
                 result = call()
             finally:
-                _here.gate = self
+                here.gate = self
         if self._requested is not None:
             with self._lock:
                 self._serve()
@@ -135,7 +136,7 @@ def uninterrupted(method: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(method)
     def whole(*args: P.args, **kwargs: P.kwargs) -> T:
-        gate = _here.gate
+        gate = here.gate
         if gate is None:
             return method(*args, **kwargs)
         return gate.run_protected(lambda: method(*args, **kwargs))
@@ -149,7 +150,7 @@ def doze(bed: threading.Lock, timeout: float | None = None) -> bool:
     An interrupt ends it. (A thread inside `Lock.acquire` runs no Python instruction at which it could strike.)
     """
     seconds = -1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))
-    gate = _here.gate
+    gate = here.gate
     if gate is None:
         return bed.acquire(timeout=seconds)
     gate.bed = bed
@@ -165,7 +166,7 @@ def run_in_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:
 
     What it still has open then is cancelled, so that its clean-up runs.
     """
-    gate = _here.gate
+    gate = here.gate
     with asyncio.Runner() as runner:
         if gate is None:
             return runner.run(coroutine)

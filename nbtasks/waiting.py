@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from nbtasks.dispatch import Dispatcher, Waiter
+from nbtasks.dispatch import Dispatcher
 from nbtasks.exceptions import DeadlockError, TaskCancelledError, TaskFailedError, WaitTimeoutError
 from nbtasks.progress import CURRENT
 from nbtasks.states import LIVE_STATES, TaskState
 from nbtasks.task import Task, logger
 from nbtasks.threads import doze, uninterrupted
+from nbtasks.ties import Waiter
 
 __all__ = ["Waits"]
 

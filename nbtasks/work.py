@@ -41,15 +41,15 @@ def described(work: Any) -> tuple[Any, bool, bool]:
 
     It takes the task if it has one positional parameter without a default, one called `task`, or `*args`.
     """
-    if type(work) is FunctionType and not hasattr(work, "__wrapped__"):
+    if work.__class__ is FunctionType:  # most are, and what they take is quickly seen
         code = work.__code__
-        flags = code.co_flags
-        plain = not flags & _UNUSUAL and not code.co_kwonlyargcount and not work.__defaults__
-        if plain and code.co_argcount < 2:
-            return work, code.co_argcount == 1, bool(flags & inspect.CO_COROUTINE)
+        flags, count = code.co_flags, code.co_argcount
+        if count < 2 and not (flags & _UNUSUAL or code.co_kwonlyargcount or work.__defaults__):
+            return work, count == 1, flags & _COROUTINE != 0
     return _described_slowly(work)
 
 
+_COROUTINE = inspect.CO_COROUTINE
 _UNUSUAL = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
 
 

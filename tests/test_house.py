@@ -71,7 +71,7 @@ def test_every_public_name_resolves_without_the_notebook_packages():
 
 
 # The state of a task is in one hand each: these three are still to be divided. They may shrink, and not grow.
-LONGER = {"nbtasks/dispatch.py": 610, "nbtasks/manager.py": 600, "nbtasks/task.py": 510}
+LONGER = {"nbtasks/dispatch.py": 595, "nbtasks/manager.py": 600, "nbtasks/task.py": 510}
 
 
 @pytest.mark.parametrize(

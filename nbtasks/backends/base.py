@@ -32,7 +32,6 @@ class Attempt:
         task: Task,
         function: Callable[..., Any],
         args: tuple[Any, ...],
-        *,
         backend: Backend,
         is_async: bool,
         context: Context,

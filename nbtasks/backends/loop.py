@@ -9,6 +9,7 @@ import asyncio
 import threading
 import types
 from collections.abc import Coroutine, Generator
+from types import CoroutineType
 from typing import Any, ClassVar
 
 from nbtasks.backends.base import Attempt, Backend
@@ -18,16 +19,18 @@ from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 from nbtasks.threads import start_thread
 
-__all__ = ["LoopBackend", "LoopThread"]
+__all__ = ["LoopBackend", "LoopThread", "go_on"]
 
 _NEVER = object()
 _DONE = Outcome(TaskState.COMPLETED)
+_CANCELLED = Outcome(TaskState.CANCELLED)
 
 
 class LoopBackend(Backend):
     """Runs work on `attempt.loop`. A plain function is called there, and what it returns awaited if it can be."""
 
     name: ClassVar[str] = "loop"
+    takes_over: ClassVar[bool] = True
 
     def start(self, attempt: Attempt) -> None:
         """Begin at once on the loop's own thread, else as soon as the loop turns."""
@@ -36,11 +39,11 @@ class LoopBackend(Backend):
             raise TaskFailedError(
                 f"{attempt.task.name!r} cannot run: the event loop that it was made for is closed"
             )
+        if asyncio._get_running_loop() is loop:
+            _start_here(attempt)
+            return
         work = _work(attempt)
         work.send(None)
-        if asyncio._get_running_loop() is loop:
-            _create(attempt, work)
-            return
         try:
             loop.call_soon_threadsafe(_create, attempt, work)
         except RuntimeError as error:  # closed in this moment
@@ -110,9 +113,28 @@ class LoopThread:
             loop.close()
 
 
+def go_on(attempt: Attempt | None, loop: asyncio.AbstractEventLoop | None) -> None:
+    """Start the attempt, if there is one. Called on the thread of `loop`, which is running."""
+    while attempt is not None:
+        if attempt.loop is loop:
+            _start_here(attempt)
+            return
+        try:
+            attempt.backend.start(attempt)
+            return
+        except TaskFailedError as error:
+            attempt = attempt.finished(Outcome(TaskState.FAILED, None, error))
+
+
+def _start_here(attempt: Attempt) -> None:
+    work = _work(attempt)
+    work.send(None)
+    _create(attempt, work)
+
+
 def _create(attempt: Attempt, work: Coroutine[Any, Any, None]) -> None:
-    assert attempt.loop is not None
-    attempt.handle = attempt.loop.create_task(work, context=attempt.context)
+    # Not by `loop.create_task`: without the task factory of somebody else, and with a name that need not be made up.
+    attempt.handle = asyncio.Task(work, loop=attempt.loop, name=attempt.task.name, context=attempt.context)
     if attempt.interrupted:
         attempt.handle.cancel()
 
@@ -132,14 +154,14 @@ async def _work(attempt: Attempt) -> None:
 
     A coroutine that has not started, cancelled, ends without any of its lines being run: nobody would learn of it.
     """
-    outcome = Outcome(TaskState.CANCELLED)  # if the loop goes away under it
+    outcome = _CANCELLED  # if the loop goes away under it
     called = False
     try:
         await _begun()
         CURRENT.set(attempt.task)
         called = True
         result = attempt.function(*attempt.args)
-        if hasattr(result, "__await__"):
+        if result.__class__ is CoroutineType or hasattr(result, "__await__"):
             result = await result
         outcome = _DONE if result is None else Outcome(TaskState.COMPLETED, result)
     except asyncio.CancelledError as error:
@@ -152,4 +174,4 @@ async def _work(attempt: Attempt) -> None:
         if not called and hasattr(attempt.function, "close"):
             attempt.function.close()  # a coroutine object that nobody will await
         if attempt.handle is not _NEVER:
-            attempt.finished(outcome)
+            go_on(attempt.on_finished(attempt, outcome), attempt.loop)

@@ -6,13 +6,12 @@ Must not know the manager. How an interrupt reaches a thread is the business of 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from nbtasks.backends.base import Attempt, Backend
@@ -86,22 +85,21 @@ class ThreadBackend(Backend):
         except IndexError:
             _Worker(self, job, f"nbtasks-worker-{next(self._numbers)}")
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
+    def begin_running(self) -> None:
         """Own thread of a worker: while attempts run, other threads get their turn sooner."""
         with self._lock:
             self._running += 1
             if self._running == 1 and self.switch_interval is not None:
                 self._usual_interval = sys.getswitchinterval()
                 sys.setswitchinterval(self.switch_interval)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._running -= 1
-                if self._running == 0 and self._usual_interval:
-                    sys.setswitchinterval(self._usual_interval)
-                    self._usual_interval = 0.0
+
+    def end_running(self) -> None:
+        """Own thread of a worker: its attempts are over."""
+        with self._lock:
+            self._running -= 1
+            if self._running == 0 and self._usual_interval:
+                sys.setswitchinterval(self._usual_interval)
+                self._usual_interval = 0.0
 
     def rest(self, worker: _Worker) -> bool:
         """Own thread of an idle worker: sleep until there is a job; False if there is none for long."""
@@ -141,9 +139,10 @@ class _Worker:
             if job is not None and not isinstance(job, Attempt):
                 job = _call(job)
             if isinstance(job, Attempt):
-                with self._pool.running():
-                    while isinstance(job, Attempt):
-                        job = job.finished(_run(job, gate))
+                self._pool.begin_running()
+                while isinstance(job, Attempt):
+                    job = job.finished(_run(job, gate))
+                self._pool.end_running()
             del job
             if not self._pool.rest(self):
                 return
