@@ -1,41 +1,55 @@
-"""Checks of what is given for a task: each returns the value as it is kept, or raises and says what is allowed.
+"""What values tasks and managers may be given: each check returns the value in its usual form, or raises.
 
-Must not know managers, nor what the values are used for.
+Pure: must know nothing of tasks or managers.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import operator
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbtasks.exceptions import (
-    DependencyCycleError,
     InvalidValueError,
     PriorityError,
+    ProgressError,
     RetryError,
     TimeoutValueError,
-    UnknownBackendError,
-    unknown,
+    WorkError,
 )
-from nbtasks.task import Task
-from nbtasks.work import Once
+
+if TYPE_CHECKING:
+    from nbtasks.retry import Retry
 
 __all__ = [
-    "check_cycle",
-    "check_retry",
-    "check_template",
+    "checked_callback",
+    "checked_interval",
     "checked_keep",
+    "checked_name",
     "checked_priority",
+    "checked_progress",
+    "checked_retry",
     "checked_tags",
     "checked_timeout",
 ]
 
 
+logger = logging.getLogger("nbtasks")
+
+
+def checked_name(name: Any) -> str:
+    """A task's name: a non-empty string."""
+    if not isinstance(name, str) or not name:
+        raise InvalidValueError(f"a task's name must be a non-empty string, not {name!r}")
+    return name
+
+
 def checked_priority(priority: Any) -> int:
-    """A whole number."""
+    """A whole number; those of other libraries are fine."""
     try:
         if isinstance(priority, bool):
             raise TypeError
@@ -44,28 +58,36 @@ def checked_priority(priority: Any) -> int:
         raise PriorityError(f"a priority is a whole number, higher ones first, not {priority!r}") from None
 
 
-def checked_timeout(timeout: Any) -> float:
-    """Seconds."""
+def checked_timeout(timeout: Any) -> float | None:
+    """Positive seconds, from a number or a timedelta; None for no limit."""
+    if timeout is None:
+        return None
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
         raise TimeoutValueError(f"a time-out is a positive number of seconds, or a timedelta, not {timeout!r}")
     return float(seconds)
 
 
-def check_retry(task: Task) -> None:
-    """Its retry policy is one, and its work can be called again."""
+def checked_interval(seconds: Any) -> float:
+    """Positive seconds between two calls of a progress hook."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+        raise TimeoutValueError(f"update_sleep_time is a positive number of seconds, not {seconds!r}")
+    return float(seconds)
+
+
+def checked_retry(retry: Any) -> Retry | None:
+    """A retry policy, or None."""
+    if retry is None:
+        return None
     from nbtasks.retry import Retry  # see `nbtasks.__getattr__`
 
-    if not isinstance(task.retry, Retry):
-        raise RetryError(f"retry must be a Retry(attempts, delay, ...), not {task.retry!r}")
-    if isinstance(task._work, Once):
-        raise RetryError(
-            f"{task.name!r}: a coroutine object runs once; give the coroutine function to have it retried"
-        )
+    if not isinstance(retry, Retry):
+        raise RetryError(f"retry must be a Retry(attempts, delay, ...), not {retry!r}")
+    return retry
 
 
-def checked_tags(tags: str | Iterable[Any] | None) -> tuple[str, ...]:
-    """Strings, none, one or several."""
+def checked_tags(tags: Any) -> tuple[str, ...]:
+    """Strings, from one or several."""
     named = (tags,) if isinstance(tags, str) else tuple(tags or ())
     for tag in named:
         if not isinstance(tag, str):
@@ -74,35 +96,36 @@ def checked_tags(tags: str | Iterable[Any] | None) -> tuple[str, ...]:
 
 
 def checked_keep(keep: Any) -> int | None:
-    """How many tasks are kept; None: all."""
-    if keep is None:
-        return None
-    if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
+    """How many tasks to keep: a whole number from 0 on, or None for all."""
+    if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 0):
         raise InvalidValueError(f"max_succeeded_tasks is a whole number from 0 on, or None for all, not {keep!r}")
     return keep
 
 
-def check_cycle(task: Task, other: Task) -> None:
-    """That `other`, which was not added yet, does not come after `task` itself."""
-    seen: list[Task] = []
-    todo = [other]
-    while todo:
-        if (found := todo.pop()) is task:
-            names = " after ".join(repr(one.name) for one in (task, *seen, task))
-            raise DependencyCycleError(f"tasks that come after each other never start: {names}")
-        if found not in seen:
-            seen.append(found)
-            todo.extend(one for one in (found.after or ()) if isinstance(one, Task))
+def checked_callback(callback: Any) -> Callable[[Any, Any], Any]:
+    """Something that can be called with a task and an event type."""
+    if not callable(callback):
+        raise WorkError(f"an event callback must be callable with (task, event_type), not {callback!r}")
+    return callback  # type: ignore[no-any-return]
 
 
-def check_template(template: Task, lanes: Mapping[str, Any], backends: Mapping[str, Any]) -> None:
-    """That tasks like this one can be added, whose fields it makes ready for that. An unknown lane raises, too."""
-    lanes[template.lane]
-    if template.backend not in backends:
-        raise UnknownBackendError(unknown("backend", template.backend, backends))
-    template.priority = checked_priority(template.priority)
-    template.tags = checked_tags(template.tags)
-    if template.timeout is not None:
-        template.timeout = checked_timeout(template.timeout)
-    if template.retry is not None:
-        check_retry(template)
+def checked_progress(value: Any, name: str) -> float | None:
+    """From 0.0 to 100.0, clamped with a warning; None for None, -1 and NaN, which mean unknown. Of the task `name`."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str | bytes | bool):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ProgressError(
+            f"progress must be a number from 0 to 100, or None or -1 for unknown, not {value!r}"
+        ) from None
+    if number == -1 or math.isnan(number):
+        return None
+    if not 0.0 <= number <= 100.0:
+        try:
+            warnings.warn(f"progress {value!r} of {name!r} is not from 0 to 100: clamped", stacklevel=3)
+        except UserWarning as warning:  # where warnings are errors: progress does not fail the work
+            logger.warning("%s", warning)
+    return min(100.0, max(0.0, number))

@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 
 from nbtasks.threads import start_thread
 
-__all__ = ["Clock", "DrivenClock", "SystemClock", "Timer", "TimerHandle"]
+__all__ = ["Clock", "DrivenClock", "SystemClock", "Timer", "TimerHandle", "epoch_seconds"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _SLEEPLESS: int | None = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC if
 class Clock(Protocol):
     """Tells the time: aware UTC for records, monotonic seconds for durations.
 
-    It may also have a `time()`, which is the same as `now()` in seconds since 1970, and quicker: each task asks for it.
+    It may also have a `time()`: the same as `now()` in seconds since 1970, and quicker, for each task asks for it.
     """
 
     def now(self) -> datetime:
@@ -49,20 +49,23 @@ class DrivenClock(Clock, Protocol):
 class SystemClock:
     """The machine's clock."""
 
-    time = staticmethod(time.time)
-    """Seconds since 1970."""
-
     def now(self) -> datetime:
         """The moment, aware, in UTC."""
         return datetime.now(UTC)
 
-    def monotonic(self) -> float:
-        """Seconds that never go back."""
-        return time.monotonic()
-
     def elapsed(self) -> float:
         """Seconds that never go back, and go on while the machine sleeps, where the system counts them."""
         return time.clock_gettime(_SLEEPLESS) if _SLEEPLESS is not None else time.monotonic()
+
+    # Bound as they are: each new task asks for the time.
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
+
+
+def epoch_seconds(clock: Clock) -> Callable[[], float]:
+    """What tells the time of `clock` in seconds since 1970."""
+    time: Callable[[], float] | None = getattr(clock, "time", None)
+    return time if time is not None else lambda: clock.now().timestamp()
 
 
 class TimerHandle:

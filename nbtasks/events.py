@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from nbtasks.exceptions import UnknownEventError, WorkError, unknown
+from nbtasks.exceptions import UnknownEventError, unknown
 from nbtasks.task import Task
 from nbtasks.threads import start_thread, uninterrupted
 
@@ -63,6 +63,8 @@ class Listener:
     def __init__(self, bus: EventBus, events: frozenset[EventType], task: Task | None) -> None:
         self.events = events
         self.task = task
+        self.dropped = False
+        """Whether nobody will ever ask for its events."""
         self._bus = bus
         self._undelivered: set[tuple[int, EventType]] = set()
 
@@ -77,16 +79,16 @@ class Listener:
             self._undelivered.add(mark)
         self._put(task, event_type)
 
+    def finish(self) -> None:
+        """Receive nothing new; what has come is still delivered."""
+        self._bus.remove(self)
+
     def _put(self, task: Any, event_type: EventType) -> None:
         raise NotImplementedError
 
     def _taken(self, task: Any, event_type: EventType) -> None:
         if event_type in COALESCED:
             self._undelivered.discard((id(task), event_type))
-
-    def close(self) -> None:
-        """Receive nothing any more. As often as one likes."""
-        self._bus.remove(self)
 
 
 class Subscription(Listener):
@@ -110,9 +112,7 @@ class Subscription(Listener):
         self._context = contextvars.copy_context()
         self._queue: SimpleQueue[tuple[Any, EventType] | None] = SimpleQueue()
         self._closed = False
-        self._thread = start_thread(
-            self._serve, f"nbtasks-events-{getattr(callback, '__name__', 'callback')}"
-        )
+        self._thread = start_thread(self._serve, f"nbtasks-events-{getattr(callback, '__name__', 'callback')}")
 
     def __repr__(self) -> str:
         return f"<Subscription of {self._callback!r}{' (closed)' if self._closed else ''}>"
@@ -128,13 +128,16 @@ class Subscription(Listener):
     def close(self) -> None:
         """Receive nothing any more: what has not been delivered is not. As often as one likes, from anywhere."""
         self._closed = True
-        super().close()
+        self.finish()
+
+    def finish(self) -> None:
+        """Receive nothing new; what has come is still delivered, and then the thread ends."""
+        super().finish()
         self._queue.put(None)
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Receive no new events, and wait until those that came before are delivered; False after `timeout` seconds."""
-        super().close()
-        self._queue.put(None)
+        """`finish`, and wait until all is delivered; False if that took more than `timeout` seconds."""
+        self.finish()
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -147,9 +150,7 @@ class Subscription(Listener):
             self._taken(*event)
             try:
                 self._deliver(*event)
-            except (
-                BaseException
-            ):  # whatever a callback raises is its own, and the next event comes all the same
+            except BaseException:  # whatever a callback raises is its own, and the next event comes all the same
                 logger.exception("%r failed for %s of %r", self._callback, event[1].value, event[0])
             del event  # while it waits for the next one, it keeps no task alive
 
@@ -175,50 +176,37 @@ async def _logged(callback: Callback, answer: Any) -> None:
         logger.exception("%r failed", callback)
 
 
-class EventStream(Listener):
-    """The same events as an async iterator; it ends when the manager stops. Also an async context manager."""
+class _Feed(Listener):
+    """What an event stream has not been asked for yet, and how its reader is woken. The bus's lock guards both."""
 
     def __init__(self, bus: EventBus, events: frozenset[EventType], task: Task | None) -> None:
         super().__init__(bus, events, task)
-        self._waiting: deque[tuple[Any, EventType]] = deque()
-        self._closed = False
+        self.waiting: deque[tuple[Any, EventType]] = deque()
+        self.over = False
         self._reader: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None = None
 
-    def __aiter__(self) -> AsyncIterator[tuple[Any, EventType]]:
-        return self
-
-    async def __anext__(self) -> tuple[Any, EventType]:
-        while not self._waiting:
-            if self._closed:
-                raise StopAsyncIteration
-            loop = asyncio.get_running_loop()
-            ready: asyncio.Future[None] = loop.create_future()
-            with self._bus.lock:
-                self._reader = (loop, ready)
-                if self._waiting or self._closed:
-                    continue
-            await ready
-        event = self._waiting.popleft()
+    def next_event(self) -> tuple[Any, EventType]:
+        """Take an event; there is one."""
+        event = self.waiting.popleft()
         self._taken(*event)
         return event
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the iteration, after what has come already."""
-        super().close()
+    def wake_me(self, loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> None:
+        """Let the reader be woken by `ready` when there is an event, or an end."""
         with self._bus.lock:
-            self._closed = True
+            self._reader = (loop, ready)
+            if self.waiting or self.over:
+                self._wake()
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        super().finish()
+        with self._bus.lock:
+            self.over = True
             self._wake()
 
     def _put(self, task: Any, event_type: EventType) -> None:
-        self._waiting.append((task, event_type))
+        self.waiting.append((task, event_type))
         self._wake()
 
     def _wake(self) -> None:
@@ -230,6 +218,47 @@ class EventStream(Listener):
             loop.call_soon_threadsafe(_set, ready)
         except RuntimeError:  # the reader's loop is closed, and the reader with it
             logger.debug("the loop of an event stream is gone")
+
+
+class EventStream:
+    """The same events as an async iterator, from its making on; it ends when the manager stops.
+
+    Also an async context manager. One that is dropped, as by a `break` out of its loop, is closed.
+    """
+
+    def __init__(self, bus: EventBus, events: frozenset[EventType], task: Task | None) -> None:
+        self._feed = _Feed(bus, events, task)
+        bus.add(self._feed)
+
+    def __aiter__(self) -> AsyncIterator[tuple[Any, EventType]]:
+        return self
+
+    async def __anext__(self) -> tuple[Any, EventType]:
+        feed = self._feed
+        while not feed.waiting:
+            if feed.over:
+                raise StopAsyncIteration
+            loop = asyncio.get_running_loop()
+            ready: asyncio.Future[None] = loop.create_future()
+            feed.wake_me(loop, ready)
+            await ready
+        return feed.next_event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the iteration, after what has come already."""
+        self._feed.finish()
+
+    def __del__(self) -> None:
+        # No lock may be taken here: this can run in the middle of anything. The bus drops the feed when it meets it.
+        self._feed.dropped = True
 
 
 def _set(future: asyncio.Future[None]) -> None:
@@ -268,7 +297,10 @@ class EventBus:
     def publish(self, task: Any, event_type: EventType) -> None:
         """Under the lock: hand an event to those who want it."""
         for listener in self.listeners:
-            listener.offer(task, event_type)
+            if listener.dropped:
+                self._set_listeners(tuple(other for other in self.listeners if not other.dropped))
+            else:
+                listener.offer(task, event_type)
 
     def progressed(self, task: Task) -> None:
         """Tell before long that the task's progress, heading, body or img changed. Any thread, no lock."""
@@ -300,10 +332,11 @@ class EventBus:
                 while marks:
                     self.publish(marks.popitem()[0], event_type)
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Deliver what has come, and end every subscription."""
+        self.flush()
         for listener in self.listeners:
-            listener.close()
+            listener.finish()
 
     @uninterrupted
     def _arm(self) -> None:
@@ -331,10 +364,3 @@ def checked_events(events: str | Iterable[str] | None) -> frozenset[EventType]:
         except ValueError:
             raise UnknownEventError(unknown("event type", name, EventType)) from None
     return frozenset(wanted)
-
-
-def checked_callback(callback: Any) -> Callback:
-    """The callback, if it can be called; raises WorkError."""
-    if not callable(callback):
-        raise WorkError(f"an event callback must be callable with (task, event_type), not {callback!r}")
-    return callback  # type: ignore[no-any-return]

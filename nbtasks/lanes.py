@@ -5,8 +5,9 @@ Pure and synchronous: must know nothing of threads, loops, time, or what a task 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 
 from nbtasks.exceptions import LaneError, UnknownLaneError, unknown
 from nbtasks.task import Task
@@ -21,17 +22,18 @@ _COMPACT_FROM = 64
 
 def order_key(task: Task) -> int:
     """One number by which tasks are ordered: higher priority first, equal ones in order of creation."""
-    return task.number - (task.priority << _NUMBER_BITS) if task.priority else task.number
+    return task._number - (task._priority << _NUMBER_BITS) if task._priority else task._number
 
 
 class Lane:
-    """A named limit on how many tasks run at once, and the heap of those that wait for it.
+    """A named limit on how many tasks run at once, and those that wait for it.
 
-    `limit` None means no limit. The heap holds order keys only; `_queued` says which of them still hold, so that
-    taking a task out or changing its priority costs a dict operation and a push.
+    `limit` None means no limit. Keys that come in order, as those of equal priority do, stand in a row; the others in a
+    heap. `_queued` says which of them still hold, so that taking a task out or changing its priority costs a dict
+    operation and a push.
     """
 
-    __slots__ = ("_heap", "_queued", "_wanted", "limit", "name", "paused", "running")
+    __slots__ = ("_heap", "_queued", "_row", "_wanted", "limit", "name", "paused", "running")
 
     def __init__(self, name: str, limit: int | None) -> None:
         self.name = name
@@ -40,6 +42,7 @@ class Lane:
         """How many tasks of this lane run."""
         self.paused = 0
         """How many of those stand still because they wait for another task: their slots can be lent."""
+        self._row: deque[int] = deque()
         self._heap: list[int] = []
         self._queued: dict[int, Task] = {}
         self._wanted: list[int] = []
@@ -60,16 +63,17 @@ class Lane:
         """Whether a task for which a running one waits may start."""
         return self.limit is None or self.running - self.paused < self.limit
 
-    def push(self, task: Task, *, wanted: bool = False) -> None:
-        """Let `task` wait for a slot; `wanted` if a running task waits for it."""
+    def push(self, task: Task) -> None:
+        """Let `task` wait for a slot."""
         key = order_key(task)
         self._queued[key] = task
-        heappush(self._heap, key)
-        if wanted:
+        row = self._row
+        if not row or row[-1] < key:
+            row.append(key)
+        else:
+            heappush(self._heap, key)
+        if task._wanted:
             heappush(self._wanted, key)
-        if len(self._heap) > _COMPACT_FROM and len(self._heap) > 2 * len(self._queued):
-            self._heap = list(self._queued)
-            heapify(self._heap)
 
     def holds(self, task: Task) -> bool:
         """Whether `task` waits here for a slot."""
@@ -77,36 +81,44 @@ class Lane:
 
     def discard(self, task: Task) -> bool:
         """Let `task` wait no longer; False if it did not."""
-        return self._queued.pop(order_key(task), None) is not None
+        if self._queued.pop(order_key(task), None) is None:
+            return False
+        if len(self._row) + len(self._heap) > 2 * len(self._queued) + _COMPACT_FROM:
+            self._row = deque(sorted(self._queued))  # its cost is spread over the calls that made it necessary
+            self._heap = []
+        return True
 
     def want(self, task: Task) -> None:
         """A running task waits for `task`, which waits here."""
         heappush(self._wanted, order_key(task))
+        if len(self._wanted) > 2 * len(self._queued) + _COMPACT_FROM:
+            self._wanted = sorted(key for key, queued in self._queued.items() if queued._wanted)
 
     def head(self) -> int | None:
         """The order key of the next task, or None if none waits."""
-        heap, queued = self._heap, self._queued
-        while heap:
-            if heap[0] in queued:
-                return heap[0]
+        row, heap, queued = self._row, self._heap, self._queued
+        while row and row[0] not in queued:
+            row.popleft()
+        while heap and heap[0] not in queued:
             heappop(heap)
-        return None
+        heads = [keys[0] for keys in (row, heap) if keys]
+        return min(heads) if heads else None
 
-    def pop(self) -> Task | None:
-        """Take out the next task."""
-        heap, queued = self._heap, self._queued
-        while heap:
-            task = queued.pop(heappop(heap), None)
-            if task is not None:
+    def pop(self) -> Task:
+        """Take out the next task, of which there is one at least."""
+        row, heap, queued = self._row, self._heap, self._queued
+        while True:
+            key = heappop(heap) if heap and not (row and row[0] < heap[0]) else row.popleft()
+            task = queued.pop(key, None)
+            if task is not None:  # else it was taken out, or its priority changed
                 return task
-        return None
 
     def pop_wanted(self) -> Task | None:
         """Take out the next task for which a running one waits."""
         while self._wanted:
             key = heappop(self._wanted)
             task = self._queued.get(key)
-            if task is not None and task.wanted:
+            if task is not None and task._wanted:
                 del self._queued[key]
                 return task
         return None
@@ -115,7 +127,7 @@ class Lane:
 class Lanes(Mapping[str, Lane]):
     """The lanes of one manager, by name, and the limit over all of them.
 
-    `admit` takes a slot for the task it returns; `vacate` gives it back.
+    `admit` takes a slot for the task it returns; `pass_on` gives it back.
     """
 
     def __init__(self, limits: Mapping[str, int | None], max_running: int | None = None) -> None:
@@ -150,10 +162,15 @@ class Lanes(Mapping[str, Lane]):
         lane = self.by_name[name] = Lane(name, limit)
         return lane
 
-    def resize(self, name: str, limit: int | None) -> None:
+    def resize(self, name: str, limit: int | None) -> Lane:
         """Change a lane's limit. What runs beyond a lower one goes on; the lane fills again once it is below."""
         lane = self[name]
         lane.limit = _checked_limit(name, limit)
+        return lane
+
+    def limit_all(self, limit: int | None) -> None:
+        """Change the limit over all lanes."""
+        self.max_running = _checked_limit("max_concurrent_tasks", limit)
 
     def remove(self, name: str) -> None:
         """Remove a lane in which nothing runs or waits; raises LaneError otherwise."""
@@ -164,9 +181,9 @@ class Lanes(Mapping[str, Lane]):
 
     def enter(self, lane: Lane) -> bool:
         """Take a slot for a task that need not wait for its turn; False if it must."""
-        limit, most = lane.limit, self.max_running
-        full = (limit is not None and lane.running >= limit) or (most is not None and self.running >= most)
-        if full or lane._queued:
+        if lane._queued or (lane.limit is not None and lane.running >= lane.limit):
+            return False
+        if self.max_running is not None and self.running >= self.max_running:
             return False
         lane.running += 1
         self.running += 1
@@ -174,25 +191,27 @@ class Lanes(Mapping[str, Lane]):
 
     def admit(self, lane: Lane) -> Task | None:
         """The next task of `lane`, with its slot taken; None if nothing may start there now."""
-        if not lane._queued:
+        queued = lane._queued
+        if not queued:
             return None
-        task = None
-        limit, most = lane.limit, self.max_running
-        if (limit is None or lane.running < limit) and (most is None or self.running < most):
-            task = lane.pop()
+        if (lane.limit is None or lane.running < lane.limit) and (
+            self.max_running is None or self.running < self.max_running
+        ):
+            task: Task | None = lane.pop()
         elif lane._wanted and lane.can_lend() and self._can_lend():
             task = lane.pop_wanted()
-        if task is not None:
-            lane.running += 1
-            self.running += 1
+            if task is None:
+                return None
+        else:
+            return None
+        lane.running += 1
+        self.running += 1
         return task
 
     def admit_any(self) -> Task | None:
         """The next task of whichever lane: the one that is first in order among the lanes that have room."""
         heads = [
-            (head, lane)
-            for lane in self.by_name.values()
-            if lane.has_room() and (head := lane.head()) is not None
+            (head, lane) for lane in self.by_name.values() if lane.has_room() and (head := lane.head()) is not None
         ]
         if heads and self._has_room():
             return self.admit(min(heads, key=lambda entry: entry[0])[1])
@@ -201,10 +220,13 @@ class Lanes(Mapping[str, Lane]):
                 return task
         return None
 
-    def vacate(self, lane: Lane) -> None:
-        """Give back the slot of a task that runs no longer."""
+    def pass_on(self, lane: Lane) -> Task | None:
+        """Give back a slot of `lane`; the task that takes it, if one may. (With one slot free more cannot start.)"""
         lane.running -= 1
         self.running -= 1
+        if self.max_running is not None:
+            return self.admit_any()
+        return self.admit(lane) if lane._queued else None
 
     def pause(self, lane: Lane) -> None:
         """A running task of `lane` begins to wait for another: its slot can be lent."""
@@ -227,7 +249,5 @@ def _checked_limit(name: str, limit: int | None) -> int | None:
     if limit is None:
         return None
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
-        raise LaneError(
-            f"the limit of {name!r} must be a whole number from 0 on, or None for no limit, not {limit!r}"
-        )
+        raise LaneError(f"the limit of {name!r} must be a whole number from 0 on, or None for no limit, not {limit!r}")
     return limit

@@ -7,47 +7,53 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextvars
 import threading
 import weakref
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from asyncio import _get_running_loop
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import copy_context
 from datetime import timedelta
 from functools import partial
-from types import MappingProxyType, TracebackType
+from inspect import CO_COROUTINE
+from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.backends.loop import LoopBackend, LoopThread
 from nbtasks.backends.thread import ThreadBackend
 from nbtasks.checks import (
-    check_cycle,
-    check_retry,
-    check_template,
+    checked_callback,
+    checked_interval,
     checked_keep,
+    checked_name,
     checked_priority,
+    checked_retry,
     checked_tags,
     checked_timeout,
 )
 from nbtasks.clock import Clock, SystemClock, Timer
 from nbtasks.dispatch import Dispatcher
-from nbtasks.events import Callback, EventStream, Subscription, checked_callback, checked_events
+from nbtasks.events import Callback, EventStream, Subscription, checked_events
 from nbtasks.exceptions import (
     AlreadyAddedError,
+    DependencyCycleError,
     InvalidValueError,
-    LaneError,
+    RetryError,
     UnknownBackendError,
-    UnknownTaskError,
     WorkError,
     unknown,
 )
-from nbtasks.lanes import STANDARD_LANES, Lane, Lanes
+from nbtasks.hooks import wait_ended
+from nbtasks.lanes import STANDARD_LANES, Lanes
+from nbtasks.progress import CURRENT
 from nbtasks.recurring.methods import RecurringMethods
-from nbtasks.registry import matches, states_of
-from nbtasks.states import FINAL_STATES, LIVE_STATES, TaskState
-from nbtasks.task import Task, number_of
-from nbtasks.threads import uninterrupted
-from nbtasks.waiting import Waits, finish, handed_over, wait_ended
-from nbtasks.work import described, is_async
+from nbtasks.states import LIVE_STATES
+from nbtasks.steering import Steering
+from nbtasks.task import Task, fresh
+from nbtasks.threads import here, protected, uninterrupted
+from nbtasks.waiting import Waits, finish, result_of
+from nbtasks.work import UNUSUAL, Once, described, is_async
 
 if TYPE_CHECKING:
     from nbtasks.recurring.scheduler import Scheduler
@@ -55,8 +61,11 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskManager", "get_manager"]
 
+STOP_SECONDS = 5.0
+"""How long `stop` waits for the work to stop, unless it is told otherwise."""
 
-class TaskManager(RecurringMethods):
+
+class TaskManager(Steering, RecurringMethods):
     """Runs tasks in the background, in lanes, and keeps track of them. All methods may be called on any thread.
 
     `max_concurrent_tasks` limits all lanes together; `lanes` adds to the standard ones or changes their limits; of the
@@ -82,29 +91,22 @@ class TaskManager(RecurringMethods):
         self.history = history
         self.loop = loop
         """The notebook's event loop, where there is one."""
+        self._loop_thread = LoopThread()
         self._threads = ThreadBackend()
         self.backends: dict[str, Backend] = {"loop": LoopBackend(), "thread": self._threads}
         """Where work can run, by name. More can be put in."""
-        self._dispatcher = Dispatcher(self, Lanes(limits, max_concurrent_tasks), self.clock, self.backends)
-        self._bus = self._dispatcher.bus
+        every_lane = Lanes(limits, max_concurrent_tasks)
+        self._dispatcher = Dispatcher(self, every_lane, self.clock, self.backends, self._threads.call)
+        self._dispatcher.keep = checked_keep(max_succeeded_tasks)
+        self.bus = self._dispatcher.bus
         self._waits = Waits(self._dispatcher)
-        self._loop_thread = LoopThread()
-        self.max_succeeded_tasks = max_succeeded_tasks
+        self._on_stop: list[Callable[[], object]] = []
+        self._idle_lock = threading.Lock()
         _managers.add(self)
 
     def __repr__(self) -> str:
-        counts = ", ".join(
-            f"{count} {name}" for name, count in self.get_stats().items() if name != "total" and count
-        )
-        return f"<TaskManager: {counts or 'no tasks'}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+        counts = ", ".join(f"{count} {name}" for name, count in self.get_stats().items() if name != "total" and count)
+        return f"<TaskManager: {counts or 'no tasks'}{', stopped' if self._dispatcher.stopped else ''}>"
 
     # -- tasks in ---------------------------------------------------------------------------------------------
 
@@ -130,312 +132,144 @@ class TaskManager(RecurringMethods):
         coroutine.
 
         Plain functions go to a thread and coroutines to the loop, unless `backend` says otherwise. It starts as soon as
-        its `lane` has room, higher `priority` first, and what it comes `after` has completed.
+        its `lane` has room, higher `priority` first, and what it comes `after` has completed. Raises an error of the
+        tree in `nbtasks.exceptions` for what is not allowed, with nothing started.
         """
-        function, takes_task, coroutine = described(work)
-        task = Task(
-            name=name,
-            priority=priority,
-            lane=lane,
-            backend=backend or ("loop" if coroutine else "thread"),
-            timeout=timeout,
-            retry=retry,
-            after=after,  # type: ignore[arg-type]  # one task alone is made a list of when it is added
-            tags=tags,
-            parameters=parameters,  # type: ignore[arg-type]
-            heading=heading,
-            body=body,
-            img=img,
-            update_sleep_time=1.0,
-        )
-        task._work = function
+        # The hottest path of all: what is usual is settled here, what is not by `described` and `_add`.
+        if work.__class__ is FunctionType and not (
+            (code := work.__code__).co_flags & UNUSUAL
+            or code.co_kwonlyargcount
+            or code.co_argcount > 1
+            or work.__defaults__
+        ):
+            takes_task, coroutine = code.co_argcount == 1, code.co_flags & CO_COROUTINE
+        else:
+            work, takes_task, coroutine = described(work)
+        task = fresh(Task)
+        task.name = name
+        task._priority = priority
+        task._lane = lane
+        task._work = work
         task._takes_task = takes_task
-        self._add(task, parent)
+        if (
+            name.__class__ is str
+            and priority.__class__ is int
+            and backend is None
+            and timeout is None
+            and retry is None
+            and parent is None
+            and parameters is None
+            and heading is None
+            and body is None
+            and img is None
+            and here.gate is None
+            and after == ()
+            and tags == ()
+            and name
+        ):
+            if coroutine:
+                task._backend = "loop"
+                task._loop = _get_running_loop() or self.default_loop()
+            else:
+                task._backend = "thread"
+                task._loop = _get_running_loop() or self.loop
+            task._context = copy_context()
+            self._dispatcher.submit(task)
+            return task
+        task._backend = backend or ("loop" if coroutine else "thread")
+        task.timeout = timeout
+        task.retry = retry
+        task.after = after
+        task.tags = tags
+        task.parameters = parameters
+        task._heading = heading
+        task._body = body
+        task._img = img
+        protected(self._add, task, parent)
         return task
 
     def add_task(self, task: Task) -> Task:
         """Run an instance of a `Task` subclass in the background; returns it."""
         if not isinstance(task, Task):
             raise WorkError(f"add_task takes an instance of a Task subclass, not {task!r}")
-        if task._manager is not None:
-            raise AlreadyAddedError(f"{task.name!r} ({task.id}) was added before; a task runs once")
-        if task._work is None and type(task).run is Task.run:
-            raise WorkError(f"{type(task).__name__} has no run(self): a Task subclass needs one")
-        if task.backend is None:
-            task.backend = "loop" if is_async(task.run) else "thread"
-        if type(task) is Task:
-            task.name = task.name or "task"
-            task.priority, task.lane = task.priority or 0, task.lane or "default"
-        self._add(task, task.parent_id)
+        protected(self._add, task, task.parent_id)
         return task
 
     def create_child(self, parent: Task, name: str, work: Any, priority: int = 0, **options: Any) -> Task:
         """`create_task` with that parent, in its lane unless `lane` says otherwise."""
-        options.setdefault("lane", parent.lane)
-        return self.create_task(name, work, priority, parent=parent, **options)
+        return self.create_task(name, work, priority, **{"lane": parent.lane, "parent": parent, **options})
 
-    @uninterrupted
     def _add(self, task: Task, parent: Task | str | None, taker: Backend | None = None) -> Attempt | None:
         """Check all that can be wrong with a new task, and give it to the dispatcher (see there for `taker`)."""
-        if task.name.__class__ is not str or not task.name:
-            raise InvalidValueError(f"a task's name must be a non-empty string, not {task.name!r}")
-        if task.priority.__class__ is not int:
-            task.priority = checked_priority(task.priority)
-        if task.backend not in self.backends:
-            raise UnknownBackendError(unknown("backend", task.backend, self.backends))
-        if task.timeout is not None:
-            task.timeout = checked_timeout(task.timeout)
-        if task.retry is not None:
-            check_retry(task)
-        if task.tags.__class__ is not tuple:
-            task.tags = checked_tags(task.tags)
-        after: list[Task] = []
-        if task.after:
-            after = self._checked_after(task)
-        task.after = tuple(other.id for other in after) if after else ()
-        parent_task = None
+        if task._manager is not None:
+            raise AlreadyAddedError(f"{task.name!r} ({task.id}) was added before; a task runs once")
+        after = self._checked_after(task)
+        parent_task = None if parent is None else self._known(parent)
+        self._check_template(task)
+        task.after = tuple(other.id for other in after)
         if parent is not None:
-            parent_task = self._known(parent)
             task.parent_id = parent_task.id if parent_task is not None else str(parent)
-        running = asyncio._get_running_loop()
-        task._loop = running if running is not None else self._loop_for(task)
-        task._context = contextvars.copy_context()
+        loop = _get_running_loop() or task._loop  # the latter is that of the schedule which made it
+        if loop is None or loop.is_closed():
+            loop = self.default_loop() if task._backend == "loop" else self.loop
+        task._loop = loop
+        task._context = copy_context()
         return self._dispatcher.submit(task, after, parent_task, taker)
 
-    def _create_instance(
-        self, instance: Task, loop: asyncio.AbstractEventLoop | None, *, here: bool
-    ) -> Attempt | None:
-        instance._loop = loop
-        return self._add(instance, instance.parent_id, self._threads if here else None)
-
-    def _make_scheduler(self) -> Scheduler:
-        from nbtasks.recurring.scheduler import Scheduler
-
-        return Scheduler(
-            create=self._create_instance,
-            forget=self._forget_instance,
-            call_in_thread=self._threads.call,
-            clock=self.clock,
-            timer=self.timer,
-            bus=self._bus,
-        )
-
-    def _forget_instance(self, instance: Task) -> None:
-        """Under the lock."""
-        if instance in self._dispatcher.registry:
-            self._dispatcher.drop(instance)
-
     def _check_template(self, template: Task) -> None:
-        check_template(template, self._dispatcher.lanes, self.backends)
+        """Raise what is wrong with the fields of a task that was not added; else put them into their usual form."""
+        kind = type(template)
+        if template._work is None and kind.run is Task.run:
+            raise WorkError(f"{kind.__name__} has no run(self): a Task subclass needs one")
+        fields = {name: getattr(template, name) for name in ("priority", "lane", "tags", "update_sleep_time")}
+        given = {name: Task._class_defaults[name] if value is None else value for name, value in fields.items()}
+        backend = template.backend or ("loop" if is_async(template._work or template.run) else "thread")
+        if backend not in self.backends:
+            raise UnknownBackendError(unknown("backend", backend, self.backends))
+        lane = self._dispatcher.lanes[given["lane"]].name
+        priority, tags = checked_priority(given["priority"]), checked_tags(given["tags"])
+        timeout, retry = checked_timeout(template.timeout), checked_retry(template.retry)
+        interval, name = checked_interval(given["update_sleep_time"]), checked_name(template.name)
+        if retry is not None and isinstance(template._work, Once):
+            raise RetryError(f"{name!r}: a coroutine object runs once; to retry it give the coroutine function")
+        template.name, template._lane, template._priority, template._backend = name, lane, priority, backend
+        template.timeout, template.tags, template.update_sleep_time = timeout, tags, interval
 
-    # -- asking -----------------------------------------------------------------------------------------------
-
-    def get_task(self, task: Task | str) -> Task | None:
-        """The task of that id, if this manager has it (still)."""
-        with self._dispatcher.lock:
-            if isinstance(task, Task):
-                return task if task in self._dispatcher.registry else None
-            number = number_of(task)
-            return None if number is None else self._dispatcher.registry.get(number)
-
-    def list_tasks(self, state: TaskState | str | None = None) -> list[Task]:
-        """All tasks, or those in one state, oldest first."""
-        return self.search_tasks() if state is None else self.search_tasks(state=state)
-
-    def search_tasks(self, **criteria: Any) -> list[Task]:
-        """The tasks, oldest first, whose attributes have these values or satisfy these predicates.
-
-        `state` takes a state or several; `task_type` a class or its name; `tags` one tag or several, all of which the
-        task must have. Own fields of subclasses count too; a task that lacks an attribute does not match.
-        """
-        states = states_of(criteria.pop("state", None))
-        with self._dispatcher.lock:
-            candidates = self._dispatcher.registry.tasks(states)
-        return [task for task in candidates if matches(task, criteria)]
-
-    def get_stats(self) -> dict[str, int]:
-        """How many tasks there are: total, pending, running, completed, failed, cancelled. Does not walk them."""
-        count = self._dispatcher.registry.count
-        with self._dispatcher.lock:
-            stats = {state.value: count(state) for state in TaskState if state is not TaskState.LOST}
-        return {"total": sum(stats.values()), **stats}
-
-    @property
-    def active_tasks(self) -> ActiveTasks:
-        """The pending and running tasks, live: `len()`, iteration, `task in manager.active_tasks`."""
-        return ActiveTasks(self)
-
-    # -- steering ---------------------------------------------------------------------------------------------
-
-    @uninterrupted
-    def cancel_task(self, task: Task | str, *, children: bool = True) -> bool:
-        """True: the task will be or is cancelled, and so will its children; False: it is unknown or already over."""
-        known = self._known(task)
-        return known is not None and self._dispatcher.cancel(known, children=children)
-
-    @uninterrupted
-    def set_priority(self, task: Task | str, priority: int) -> bool:
-        """Change the place of a pending task among those that wait, at once; False if it is unknown or not pending."""
-        known = self._known(task)
-        return known is not None and self._dispatcher.set_priority(known, checked_priority(priority))
-
-    def update_progress(self, task: Task | str, progress: float | None, body: str | None = None) -> bool:
-        """Set a task's progress and, if given, its body; False if it is unknown or over."""
-        known = self._known(task)
-        if known is None or known.done:
-            return False
-        known.progress = progress
-        if body is not None:
-            known.body = body
-        return True
-
-    @uninterrupted
-    def remove_task(self, task: Task | str) -> bool:
-        """Forget a task that is over; False if it is unknown or not over."""
-        known = self._known(task)
-        return known is not None and self._dispatcher.drop_all([known]) == 1
-
-    @uninterrupted
-    def prune(self, state: TaskState | str | None = None, older_than: float | timedelta | None = None) -> int:
-        """Forget tasks that are over, the completed and cancelled ones or those in `state`; how many.
-
-        `older_than`: only those that ended longer ago than so many seconds, and those with no time of completion.
-        """
-        states = [TaskState.COMPLETED, TaskState.CANCELLED] if state is None else states_of(state)
-        if not set(states) <= FINAL_STATES:
-            raise InvalidValueError(f"only tasks that are over can be pruned, not {state!r} ones")
-        before = None
-        if older_than is not None:
-            age = older_than if isinstance(older_than, timedelta) else timedelta(seconds=older_than)
-            before = self.clock.now() - age
-        with self._dispatcher.lock:
-            victims = self._dispatcher.registry.over(states, before)
-        return self._dispatcher.drop_all(victims)
-
-    @property
-    def max_succeeded_tasks(self) -> int | None:
-        """How many completed tasks are kept, the newest, and as many cancelled ones; None: all. May be changed."""
-        return self._dispatcher.keep
-
-    @max_succeeded_tasks.setter
-    def max_succeeded_tasks(self, keep: int | None) -> None:
-        self._dispatcher.keep = checked_keep(keep)
-        with self._dispatcher.lock:
-            victims = [
-                task
-                for state in (TaskState.COMPLETED, TaskState.CANCELLED)
-                for task in self._dispatcher.registry.surplus(state, keep)
-            ]
-        self._dispatcher.drop_all(victims)
-
-    # -- lanes ------------------------------------------------------------------------------------------------
-
-    @property
-    def lanes(self) -> Mapping[str, Lane]:
-        """The lanes by name, with their `limit`, and how many tasks are `running` and `pending` in them."""
-        return MappingProxyType(self._dispatcher.lanes.by_name)
-
-    @uninterrupted
-    def add_lane(self, name: str, limit: int | None) -> Lane:
-        """Add a lane in which `limit` tasks may run at once (None: any number)."""
-        with self._dispatcher.lock:
-            return self._dispatcher.lanes.add(name, limit)
-
-    @uninterrupted
-    def resize_lane(self, name: str, limit: int | None) -> None:
-        """Change a lane's limit. What runs beyond a lower one goes on; 0 lets nothing start."""
-        with self._dispatcher.lock:
-            self._dispatcher.lanes.resize(name, limit)
-        self._dispatcher.refill()
-
-    @uninterrupted
-    def remove_lane(self, name: str) -> None:
-        """Remove a lane that no pending or running task is in; raises LaneError."""
-        with self._dispatcher.lock:
-            users = [task.name for task in self._dispatcher.registry.live() if task.lane == name]
-            if users:
-                raise LaneError(f"the lane {name!r} is in use by {len(users)} tasks, {users[0]!r} among them")
-            self._dispatcher.lanes.remove(name)
-
-    # -- the end ----------------------------------------------------------------------------------------------
-
-    async def run_tasks(self) -> None:
-        """Serve until `stop()`, for scripts. Coroutines created elsewhere run on this loop meanwhile."""
-        loop = asyncio.get_running_loop()
-        before, self.loop = self.loop, loop
-        stopped = loop.create_future()
-        self._dispatcher.on_stop.append(partial(loop.call_soon_threadsafe, finish, stopped))
-        try:
-            if not self._dispatcher.stopped:
-                await stopped
-        finally:
-            self.loop = before
-            self.stop(timeout=0)
-            await self._waits.until_over(None)
-
-    @uninterrupted
-    def stop(self, timeout: float | None = 5.0) -> None:
-        """Take no more tasks, cancel all, and let go of threads; wait at most `timeout` seconds for the work to stop.
-
-        Coroutines on the loop of the calling thread stop when that loop turns again.
-        """
-        dispatcher = self._dispatcher
-        with dispatcher.lock:
-            if dispatcher.stopped:
-                return
-            dispatcher.stopped = True
-            live = dispatcher.registry.live()
-            on_stop, dispatcher.on_stop = dispatcher.on_stop, []
-        if self._scheduler is not None:
-            self._scheduler.stop()
-        for call in on_stop:
-            call()
-        for task in live:
-            dispatcher.cancel(task, reason="the manager was stopped")
-        own = asyncio._get_running_loop()
-        try:
-            self._waits.block_until_over(
-                [task for task in live if task._loop is not own or own is None], timeout
-            )
-        except TimeoutError:
-            pass
-        for backend in list(self.backends.values()):
-            backend.close()
-        self._loop_thread.close(timeout)
-        self._bus.close()
-        dispatcher.timer.close()
+    def _checked_after(self, task: Task) -> list[Task]:
+        wanted = [task.after] if isinstance(task.after, Task | str) else list(task.after)
+        for other in wanted:
+            if isinstance(other, Task) and other._manager is None:
+                _check_cycle(task, other)
+        return [self._existing(other) for other in wanted]
 
     # -- waiting ----------------------------------------------------------------------------------------------
 
     async def wait_all(self, timeout: float | None = None) -> None:
         """Return when all that is pending or running now is over. Raises WaitTimeoutError, which tells what runs on."""
-        for task in await self._waits.until_over(None, timeout):
-            wait_ended(task)
+        await self._waits.until_over(None, timeout)
 
     def wait(self, *tasks: Task | str, timeout: float | None = None) -> None:
         """The same from plain code, for these tasks or, if none is named, for all: blocks.
 
         It does not raise what the tasks raised. An interrupt (Ctrl-C) ends the wait and leaves the tasks running.
         """
-        wanted = [self._existing(task) for task in tasks] if tasks else None
-        for task in (
-            self._waits.block_until_over(wanted, timeout) if wanted is None else self._waited(wanted, timeout)
-        ):
-            wait_ended(task)
-
-    def _waited(self, tasks: list[Task], timeout: float | None) -> list[Task]:
-        self._waits.block_until_over(tasks, timeout)
-        return tasks
+        self._waits.block_until_over([self._existing(task) for task in tasks] if tasks else None, timeout)
 
     def _wait_in_loop(self, task: Task) -> Generator[Any, Any, Any]:
+        if task._state in LIVE_STATES and CURRENT.get() is None:
+            yield  # one turn of the loop: many a task is over then, and nobody needs to be told
         if task._state in LIVE_STATES:
             yield from self._waits.until_over([task]).__await__()
-        return handed_over(task)
+        else:
+            wait_ended(task)
+        return result_of(task)
 
     def _wait_in_thread(self, task: Task, timeout: float | None) -> Any:
         if task._state in LIVE_STATES:
             self._waits.block_until_over([task], timeout)
-        return handed_over(task)
+        else:
+            wait_ended(task)
+        return result_of(task)
 
     # -- events -----------------------------------------------------------------------------------------------
 
@@ -448,38 +282,103 @@ class TaskManager(RecurringMethods):
         """
         wanted = checked_events(events)
         only = None if task is None else self._existing(task)
-        loop = asyncio._get_running_loop()
+        loop = _get_running_loop()
         subscription = Subscription(
-            self._bus, checked_callback(callback), wanted, only, lambda: loop or self.default_loop()
+            self.bus, checked_callback(callback), wanted, only, lambda: loop or self.default_loop()
         )
-        self._bus.add(subscription)
+        self.bus.add(subscription)
         return subscription
 
-    def events(
-        self, events: str | Iterable[str] | None = None, *, task: Task | str | None = None
-    ) -> EventStream:
+    def events(self, events: str | Iterable[str] | None = None, *, task: Task | str | None = None) -> EventStream:
         """An async iterator over the same events, `async for task, event in manager.events()`; ends when this stops."""
-        stream = EventStream(
-            self._bus, checked_events(events), None if task is None else self._existing(task)
+        return EventStream(self.bus, checked_events(events), None if task is None else self._existing(task))
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop(timeout=0)
+        with suppress(TimeoutError):
+            await self._waits.until_over(None, STOP_SECONDS)
+
+    async def run_tasks(self) -> None:
+        """Serve until `stop()`, for scripts. Coroutines created elsewhere run on this loop meanwhile."""
+        loop = asyncio.get_running_loop()
+        before, self.loop = self.loop, loop
+        stopped = loop.create_future()
+        self._on_stop.append(partial(loop.call_soon_threadsafe, finish, stopped))
+        try:
+            if not self._dispatcher.stopped:
+                await stopped
+        finally:
+            self.loop = before
+            await self.__aexit__(None, None, None)
+
+    @uninterrupted
+    def stop(self, timeout: float | None = STOP_SECONDS) -> None:
+        """Take no more tasks and cancel all; wait at most `timeout` seconds for the work to stop.
+
+        Coroutines on the loop of the calling thread stop when that loop turns again. Threads and the like are let go
+        when the last work has stopped.
+        """
+        dispatcher = self._dispatcher
+        with dispatcher.lock:
+            first, dispatcher.stopped = not dispatcher.stopped, True
+            live = dispatcher.registry.tasks(LIVE_STATES)
+            on_stop, self._on_stop = self._on_stop, []
+        if self._scheduler is not None:
+            self._scheduler.stop()
+        for call in on_stop:
+            call()
+        for task in live:
+            dispatcher.cancel(task, reason="the manager was stopped")
+        with suppress(TimeoutError):
+            self._waits.block_until_over([task for task in live if _can_end(task)], timeout, quietly=True)
+        if first and not len(self.active_tasks):
+            self._idle()
+
+    def _idle(self) -> None:
+        """The manager was stopped, and the last work has: let go of all that it used."""
+        with self._idle_lock:
+            for backend in self.backends.values():
+                backend.close()
+            self._loop_thread.close()
+            self.bus.finish()
+            self._dispatcher.timer.close()
+
+    # -- schedules --------------------------------------------------------------------------------------------
+
+    def _make_scheduler(self) -> Scheduler:
+        from nbtasks.recurring.scheduler import Scheduler
+
+        return Scheduler(
+            create=self._create_instance,
+            forget=self._forget_instance,
+            call_in_thread=self._threads.call,
+            clock=self.clock,
+            timer=self.timer,
+            bus=self.bus,
         )
-        self._bus.add(stream)
-        return stream
 
-    @property
-    def watches_progress(self) -> bool:
-        """Whether anybody wants to know of progress."""
-        return self._bus.watches_progress
+    def _create_instance(self, instance: Task, loop: asyncio.AbstractEventLoop | None, *, here: bool) -> Attempt | None:
+        instance._loop = loop
+        return protected(self._add, instance, instance.parent_id, self._threads if here else None)
 
-    @property
-    def watches_output(self) -> bool:
-        """Whether anybody wants to know of output."""
-        return self._bus.watches_output
-
-    def _progressed(self, task: Task) -> None:
-        self._bus.progressed(task)
-
-    def _wrote_output(self, task: Task) -> None:
-        self._bus.wrote(task)
+    def _forget_instance(self, instance: Task) -> None:
+        """Under the lock."""
+        self._drop([instance])
 
     # -- small parts ------------------------------------------------------------------------------------------
 
@@ -494,52 +393,27 @@ class TaskManager(RecurringMethods):
             return self.loop
         return self._loop_thread.loop()
 
-    def _loop_for(self, task: Task) -> asyncio.AbstractEventLoop | None:
-        if task._loop is not None and not task._loop.is_closed():  # that of the schedule which made it
-            return task._loop
-        return self.default_loop() if task.backend == "loop" else self.loop
 
-    def _known(self, task: Task | str) -> Task | None:
-        if isinstance(task, Task):
-            owner: object = task._manager
-            return task if owner is self else None
-        return self.get_task(task)
-
-    def _existing(self, task: Task | str) -> Task:
-        known = self._known(task)
-        if known is None:
-            raise UnknownTaskError(f"this manager has no task {task!r}")
-        return known
-
-    def _checked_after(self, task: Task) -> list[Task]:
-        wanted = [task.after] if isinstance(task.after, Task | str) else list(task.after)
-        for other in wanted:
-            if isinstance(other, Task) and other._manager is None:
-                check_cycle(task, other)
-        return [self._existing(other) for other in wanted]
+def _can_end(task: Task) -> bool:
+    """Whether the task's work can stop while this thread waits for it."""
+    attempt = task._attempt
+    if attempt is None or task is CURRENT.get():
+        return False
+    loop: asyncio.AbstractEventLoop | None = attempt.loop if attempt.backend.name == "loop" else None
+    return loop is None or (loop.is_running() and loop is not _get_running_loop())
 
 
-class ActiveTasks:
-    """The pending and running tasks of a manager, as a collection that is always up to date."""
-
-    def __init__(self, manager: TaskManager) -> None:
-        self._dispatcher = manager._dispatcher
-
-    def __len__(self) -> int:
-        with self._dispatcher.lock:
-            return self._dispatcher.registry.count(*LIVE_STATES)
-
-    def __iter__(self) -> Iterator[Task]:
-        with self._dispatcher.lock:
-            return iter(self._dispatcher.registry.live())
-
-    def __contains__(self, task: object) -> bool:
-        return (
-            isinstance(task, Task) and task._state in LIVE_STATES and task._manager is self._dispatcher.owner
-        )
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} active tasks>"
+def _check_cycle(task: Task, other: Task) -> None:
+    """Whether `other`, which was not added yet, comes after `task` itself."""
+    todo: list[tuple[Task, ...]] = [(task, other)]
+    while todo:
+        way = todo.pop()
+        if way[-1] is task:
+            names = " after ".join(repr(one.name) for one in way)
+            raise DependencyCycleError(f"tasks that come after each other never start: {names}")
+        after: Any = way[-1].after
+        following: Sequence[Any] = [after] if isinstance(after, Task | str) else list(after or ())
+        todo += [(*way, one) for one in following if isinstance(one, Task) and one not in way[1:]]
 
 
 _managers: weakref.WeakSet[TaskManager] = weakref.WeakSet()
@@ -559,9 +433,7 @@ def get_manager(**settings: Any) -> TaskManager:
         elif set(settings) <= {"loop"}:
             _the_manager.loop = settings.get("loop", _the_manager.loop)
         else:
-            raise InvalidValueError(
-                f"there is a manager already; it cannot be given {', '.join(sorted(settings))} now"
-            )
+            raise InvalidValueError(f"there is a manager already; it cannot be given {', '.join(sorted(settings))} now")
         return _the_manager
 
 

@@ -5,15 +5,20 @@ Pure and synchronous: must know nothing of threads, time or who asks. The manage
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any
 
-from nbtasks.states import LIVE_STATES, TaskState, task_state
+from nbtasks.states import TRANSITIONS, TaskState, check_transition, task_state
 from nbtasks.task import Task
 
-__all__ = ["Registry", "matches", "states_of"]
+__all__ = ["PRUNED_STATES", "Registry", "matches", "states_of"]
+
+PRUNED_STATES = (TaskState.COMPLETED, TaskState.CANCELLED)
+"""Failed tasks are never pruned by themselves."""
+
+_STARTED = check_transition(TaskState.PENDING, TaskState.RUNNING)
 
 _MISSING = object()
 
@@ -21,84 +26,87 @@ _MISSING = object()
 class Registry:
     """All tasks that a manager has, filed by state.
 
-    Within a state they stand in the order in which they came into it, so that the oldest completed one is the first.
-    Every operation on one task is a dict operation; counting never walks.
+    `by_state` has for each state the tasks by number; for the states that are pruned in the order in which they came
+    into it. Every operation on one task is a dict operation; counting never walks.
     """
 
-    __slots__ = ("_by_state",)
+    __slots__ = ("_pruned", "_running", "_ways", "by_state")
 
     def __init__(self) -> None:
-        self._by_state: dict[TaskState, dict[int, Task]] = {state: {} for state in TaskState}
+        # An ordered dict for what is pruned: the first entry of a plain one is found past all those deleted before it.
+        self.by_state: dict[TaskState, dict[int, Task]] = {state: {} for state in TaskState}
+        self._pruned = {state: OrderedDict[int, Task]() for state in PRUNED_STATES}
+        self.by_state.update(self._pruned)
+        self._running = self.by_state[_STARTED]
+        self._ways = {
+            old: {new: (self.by_state[old], self.by_state[new]) for new in news} for old, news in TRANSITIONS.items()
+        }
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_state.values()))
-
-    def __iter__(self) -> Iterator[Task]:
-        return iter(self.tasks())
+        return sum(map(len, self.by_state.values()))
 
     def __contains__(self, task: Task) -> bool:
-        return self._by_state[task._state].get(task.number) is task
+        return self.by_state[task._state].get(task._number) is task
 
     def add(self, task: Task) -> None:
         """File a new task under its state."""
-        self._by_state[task._state][task.number] = task
+        self.by_state[task._state][task._number] = task
 
-    def move(self, task: Task, old: TaskState, new: TaskState) -> None:
-        """File a task, whose state has changed, under its new one. One that is new need not have been filed before."""
-        by_state, number = self._by_state, task.number
-        by_state[old].pop(number, None)
-        by_state[new][number] = task
+    def move(self, task: Task, state: TaskState) -> None:
+        """Change the state of a task, here and nowhere else; raises IllegalTransitionError if the table has no such."""
+        try:
+            old, new = self._ways[task._state][state]
+        except KeyError:
+            check_transition(task._state, state)
+            raise
+        number = task._number
+        del old[number]
+        task._state = state
+        new[number] = task
+
+    def add_running(self, task: Task) -> None:
+        """File a new task that starts at once."""
+        task._state = _STARTED
+        self._running[task._number] = task
 
     def remove(self, task: Task) -> None:
         """File the task no longer."""
-        del self._by_state[task._state][task.number]
+        del self.by_state[task._state][task._number]
 
     def get(self, number: int) -> Task | None:
         """The task of that number."""
-        for tasks in self._by_state.values():
+        for tasks in self.by_state.values():
             if (task := tasks.get(number)) is not None:
                 return task
         return None
 
     def count(self, *states: TaskState) -> int:
         """How many tasks are in one of `states`."""
-        return sum([len(self._by_state[state]) for state in states])
+        return sum(len(self.by_state[state]) for state in states)
 
     def tasks(self, states: Iterable[TaskState] = TaskState) -> list[Task]:
-        """The tasks in one of `states`, oldest first."""
-        found = [task for state in states for task in self._by_state[state].values()]
-        found.sort(key=attrgetter("number"))
-        return found
+        """The tasks in one of `states`, in no particular order."""
+        return [task for state in states for task in self.by_state[state].values()]
 
-    def live(self) -> list[Task]:
-        """The pending and running tasks, oldest first."""
-        return self.tasks(LIVE_STATES)
+    def pop_oldest(self, state: TaskState, keep: int) -> Task | None:
+        """Remove and return the task that has been longest in that final state, if there are more than `keep`."""
+        tasks = self._pruned[state]
+        return tasks.popitem(last=False)[1] if len(tasks) > keep else None
 
     def surplus(self, state: TaskState, keep: int | None) -> list[Task]:
-        """The tasks of a final `state` beyond the newest `keep`, and those without a time of completion."""
-        tasks = self._by_state[state].values()
-        if keep is None or len(tasks) <= keep:
-            return [task for task in tasks if task.completed_at is None]
-        dated = sorted((task for task in tasks if task.completed_at is not None), key=_end)
-        undated = [task for task in tasks if task.completed_at is None]
-        return undated + dated[: max(0, len(dated) - keep)]
+        """The tasks of a final `state` beyond the `keep` that ended last, and those without a time of completion."""
+        tasks = self.by_state[state].values()
+        undated = [task for task in tasks if task._completed_at is None]
+        dated = sorted((task for task in tasks if task._completed_at is not None), key=attrgetter("_completed_at"))
+        return undated + (dated[: max(0, len(dated) - keep)] if keep is not None else [])
 
-    def oldest(self, state: TaskState) -> Task:
-        """The task that has been longest in `state`."""
-        return next(iter(self._by_state[state].values()))
-
-    def over(self, states: Iterable[TaskState], before: datetime | None) -> list[Task]:
+    def over(self, states: Iterable[TaskState], before: float | None) -> list[Task]:
         """The tasks in one of the final `states` that ended before that moment, or have no time of completion."""
         return [
             task
             for task in self.tasks(states)
-            if before is None or task.completed_at is None or task.completed_at < before
+            if before is None or task._completed_at is None or task._completed_at < before
         ]
-
-
-def _end(task: Task) -> datetime:
-    assert task.completed_at is not None
-    return task.completed_at
 
 
 def states_of(wanted: Any) -> list[TaskState]:

@@ -32,11 +32,7 @@ class Retry:
             raise RetryError(f"attempts must be a whole number from 1 on, not {self.attempts!r}")
         for name, least in (("delay", 0.0), ("backoff", 1.0), ("jitter", 0.0)):
             value = getattr(self, name)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int | float)
-                or not least <= value < float("inf")
-            ):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < float("inf"):
                 raise RetryError(f"{name} must be a number from {least:g} on, not {value!r}")
         errors = self.on if isinstance(self.on, tuple) else (self.on,)
         for error in errors:
@@ -50,6 +46,4 @@ class Retry:
 
     def seconds_before_next(self, attempts_made: int, rng: random.Random) -> float:
         """How long the task waits before its next attempt."""
-        return self.delay * self.backoff ** (attempts_made - 1) + (
-            rng.uniform(0, self.jitter) if self.jitter else 0.0
-        )
+        return self.delay * self.backoff ** (attempts_made - 1) + (rng.uniform(0, self.jitter) if self.jitter else 0.0)

@@ -51,9 +51,7 @@ def check_transition(current: TaskState, target: TaskState) -> TaskState:
     if target in TRANSITIONS[current]:
         return target
     allowed = ", ".join(sorted(TRANSITIONS[current])) or "none, it is final"
-    raise IllegalTransitionError(
-        f"a task cannot go from {current.value} to {target.value}; allowed: {allowed}"
-    )
+    raise IllegalTransitionError(f"a task cannot go from {current.value} to {target.value}; allowed: {allowed}")
 
 
 def task_state(name: str) -> TaskState:

@@ -7,23 +7,16 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 import os
-import warnings
 from collections.abc import Generator, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, cast
 
-from nbtasks.exceptions import (
-    AlreadyAddedError,
-    NotAddedError,
-    ProgressError,
-    ReadOnlyError,
-    ResultNotReadyError,
-    WorkError,
-)
+from nbtasks.checks import checked_progress
+from nbtasks.exceptions import NotAddedError, ReadOnlyError, ResultNotReadyError, WorkError
+from nbtasks.fields import adopt_class_defaults, jsonable, published, settled
 from nbtasks.states import LIVE_STATES, TaskState
 
 if TYPE_CHECKING:
@@ -31,19 +24,20 @@ if TYPE_CHECKING:
 
     from nbtasks.retry import Retry
 
-__all__ = ["Outcome", "Task", "TaskOwner", "next_number"]
+__all__ = ["Outcome", "Task", "TaskOwner"]
 
 logger = logging.getLogger("nbtasks")
 
 _PREFIX = os.urandom(4).hex()
 """Tells the tasks of this process from those of every other kernel, past ones in the history included."""
-next_number = itertools.count(1).__next__
-"""Counts the tasks of this process."""
+_numbers = itertools.count(1)
 
 _PENDING, _RUNNING, _COMPLETED = TaskState.PENDING, TaskState.RUNNING, TaskState.COMPLETED
 
 UNSET = cast("Any", None)
-"""What a field holds until the class's own default, or the manager's, is taken."""
+"""What a field holds until the class's own default is taken."""
+
+T = TypeVar("T", bound="Task")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +49,54 @@ class Outcome:
     exception: BaseException | None = None
 
 
+class Bus(Protocol):
+    """Where a task says that something has changed."""
+
+    watches_progress: bool
+    watches_output: bool
+
+    def progressed(self, task: Task) -> None:
+        """Its progress, heading, body or img changed."""
+
+    def wrote(self, task: Task) -> None:
+        """It wrote output."""
+
+
 class TaskOwner(Protocol):
     """What a task asks of its manager."""
 
-    @property
-    def watches_progress(self) -> bool:
-        """Whether anybody wants to know of progress."""
-
-    @property
-    def watches_output(self) -> bool:
-        """Whether anybody wants to know of output."""
+    bus: Bus
 
     def cancel_task(self, task: Task | str, *, children: bool = True) -> bool:
-        """Ask the task's work to stop."""
+        """See `Task.cancel`."""
 
-    def create_child(self, parent: Task, name: str, work: Any, priority: int, **options: Any) -> Task:
-        """Run work as a child of `parent`."""
+    def set_priority(self, task: Task | str, priority: int) -> bool:
+        """See `Task.priority`."""
 
-    def _progressed(self, task: Task) -> None: ...
-    def _wrote_output(self, task: Task) -> None: ...
+    def create_child(self, parent: Task, name: str, work: Any, priority: int = 0, **options: Any) -> Task:
+        """See `Task.create_child`."""
+
     def _wait_in_loop(self, task: Task) -> Generator[Any, Any, Any]: ...
     def _wait_in_thread(self, task: Task, timeout: float | None) -> Any: ...
+
+
+def fresh(cls: type[T]) -> T:
+    """A new, pending record of that class, its fields at the defaults of `manager.create_task`.
+
+    Written out, since creating a task is the hottest path of all: a generated `__init__` takes thrice the time.
+    """
+    task = object.__new__(cls)
+    task._number = next(_numbers)
+    task._attempts = task._wanted = 0
+    task._state = _PENDING
+    task._manager = task._attempt = task._ties = task._progress = task._result = task._exception = task._reason = None
+    task._created_at = task._started_at = task._completed_at = task._cancel_requested_at = None
+    task._work = task._context = task._loop = task.timeout = task.retry = task.parent_id = task.parameters = None
+    task._heading = task._body = task._img = None
+    task.after = task.tags = ()
+    task.update_sleep_time = 1.0
+    task._takes_task = False
+    return task
 
 
 @dataclass(slots=True, weakref_slot=True, kw_only=True, eq=False, repr=False)
@@ -99,66 +120,67 @@ class Task:
     Attributes may be read, and `progress`, `heading`, `body` and `img` set, from any thread.
     """
 
-    _manager: TaskOwner | None = field(default=None, init=False)  # first: the setters of others ask for it
     name: str = UNSET
     priority: int = UNSET
+    """Higher ones start first. Setting it while the task is pending moves the task among those that wait."""
     lane: str = UNSET
     backend: str | None = None
     timeout: float | timedelta | None = None
     """Seconds that one attempt may take, from its start."""
     retry: Retry | None = None
-    after: Iterable[Task | str] = ()
+    after: Iterable[Task | str] | Task | str = ()
     """Tasks that must complete before this one starts; their ids, once it is added."""
     parent_id: str | None = None
     tags: Iterable[str] = UNSET
-    parameters: Mapping[str, Any] = UNSET
+    parameters: Mapping[str, Any] | None = None
     heading: str | None = None
     body: str | None = None
     img: Any = None
     update_sleep_time: float = UNSET
     """Seconds between two calls of `progress_hook`."""
 
-    number: int = field(init=False, default_factory=next_number)
-    """Counts the tasks of this process in the order of their creation."""
-    attempts: int = field(default=0, init=False)
-    wanted: int = field(default=0, init=False)
-    """How many running tasks wait for this one."""
-    _state: TaskState = field(default=_PENDING, init=False)
-    _progress: float | None = field(default=None, init=False)
-    _result: Any = field(default=None, init=False)
-    _exception: BaseException | None = field(default=None, init=False)
-    _reason: str | None = field(default=None, init=False)
-    _created_at: float | None = field(default=None, init=False)  # seconds since 1970, and so are these:
-    _started_at: float | None = field(default=None, init=False)
-    _completed_at: float | None = field(default=None, init=False)
-    _cancel_requested_at: float | None = field(default=None, init=False)
-    _work: Any = field(default=None, init=False)
-    _takes_task: bool = field(default=False, init=False)
-    _is_async: bool | None = field(default=None, init=False)  # None: not known yet
-    _context: Context | None = field(default=None, init=False)
-    _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
-    _attempt: Any = field(default=None, init=False)
-    _ties: Any = field(default=None, init=False)
+    _manager: TaskOwner | None = field(init=False)
+    _number: int = field(init=False)
+    _attempts: int = field(init=False)
+    _wanted: int = field(init=False)  # how many running tasks wait for this one
+    _state: TaskState = field(init=False)
+    _progress: float | None = field(init=False)
+    _result: Any = field(init=False)
+    _exception: BaseException | None = field(init=False)
+    _reason: str | None = field(init=False)
+    _created_at: float | None = field(init=False)
+    _started_at: float | None = field(init=False)
+    _completed_at: float | None = field(init=False)
+    _cancel_requested_at: float | None = field(init=False)
+    _work: Any = field(init=False)
+    _takes_task: bool = field(init=False)
+    _context: Context | None = field(init=False)
+    _loop: asyncio.AbstractEventLoop | None = field(init=False)
+    _attempt: Any = field(init=False)
+    _ties: Any = field(init=False)
+
+    if TYPE_CHECKING:  # the slots behind the properties that stand in for these fields (see the end of this module)
+        _priority: int = field(init=False)
+        _lane: str = field(init=False)
+        _backend: str | None = field(init=False)
+        _heading: str | None = field(init=False)
+        _body: str | None = field(init=False)
+        _img: Any = field(init=False)
 
     _class_defaults: ClassVar[dict[str, Any]] = {
         "priority": 0,
         "lane": "default",
         "tags": (),
-        "parameters": None,
         "update_sleep_time": 1.0,
     }
 
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+        """A record that is fresh whatever a subclass's own `__init__` does, or leaves out."""
+        return fresh(cls)
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        super(Task, cls).__init_subclass__(
-            **kwargs
-        )  # `slots=True` makes a new class, which plain super() misses
-        _adopt_class_defaults(cls)
-        # In the subclass's own dict, where `@dataclass` leaves them alone: tasks are told apart by identity.
-        for name in ("__eq__", "__hash__", "__repr__"):
-            if name not in cls.__dict__ or (name == "__hash__" and cls.__dict__[name] is None):
-                setattr(cls, name, getattr(Task, name))
-        if Task in cls.__bases__ and "__new__" not in cls.__dict__:
-            cls.__new__ = _new_record  # type: ignore[method-assign, assignment]
+        super(Task, cls).__init_subclass__(**kwargs)  # `slots=True` makes a new class, which plain super() misses
+        adopt_class_defaults(cls, Task, _FIELDS, _RESERVED)
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
@@ -174,14 +196,27 @@ class Task:
         raise WorkError(f"{type(self).__name__} has no run(self): a Task subclass needs one")
 
     def progress_hook(self) -> Any:
-        """Set `self.progress` and the like from a file, an API, a log. Called while the task runs; plain or async."""
+        """Set `self.progress` and the like, or return the progress, from a file, an API, a log; plain or async.
+
+        Called while the task runs, never twice at a time. If it raises, the last progress stays.
+        """
 
     # -- the record -------------------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
         """Unique over all kernels."""
-        return f"{_PREFIX}-{self.number}"
+        return f"{_PREFIX}-{self._number}"
+
+    @property
+    def number(self) -> int:
+        """Counts the tasks of this process in the order of their creation."""
+        return self._number
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were started."""
+        return self._attempts
 
     @property
     def state(self) -> TaskState:
@@ -190,16 +225,14 @@ class Task:
 
     @state.setter
     def state(self, value: object) -> None:
-        raise ReadOnlyError(
-            f"task.state is set by the manager alone, not to {value!r}; to stop a task: task.cancel()"
-        )
+        raise ReadOnlyError(f"task.state is set by the manager alone, not to {value!r}; to stop a task: task.cancel()")
 
     @property
     def progress(self) -> float | None:
         """0.0 to 100.0, or None where it is unknown; 100 when completed.
 
         May be set from any thread. Numbers out of range are clamped, with one warning; -1 and NaN mean unknown; what is
-        not a number raises ProgressError.
+        not a number raises ProgressError. Once the task is over, setting it does nothing.
         """
         return 100.0 if self._state is _COMPLETED else self._progress
 
@@ -207,18 +240,21 @@ class Task:
     def progress(self, value: float | None) -> None:
         # No lock here, and one store: this is called from the innermost loop of work that may be interrupted.
         if value.__class__ is not float or not 0.0 <= value <= 100.0:
-            value = _checked_progress(self, value)
+            value = checked_progress(value, self.name)
+        if self._state is not _RUNNING and self._state is not _PENDING:
+            return
         self._progress = value
         manager = self._manager
-        if manager is not None and manager.watches_progress:
-            manager._progressed(self)
+        if manager is not None and manager.bus.watches_progress:
+            manager.bus.progressed(self)
 
     @property
     def result(self) -> Any:
         """What the work returned; None after a failure or a cancel. Raises ResultNotReadyError before the end."""
         if self._state in LIVE_STATES:
             raise ResultNotReadyError(
-                f"{self.name!r} is {self._state.value}: its result comes when it has completed: await it, or wait()"
+                f"{self.name!r} is {self._state.value}: its result comes when it has completed; "
+                "await it, or task.wait()"
             )
         return self._result
 
@@ -283,7 +319,7 @@ class Task:
         return self._owner().cancel_task(self, children=children)
 
     def create_child(self, name: str, work: Any, priority: int = 0, **options: Any) -> Task:
-        """`manager.create_task` with this task as the parent: cancelling it cancels the child."""
+        """`manager.create_task` with this task as the parent, in its lane; cancelling the parent cancels the child."""
         return self._owner().create_child(self, name, work, priority, **options)
 
     def release(self) -> None:
@@ -295,16 +331,9 @@ class Task:
 
     def as_dict(self) -> dict[str, Any]:
         """The record and the subclass's own fields, JSON-safe: times as ISO strings, other objects as their repr."""
-        names = ["id", "name", "state", "priority", "lane", "backend", "progress", "heading", "body", "img"]
-        names += ["parameters", "error", "attempts", "parent_id", "tags", "after", "timeout"]
-        names += ["created_at", "started_at", "completed_at", "cancel_requested_at"]
-        record = {name: _jsonable(getattr(self, name)) for name in names}
-        record["task_type"] = type(self).__name__
-        record["result"] = _jsonable(self._result)
-        for own in fields(self):
-            if own.name not in _BASE_NAMES and not own.name.startswith("_"):
-                record[own.name] = _jsonable(getattr(self, own.name, None))
-        return record
+        own = [f.name for f in fields(self) if f.name not in _BASE_NAMES and not f.name.startswith("_")]
+        record = {name: jsonable(getattr(self, name, None)) for name in (*_RECORD, *own)}
+        return {**record, "task_type": type(self).__name__, "result": jsonable(self._result)}
 
     # -- hooks for kinds of tasks of our own ------------------------------------------------------------------
 
@@ -312,7 +341,7 @@ class Task:
         """Whether it may start, now that `other`, which it comes after, ended as it did."""
         return other._state is _COMPLETED
 
-    def _attempt_ended(self, outcome: Outcome) -> Outcome | None:  # noqa: ARG002 - for those who override it
+    def _attempt_ended(self, outcome: Outcome) -> Outcome | None:  # noqa: ARG002 - its name is for subclasses
         """Called once per attempt, where it ended, before the state is final; what it returns replaces the outcome."""
         return None
 
@@ -324,28 +353,25 @@ class Task:
 
     def _log_failure(self) -> None:
         """Say that the task failed, for those who do not look; called once, at its end."""
-        error = self._exception
-        logger.error("task %r failed: %s", self.name, self.error, exc_info=error)
+        logger.error("task %r failed: %s", self.name, self.error, exc_info=self._exception)
 
     def _output_written(self) -> None:
         """Tell the subscribers of `output`, before long, that there is more. Any thread; nearly free without them."""
         manager = self._manager
-        if manager is not None and manager.watches_output:
-            manager._wrote_output(self)
+        if manager is not None and manager.bus.watches_output:
+            manager.bus.wrote(self)
 
     def _clone(self, *, parent_id: str | None = None) -> Self:
         """A new task of the same kind with the same fields, not added to any manager."""
         if type(self).run is Task.run and not callable(self._work):
-            raise WorkError(
-                f"{self.name!r} cannot be run once more: its work was a coroutine, or is gone with its end"
-            )
-        twin = object.__new__(type(self))
-        fresh = Task()
-        for name in _BASE_SLOTS:
-            setattr(twin, name, getattr(fresh if name in _RUN_STATE else self, name))
-        for name in _own_names(type(self)):
-            if hasattr(self, name):
-                object.__setattr__(twin, name, getattr(self, name))
+            raise WorkError(f"{self.name!r} cannot be run once more: its work was a coroutine, or is gone with its end")
+        twin = fresh(type(self))
+        for slot in (*_TEMPLATE_SLOTS, *_own_slots(type(self))):
+            try:
+                value = slot.__get__(self)
+            except AttributeError:  # a slot that was never set
+                continue
+            slot.__set__(twin, value)
         if hasattr(self, "__dict__"):
             vars(twin).update(vars(self))
         twin.parent_id = parent_id
@@ -356,147 +382,57 @@ class Task:
             raise NotAddedError(f"{self.name!r} has not been added to a manager: manager.add_task(task)")
         return self._manager
 
-    def _begin(self, manager: TaskOwner) -> None:
-        """Belong to `manager` from now on."""
-        if self._manager is not None:
-            raise AlreadyAddedError(f"{self.name!r} ({self.id}) was added before; a task runs once")
-        self._manager = manager
+
+def number_of(task_id: object) -> int | None:
+    """The number of the task of that id; None if it is not from this process."""
+    prefix, _, number = task_id.rpartition("-") if isinstance(task_id, str) else ("", "", "")
+    return int(number) if prefix == _PREFIX and number.isdecimal() else None
+
+
+def _own_slots(cls: type[Task]) -> list[Any]:
+    """The slots that subclasses add."""
+    kinds = [kind for kind in cls.__mro__ if issubclass(kind, Task) and kind is not Task]
+    names = [(kind, name) for kind in kinds for name in kind.__dict__.get("__slots__", ())]
+    return [kind.__dict__[name] for kind, name in names if name not in ("__weakref__", "__dict__")]
 
 
 def _moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def number_of(task_id: str) -> int | None:
-    """The number of the task of that id; None if it is not from this process."""
-    prefix, _, number = task_id.rpartition("-") if isinstance(task_id, str) else ("", "", "")
-    return int(number) if prefix == _PREFIX and number.isdecimal() else None
+def _refuse(task: Task, value: Any) -> None:
+    raise ReadOnlyError(f"the lane and backend of {task.name!r} are settled, now that it is added; not {value!r}")
 
 
+def _reprioritise(task: Task, priority: Any) -> None:
+    if not task._owner().set_priority(task, priority):
+        raise ReadOnlyError(f"{task.name!r} is {task._state.value}: only what is pending has a place among others")
+
+
+def _publish(task: Task) -> None:
+    manager = task._manager
+    if manager is not None and manager.bus.watches_progress:
+        manager.bus.progressed(task)
+
+
+_FIELDS = tuple(f.name for f in fields(Task) if f.init)
 _BASE_NAMES = frozenset(f.name for f in fields(Task))
-_INIT_NAMES = tuple(f.name for f in fields(Task) if f.init)
-_RUN_STATE = _BASE_NAMES - set(_INIT_NAMES) - {"_work", "_takes_task", "_is_async"}
-_FRESH = tuple((Task.__dict__[f.name], f.default) for f in fields(Task) if not f.init and f.name != "number")
-_BASE_SLOTS = tuple(sorted(_BASE_NAMES))
-_RESERVED = frozenset(name for name in dir(Task) if not name.startswith("__")) - set(_INIT_NAMES)
+_RECORD = (
+    *("id", "name", "state", "priority", "lane", "backend", "progress", "heading", "body", "img", "parameters"),
+    *("error", "attempts", "parent_id", "tags", "after", "timeout"),
+    *("created_at", "started_at", "completed_at", "cancel_requested_at"),
+)
+_RESERVED = frozenset(name for name in dir(Task) if not name.startswith("__")) - set(_FIELDS)
+_TEMPLATE_SLOTS = tuple(Task.__dict__[name] for name in (*_FIELDS, "_work", "_takes_task"))
 
-
-def _new_record(cls: type[Task], *_: Any, **__: Any) -> Task:
-    """`__new__` of subclasses: a fresh record, whatever their own `__init__` does or leaves out."""
-    task = object.__new__(cls)
-    task.number = next_number()
-    for slot, value in _FRESH:
-        slot.__set__(task, value)
-    return task
-
-
-def _adopt_class_defaults(cls: type[Task]) -> None:
-    """Let a subclass say `lane = "single"`, with or without an annotation, where Task has a slot of that name."""
-    own = cls.__dict__
-    annotations: dict[str, Any] = own.get("__annotations__", {})
-    for name in annotations:
-        if name in _RESERVED:
-            raise WorkError(
-                f"{cls.__name__}.{name}: every task has a {name!r} of its own; call the field something else"
-            )
-    said = {name: own[name] for name in _INIT_NAMES if name in own and not isinstance(own[name], _Default)}
-    defaults = dict(cls._class_defaults)
-    for name, value in said.items():
-        annotations.pop(name, None)
-        defaults[name] = getattr(value, "default", value)
-    if "name" not in said and defaults.get("name", cls.__name__) in {base.__name__ for base in cls.__mro__}:
-        defaults["name"] = cls.__name__
-    cls._class_defaults = defaults
-    for name in said:
-        setattr(cls, name, _Default(name))
-    if Task in cls.__bases__:
-        for name in defaults:
-            setattr(cls, name, _Default(name))
-
-
-class _Default:
-    """A field of Task in a subclass: where an instance was given none, the class's default shows."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._slot = Task.__dict__[name]
-
-    def __get__(self, task: Task | None, owner: type[Task]) -> Any:
-        if task is None:
-            return owner._class_defaults[self._name]
-        value = self._slot.__get__(task, Task)
-        return type(task)._class_defaults[self._name] if value is None else value
-
-    def __set__(self, task: Task, value: Any) -> None:
-        self._slot.__set__(task, value)
-
-
-def _own_names(cls: type[Task]) -> list[str]:
-    """The slots that subclasses add."""
-    return [
-        slot
-        for base in cls.__mro__
-        if issubclass(base, Task) and base is not Task
-        for slot in base.__dict__.get("__slots__", ())
-        if slot not in ("__weakref__", "__dict__")
-    ]
-
-
-def _published(slot: Any) -> Any:
-    """A slot of Task whose changes the subscribers of `progress` learn of."""
-    store = slot.__set__
-
-    def change(task: Task, value: Any) -> None:
-        store(task, value)
-        manager = task._manager
-        if manager is not None and manager.watches_progress:
-            manager._progressed(task)
-
-    return property(slot.__get__, change, doc="Shown by the panel; may be set from any thread.")
-
-
-for _name in ("heading", "body", "img"):
-    setattr(Task, _name, _published(Task.__dict__[_name]))
-
-
-def _checked_progress(task: Task, value: Any) -> float | None:
-    if value is None:
-        return None
-    try:
-        if isinstance(value, str | bytes | bool):
-            raise TypeError
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ProgressError(
-            f"progress must be a number from 0 to 100, or None or -1 for unknown, not {value!r}"
-        ) from None
-    if number == -1 or math.isnan(number):
-        return None
-    if not 0.0 <= number <= 100.0:
-        _warn_once(task, value)
-        return min(100.0, max(0.0, number))
-    return number
-
-
-def _warn_once(task: Task, value: Any) -> None:
-    """Once a task, and never as an error: progress does not fail the work."""
-    try:
-        warnings.warn(f"progress {value!r} of {task.name!r} is not from 0 to 100: clamped", stacklevel=4)
-    except UserWarning as warning:
-        logger.warning("%s", warning)
-
-
-def _jsonable(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | str):
-        return value.value if isinstance(value, TaskState) else value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_jsonable(item) for item in value]
-    return repr(value)
+# These fields are more than slots. The slots themselves stay at hand, for `fresh` and for the manager.
+for _name, _property in {
+    "priority": settled(Task.__dict__["priority"], _reprioritise),
+    "lane": settled(Task.__dict__["lane"], _refuse),
+    "backend": settled(Task.__dict__["backend"], _refuse),
+    "heading": published(Task.__dict__["heading"], _publish),
+    "body": published(Task.__dict__["body"], _publish),
+    "img": published(Task.__dict__["img"], _publish),
+}.items():
+    setattr(Task, f"_{_name}", Task.__dict__[_name])
+    setattr(Task, _name, _property)

@@ -14,13 +14,16 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["Gate", "TaskInterrupt", "doze", "here", "run_in_own_loop", "start_thread", "uninterrupted"]
+__all__ = ["Gate", "TaskInterrupt", "doze", "here", "protected", "run_in_own_loop", "start_thread", "uninterrupted"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _RESTRIKE_SECONDS = 0.05
 """Interrupts that follow each other closer than this are one: the first is still on its way."""
+
+_STUCK_SECONDS = 0.2
+"""A loop that has not turned for so long after an interrupt computes: it is interrupted like any other thread."""
 
 
 class TaskInterrupt(BaseException):
@@ -39,7 +42,6 @@ class _Here(threading.local):
 
 
 here = _Here()
-"""`here.gate`: that of the calling thread, while an interrupt may strike it; else None."""
 
 
 class Gate:
@@ -50,35 +52,39 @@ class Gate:
     A strike that finds the lock taken is left as a request, which the holder serves when it lets go.
     """
 
-    __slots__ = ("_lock", "_open_for", "_requested", "_struck_at", "_thread_id", "bed", "nudge")
+    __slots__ = (
+        "_lock", "_open_for", "_requested", "_sheltered", "_struck", "_struck_at", "_thread_id", "bed", "instead"
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._thread_id = threading.get_ident()
         self._open_for: object = None
         self._requested: object = None
+        self._sheltered = False
+        self._struck = False
         self._struck_at = float("-inf")
         self.bed: threading.Lock | None = None
         """The lock on which the thread sleeps in one of our own waits, where no exception reaches it."""
-        self.nudge: Callable[[], object] | None = None
-        """Wakes the event loop that the thread runs, where it may be waiting for its files and timers."""
+        self.instead: Callable[[], object] | None = None
+        """What an interrupt does rather than raise, where the thread runs an event loop of its own."""
+        here.gate = self
 
     def enter(self, work: object) -> None:
         """Own thread: from here on interrupts meant for `work` may strike."""
         self._requested = None
-        self._struck_at = float("-inf")
-        here.gate = self
+        self._struck = False
         self._open_for = work
 
     def leave(self) -> None:
         """Own thread: from here on none strikes, and one that is under way is swallowed."""
         self._open_for = None
-        while True:
+        while True:  # each round survives one late strike; no new one begins once the gate is shut
             try:
                 with self._lock:  # whoever is striking now has struck
                     pass
-                self._swallow()
-                here.gate = None
+                if self._struck:
+                    self._swallow()
             except TaskInterrupt:
                 continue
             return
@@ -89,10 +95,9 @@ class Gate:
         Whether it has cannot be seen, so another one is put in its place. (One taken back by `None` would leave
         CPython 3.11 and 3.12 looking for it at every loop and call, and their profilers in an endless loop.)
         """
-        if self._struck_at > float("-inf"):
-            self._struck_at = float("-inf")
-            _raise_in(self._thread_id, TaskInterrupt)
-            _checkpoint()
+        self._struck = False
+        _raise_in(self._thread_id, TaskInterrupt)
+        _checkpoint()
 
     def strike(self, work: object) -> None:
         """Any thread: interrupt `work`, now or as soon as the thread is out of its protected section."""
@@ -108,38 +113,60 @@ class Gate:
         if self._requested is None or self._requested is not self._open_for:
             return
         self._requested = None
+        if self.instead is not None:
+            self.instead()
+            return
         now = time.monotonic()
-        if now - self._struck_at >= _RESTRIKE_SECONDS:
+        if not self._struck or now - self._struck_at >= _RESTRIKE_SECONDS:
+            self._struck = True
             self._struck_at = now
             _raise_in(self._thread_id, TaskInterrupt)
             _wake(self.bed)
-            if self.nudge is not None:
-                self.nudge()
+
+    def insist(self) -> None:
+        """Any thread: raise in the thread, if it still does `instead`."""
+        with self._lock:
+            if self.instead is not None and self._open_for is not None:
+                self._struck = True
+                _raise_in(self._thread_id, TaskInterrupt)
+
+    @property
+    def is_open(self) -> bool:
+        """Own thread: whether an interrupt may strike here and now."""
+        return self._open_for is not None and not self._sheltered
 
     def run_protected(self, call: Callable[[], T]) -> T:
         """Own thread: run `call`, out of reach of interrupts; one that came meanwhile is raised afterwards."""
         with self._lock:
             _checkpoint()  # one that was on its way already strikes here, before anything is changed
-            here.gate = None
+            self._sheltered = True
             try:
                 result = call()
             finally:
-                here.gate = self
+                self._sheltered = False
         if self._requested is not None:
             with self._lock:
                 self._serve()
         return result
 
 
-def uninterrupted(method: Callable[P, T]) -> Callable[P, T]:
+def protected(function: Callable[..., T], *args: Any) -> T:
+    """Call `function`, and let no TaskInterrupt leave it half done, on whatever thread this is."""
+    gate = here.gate
+    if gate is None or not gate.is_open:
+        return function(*args)
+    return gate.run_protected(lambda: function(*args))
+
+
+def uninterrupted(function: Callable[P, T]) -> Callable[P, T]:
     """A function that no TaskInterrupt leaves half done, on whatever thread it is called."""
 
-    @functools.wraps(method)
+    @functools.wraps(function)
     def whole(*args: P.args, **kwargs: P.kwargs) -> T:
         gate = here.gate
-        if gate is None:
-            return method(*args, **kwargs)
-        return gate.run_protected(lambda: method(*args, **kwargs))
+        if gate is None or not gate.is_open:
+            return function(*args, **kwargs)
+        return gate.run_protected(lambda: function(*args, **kwargs))
 
     return whole
 
@@ -151,7 +178,7 @@ def doze(bed: threading.Lock, timeout: float | None = None) -> bool:
     """
     seconds = -1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))
     gate = here.gate
-    if gate is None:
+    if gate is None or not gate.is_open:
         return bed.acquire(timeout=seconds)
     gate.bed = bed
     try:
@@ -162,27 +189,65 @@ def doze(bed: threading.Lock, timeout: float | None = None) -> bool:
 
 
 def run_in_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end in an event loop of this thread's own. An interrupt ends it where it waits, too.
+    """Run a coroutine to its end in an event loop of this thread's own. An interrupt cancels it, where it waits too.
 
     What it still has open then is cancelled, so that its clean-up runs.
     """
     gate = here.gate
-    with asyncio.Runner() as runner:
-        if gate is None:
-            return runner.run(coroutine)
-        loop = runner.get_loop()
-        gate.nudge = lambda: _nudge(loop)
-        try:
-            return runner.run(coroutine)
-        finally:
-            gate.nudge = None
-
-
-def _nudge(loop: asyncio.AbstractEventLoop) -> None:
+    if gate is None or not gate.is_open:
+        return asyncio.run(coroutine)
+    canceller = _Canceller(gate)
     try:
-        loop.call_soon_threadsafe(_checkpoint)
-    except RuntimeError:  # closed in this moment: it waits for nothing any more
-        return
+        gate.instead = canceller  # from here on nothing strikes in the middle of asyncio's own affairs
+        _checkpoint()
+    except TaskInterrupt:
+        gate.instead = None
+        coroutine.close()
+        raise
+    try:
+        return asyncio.run(canceller.run(coroutine))
+    finally:
+        gate.instead = None
+
+
+class _Canceller:
+    """Turns interrupts of a thread that runs a loop into a cancel of its coroutine; a loop that is stuck is struck."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._asked = False
+        self._heard = threading.Event()
+        self._cancel: Callable[[], object] | None = None
+
+    async def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Await the coroutine, so that a call of this object cancels it."""
+        aio_task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert aio_task is not None
+
+        def cancel() -> None:
+            self._heard.set()
+            aio_task.cancel()
+
+        self._cancel = lambda: loop.call_soon_threadsafe(cancel)
+        if self._asked:  # before it had begun
+            aio_task.cancel()
+        return await coroutine
+
+    def __call__(self) -> None:
+        """Any thread."""
+        self._asked = True
+        if self._cancel is None:
+            return
+        self._heard.clear()
+        try:
+            self._cancel()
+        except RuntimeError:  # the loop is closed: it has ended
+            return
+        start_thread(self._insist, "nbtasks-interrupt")
+
+    def _insist(self) -> None:
+        if not self._heard.wait(_STUCK_SECONDS):
+            self._gate.insist()
 
 
 def _checkpoint() -> None:

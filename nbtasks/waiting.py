@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from nbtasks.dispatch import Dispatcher
 from nbtasks.exceptions import DeadlockError, TaskCancelledError, TaskFailedError, WaitTimeoutError
+from nbtasks.hooks import wait_ended
 from nbtasks.progress import CURRENT
 from nbtasks.states import LIVE_STATES, TaskState
 from nbtasks.task import Task, logger
-from nbtasks.threads import doze, uninterrupted
-from nbtasks.ties import Waiter
+from nbtasks.threads import doze, here, uninterrupted
+from nbtasks.ties import Waiter, leads_back
 
-__all__ = ["Waits"]
+__all__ = ["Waits", "finish", "result_of"]
 
 
 class Waits:
@@ -28,15 +30,12 @@ class Waits:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self._begin = uninterrupted(dispatcher.begin_wait)
-        self._end = uninterrupted(dispatcher.end_wait)
 
-    async def until_over(self, tasks: Iterable[Task] | None, timeout: float | None = None) -> list[Task]:
+    async def until_over(self, tasks: Sequence[Task] | None, timeout: float | None = None) -> list[Task]:
         """Return the tasks when all are over; None: all that is live now. Raises WaitTimeoutError."""
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
-        waiter = Waiter(partial(_set, loop, over))
-        self._begin(waiter, self._checked(tasks), CURRENT.get())
+        waiter = self._begin(partial(_set, loop, over), tasks, timeout, blocks=False)
         try:
             if timeout is None:
                 await over
@@ -44,23 +43,65 @@ class Waits:
                 await asyncio.wait([over], timeout=timeout)
         finally:
             self._end(waiter)
-        return _all_over(waiter, timeout)
+        return _all_over(waiter.tasks if tasks is None else tasks, timeout)
 
-    def block_until_over(self, tasks: Iterable[Task] | None, timeout: float | None = None) -> list[Task]:
-        """The same, blocking the thread."""
+    def block_until_over(
+        self, tasks: Sequence[Task] | None, timeout: float | None = None, *, quietly: bool = False
+    ) -> list[Task]:
+        """The same, blocking the thread; the loop of this thread is kept turning if work needs it.
+
+        `quietly`, it is not turned, and the kinds of the tasks are not told: nobody waits for their sake.
+        """
         bed = threading.Lock()
         bed.acquire()
-        waiter = Waiter(partial(_release, bed))
-        self._begin(waiter, self._checked(tasks), CURRENT.get())
+        waiter = self._begin(partial(_release, bed), tasks, timeout, blocks=True)
         try:
             loop = asyncio._get_running_loop()
-            if loop is None:
+            if loop is None or quietly:
                 doze(bed, timeout)
             else:
                 self._sleep_on(loop, waiter, bed, timeout)
         finally:
             self._end(waiter)
-        return _all_over(waiter, timeout)
+        return _all_over(waiter.tasks if tasks is None else tasks, timeout, told=not quietly)
+
+    @uninterrupted
+    def _begin(
+        self, wake: Callable[[], object], tasks: Sequence[Task] | None, timeout: float | None, *, blocks: bool
+    ) -> Waiter:
+        waiter = Waiter(wake, [] if tasks is None else list(tasks))
+        current = CURRENT.get()
+        if current is not None and current._manager is not self._dispatcher.owner:
+            current = None
+        waiter.endless = timeout is None and current is not None and _is_own_line(current, blocks=blocks)
+        self._dispatcher.change(partial(self._enter, waiter, current, everything=tasks is None))
+        return waiter
+
+    def _enter(self, waiter: Waiter, current: Task | None, *, everything: bool) -> None:
+        """Under the lock: from here on `waiter` is woken when its tasks are over."""
+        dispatcher = self._dispatcher
+        if everything:
+            live = dispatcher.registry.tasks(LIVE_STATES)
+            waiter.tasks = sorted((task for task in live if task is not current), key=attrgetter("_number"))
+            waiter.last_number = max((task._number for task in waiter.tasks), default=0)
+        else:
+            waiter.tasks = [task for task in waiter.tasks if task._state in LIVE_STATES]
+        if not waiter.tasks:
+            waiter.left = 0
+            dispatcher.effects.append(waiter.wake)
+            return
+        if waiter.endless and current is not None and (path := leads_back(current, waiter.tasks)):
+            names = " waits for ".join(repr(task.name) for task in (current, *path))
+            raise DeadlockError(f"this wait would never end: {names}")
+        dispatcher.waits.begin(waiter, current)
+        if current is not None:
+            lanes = {task._lane for task in waiter.tasks} | {current._lane}
+            dispatcher.fill([dispatcher.lanes[name] for name in lanes])
+
+    @uninterrupted
+    def _end(self, waiter: Waiter) -> None:
+        with self._dispatcher.lock:
+            self._dispatcher.waits.end(waiter)
 
     def _sleep_on(
         self, loop: asyncio.AbstractEventLoop, waiter: Waiter, bed: threading.Lock, timeout: float | None
@@ -78,65 +119,51 @@ class Waits:
                 doze(bed, timeout)
             finally:
                 with dispatcher.lock:
-                    dispatcher.blocked_loops[loop].remove(wake)
-                    if not dispatcher.blocked_loops[loop]:
+                    sleepers = dispatcher.blocked_loops[loop]
+                    sleepers.remove(wake)
+                    if not sleepers:
                         del dispatcher.blocked_loops[loop]
         if waiter.left and (end is None or time.monotonic() < end):
             _turn(loop, dispatcher, waiter, None if end is None else end - time.monotonic())
 
-    def _checked(self, tasks: Iterable[Task] | None) -> list[Task] | None:
-        if tasks is None:
-            return None
-        wanted = list(tasks)
-        current = CURRENT.get()
-        if current is not None and current in wanted and _is_own_line(current):
-            raise DeadlockError(f"{current.name!r} would wait for itself, which never ends")
-        return wanted
 
-
-def handed_over(task: Task) -> Any:
+def result_of(task: Task) -> Any:
     """The result of a task that is over, or its error, raised."""
-    wait_ended(task)
     if task._state is TaskState.COMPLETED:
         return task._result
     error = task._exception
-    if error is None:
-        raise TaskCancelledError(f"{task.name!r}: {task.error}")
-    if not isinstance(error, Exception):
+    if isinstance(error, Exception):
+        raise error
+    if task._state is TaskState.FAILED:
         raise TaskFailedError(f"{task.name!r} failed: {task.error}") from error
-    raise error
+    raise TaskCancelledError(f"{task.name!r} was cancelled" + (f": {task.error}" if task.error != "cancelled" else ""))
 
 
-def wait_ended(task: Task) -> None:
-    """Let the task's kind know that somebody has waited for it."""
-    try:
-        task._wait_ended()
-    except Exception:  # noqa: BLE001 - a kind of task with a fault of its own
-        logger.exception("%r: _wait_ended failed", task)
-
-
-def _all_over(waiter: Waiter, timeout: float | None) -> list[Task]:
-    unfinished = [task for task in waiter.tasks if task._state in LIVE_STATES]
+def _all_over(tasks: Sequence[Task], timeout: float | None, *, told: bool = True) -> list[Task]:
+    """Tell the kinds of those tasks that are over, and return them if they all are."""
+    unfinished = [task for task in tasks if task._state in LIVE_STATES]
+    if told:
+        for task in tasks:
+            if task._state not in LIVE_STATES:
+                wait_ended(task)
     if not unfinished:
-        return waiter.tasks
+        return list(tasks)
     names = ", ".join(f"{task.name!r} ({task.state.value})" for task in unfinished[:5])
     more = f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else ""
     raise WaitTimeoutError(f"not over after {timeout:g} s: {names}{more}", unfinished)
 
 
-def _is_own_line(task: Task) -> bool:
+def _is_own_line(task: Task, *, blocks: bool) -> bool:
     """Whether this is the line of execution of the task's own work, and not one that it has started besides."""
     attempt = task._attempt
-    if attempt is None:
+    if attempt is None or attempt.handle is None:
         return False
-    if asyncio._get_running_loop() is None:
+    if blocks and here.gate is attempt.handle:
         return True
-    return asyncio.current_task() is attempt.handle
+    return asyncio._get_running_loop() is not None and asyncio.current_task() is attempt.handle
 
 
-def _turn(
-    loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, waiter: Waiter, timeout: float | None
-) -> None:
+def _turn(loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, waiter: Waiter, timeout: float | None) -> None:
     """Keep the loop of this thread turning until the waiter is woken or the time has passed.
 
     The wait is on a future of its own, so that an interrupt ends the wait and not the work.
@@ -170,6 +197,7 @@ def _set(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
 
 
 def finish(future: asyncio.Future[None]) -> None:
+    """Set the result of a future that may have one already."""
     if not future.done():
         future.set_result(None)
 

@@ -14,7 +14,17 @@ from typing import Any
 from nbtasks.exceptions import WorkError
 from nbtasks.task import Task
 
-__all__ = ["Once", "described", "is_async"]
+__all__ = ["UNUSUAL", "Once", "described", "is_async"]
+
+
+UNUSUAL = (
+    inspect.CO_VARARGS
+    | inspect.CO_VARKEYWORDS
+    | inspect.CO_GENERATOR
+    | inspect.CO_ASYNC_GENERATOR
+    | inspect.CO_ITERABLE_COROUTINE
+)
+"""Flags of functions of which the number of parameters does not tell all."""
 
 
 class Once:
@@ -41,19 +51,6 @@ def described(work: Any) -> tuple[Any, bool, bool]:
 
     It takes the task if it has one positional parameter without a default, one called `task`, or `*args`.
     """
-    if work.__class__ is FunctionType:  # most are, and what they take is quickly seen
-        code = work.__code__
-        flags, count = code.co_flags, code.co_argcount
-        if count < 2 and not (flags & _UNUSUAL or code.co_kwonlyargcount or work.__defaults__):
-            return work, count == 1, flags & _COROUTINE != 0
-    return _described_slowly(work)
-
-
-_COROUTINE = inspect.CO_COROUTINE
-_UNUSUAL = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
-
-
-def _described_slowly(work: Any) -> tuple[Any, bool, bool]:
     if isinstance(work, Task):
         raise WorkError(f"{work!r} is a task already: manager.add_task(task)")
     if not callable(work):
@@ -83,23 +80,15 @@ def _takes_task(work: Any) -> bool:
         parameters = list(inspect.signature(work).parameters.values())
     except ValueError:  # some built-in functions do not tell
         return False
-    needed = [
-        p
-        for p in parameters
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
+    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     missing = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     if len(needed) > 1 or missing:
         names = ", ".join([p.name for p in needed] + missing)
-        raise WorkError(
-            f"{_name(work)} needs {names}: work takes the task, or nothing; bind the rest with a partial"
-        )
+        raise WorkError(f"{_name(work)} needs {names}: work takes the task, or nothing; bind the rest with a partial")
     first = next((p for p in parameters if p.kind is not p.KEYWORD_ONLY), None)
     if needed or first is None:
         return bool(needed)
-    return first.kind is first.VAR_POSITIONAL or (
-        first.name == "task" and first.kind is not first.VAR_KEYWORD
-    )
+    return first.kind is first.VAR_POSITIONAL or (first.name == "task" and first.kind is not first.VAR_KEYWORD)
 
 
 def _name(work: Any) -> str:

@@ -11,21 +11,26 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, ClassVar
 
+from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
 
 __all__ = ["Attempt", "Backend"]
 
 
-class Attempt:
+class Attempt(ABC):
     """One attempt to run a task: what to call, in which context, and whom to tell of the end.
 
-    `handle` is the backend's own, to find the work again when it is to be interrupted.
+    No slots: what few attempts need stands in the class, and costs the others nothing.
     """
 
-    __slots__ = (
-        "args", "backend", "context", "function", "handle", "interrupted", "is_async", "loop", "on_finished", "task",
-        "time_limit", "timed_out",
-    )  # fmt: skip
+    handle: Any = None
+    """The backend's own, to find the work again when it is to be interrupted."""
+    interrupted = False
+    """Set by `Backend.interrupt`, which may come before the work has begun."""
+    is_async = False
+    """Whether `function` is a coroutine function, where that is not simply awaited (a thread)."""
+    timed_out = False
+    time_limit: Any = None
 
     def __init__(
         self,
@@ -33,37 +38,30 @@ class Attempt:
         function: Callable[..., Any],
         args: tuple[Any, ...],
         backend: Backend,
-        is_async: bool,
         context: Context,
         loop: asyncio.AbstractEventLoop | None,
-        on_finished: Callable[[Attempt, Outcome], Attempt | None],
+        listener: Any = None,
     ) -> None:
         self.task = task
         self.function = function
         self.args = args
         self.backend = backend
-        self.is_async = is_async
-        """Whether `function` is a coroutine function, as far as one can tell beforehand."""
         self.context = context
         """Used by this attempt alone."""
         self.loop = loop
         """The loop on which its coroutines are to run."""
-        self.on_finished = on_finished
-        self.handle: Any = None
-        self.interrupted = False
-        """Set by `Backend.interrupt`, which may come before the work has begun."""
-        self.time_limit: Any = None
-        self.timed_out = False
+        self.listener = listener
+        """Who is to learn of the end, if `finished` needs to know."""
 
     def __repr__(self) -> str:
         return f"<Attempt {self.task.attempts} of {self.task!r}>"
 
+    @abstractmethod
     def finished(self, outcome: Outcome) -> Attempt | None:
         """Tell, exactly once and where no interrupt strikes, how the work ended, when it has really stopped.
 
         May return an attempt that takes its place on the same backend; only if the backend `takes_over` that.
         """
-        return self.on_finished(self, outcome)
 
 
 class Backend(ABC):
@@ -80,6 +78,15 @@ class Backend(ABC):
         The backend calls `attempt.finished(outcome)` exactly once, when the work has stopped. Raises what stands in the
         way of a start; then `finished` is not called.
         """
+
+    def start_following(self, attempt: Attempt | None) -> None:
+        """Start what `Attempt.finished` returned."""
+        while attempt is not None:
+            try:
+                self.start(attempt)
+                return
+            except Exception as error:  # noqa: BLE001 - whatever stands in its way; the task says it, and the next takes its place
+                attempt = attempt.finished(Outcome(TaskState.FAILED, None, error))
 
     @abstractmethod
     def interrupt(self, attempt: Attempt) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Coroutine, Generator
+from contextvars import Context
+from functools import partial
 from types import CoroutineType
 from typing import Any, ClassVar
 
@@ -19,11 +21,12 @@ from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 from nbtasks.threads import start_thread
 
-__all__ = ["LoopBackend", "LoopThread", "go_on"]
+__all__ = ["LoopBackend", "LoopThread"]
 
+_COMPLETED = TaskState.COMPLETED
+_DONE = Outcome(_COMPLETED)
+_GONE = Outcome(TaskState.CANCELLED)
 _NEVER = object()
-_DONE = Outcome(TaskState.COMPLETED)
-_CANCELLED = Outcome(TaskState.CANCELLED)
 
 
 class LoopBackend(Backend):
@@ -35,18 +38,16 @@ class LoopBackend(Backend):
     def start(self, attempt: Attempt) -> None:
         """Begin at once on the loop's own thread, else as soon as the loop turns."""
         loop = attempt.loop
-        if loop is None or loop.is_closed():
-            raise TaskFailedError(
-                f"{attempt.task.name!r} cannot run: the event loop that it was made for is closed"
-            )
-        if asyncio._get_running_loop() is loop:
-            _start_here(attempt)
-            return
-        work = _work(attempt)
+        if loop is None:
+            raise TaskFailedError(f"{attempt.task.name!r} cannot run: there is no event loop for it")
+        work = _work(self, attempt)
         work.send(None)
+        if asyncio._get_running_loop() is loop:
+            _create(attempt, work)
+            return
         try:
             loop.call_soon_threadsafe(_create, attempt, work)
-        except RuntimeError as error:  # closed in this moment
+        except RuntimeError as error:  # it is closed
             attempt.handle = _NEVER
             work.close()
             raise TaskFailedError(f"{attempt.task.name!r} cannot run: {error}") from None
@@ -113,25 +114,6 @@ class LoopThread:
             loop.close()
 
 
-def go_on(attempt: Attempt | None, loop: asyncio.AbstractEventLoop | None) -> None:
-    """Start the attempt, if there is one. Called on the thread of `loop`, which is running."""
-    while attempt is not None:
-        if attempt.loop is loop:
-            _start_here(attempt)
-            return
-        try:
-            attempt.backend.start(attempt)
-            return
-        except TaskFailedError as error:
-            attempt = attempt.finished(Outcome(TaskState.FAILED, None, error))
-
-
-def _start_here(attempt: Attempt) -> None:
-    work = _work(attempt)
-    work.send(None)
-    _create(attempt, work)
-
-
 def _create(attempt: Attempt, work: Coroutine[Any, Any, None]) -> None:
     # Not by `loop.create_task`: without the task factory of somebody else, and with a name that need not be made up.
     attempt.handle = asyncio.Task(work, loop=attempt.loop, name=attempt.task.name, context=attempt.context)
@@ -144,34 +126,106 @@ def _cancel(attempt: Attempt) -> None:
         attempt.handle.cancel()
 
 
-@types.coroutine
-def _begun() -> Generator[None, None, None]:
-    yield
+class _Begun:
+    """Awaited, it yields once. Of C parts only: it is awaited by every attempt."""
+
+    __await__ = staticmethod(partial(iter, (None,)))
 
 
-async def _work(attempt: Attempt) -> None:
-    """The attempt as a coroutine. It is started up to its first line before it is given to the loop.
+_BEGUN = _Begun()
 
-    A coroutine that has not started, cancelled, ends without any of its lines being run: nobody would learn of it.
+
+async def _work(backend: LoopBackend, attempt: Attempt) -> None:
+    """Attempts as a coroutine, which is started up to its first line before it is given to the loop.
+
+    (A coroutine that has not started, cancelled, ends without any of its lines being run: nobody would learn of it.)
+
+    An attempt that ends without having waited for anything hands the asyncio task on to the one that takes its place:
+    making a new one costs more than all the rest. One that has waited does not, for libraries file things under the
+    asyncio task that they meet, and no attempt is to find what another has left.
     """
-    outcome = _CANCELLED  # if the loop goes away under it
-    called = False
+    aio_task: asyncio.Task[Any] | None = None  # from the second attempt on
+    while True:
+        outcome, waited = _GONE, True  # if the loop goes away under it
+        begun = False
+        try:
+            await _BEGUN
+            begun = True
+            coroutine, value = _begin(attempt) if aio_task is None else attempt.context.run(_begin, attempt)
+            waited = coroutine is not None
+            if coroutine is not None:
+                rest = _rest(coroutine, value) if aio_task is None else _rest_in(attempt.context, coroutine, value)
+                value = await rest
+            outcome = _DONE if value is None else Outcome(_COMPLETED, value)
+        except asyncio.CancelledError as error:
+            outcome = Outcome(TaskState.CANCELLED, None, error)
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - user code; what it raises must not stop the loop, which others use
+            outcome = Outcome(TaskState.FAILED, None, error)
+        finally:
+            if not begun and hasattr(attempt.function, "close"):
+                attempt.function.close()  # a coroutine object that nobody will await
+            handle, attempt.handle = attempt.handle, None  # a late cancel is not to hit the next attempt
+            following = attempt.finished(outcome) if handle is not _NEVER else None
+            if following is not None and (waited or following.loop is not attempt.loop or handle.cancelling()):
+                backend.start_following(following)
+                following = None
+        if following is None:
+            return
+        attempt, aio_task = following, handle
+        attempt.handle = handle
+
+
+def _begin(attempt: Attempt) -> tuple[Coroutine[Any, Any, Any] | None, Any]:
+    """Run an attempt up to its first wait: the coroutine and what it waits for, or None and the result."""
+    CURRENT.set(attempt.task)
+    result = attempt.function(*attempt.args)
+    if result.__class__ is not CoroutineType:
+        if result is None or not hasattr(result, "__await__"):
+            return None, result
+        result = _awaiting(result)
     try:
-        await _begun()
-        CURRENT.set(attempt.task)
-        called = True
-        result = attempt.function(*attempt.args)
-        if result.__class__ is CoroutineType or hasattr(result, "__await__"):
-            result = await result
-        outcome = _DONE if result is None else Outcome(TaskState.COMPLETED, result)
-    except asyncio.CancelledError as error:
-        outcome = Outcome(TaskState.CANCELLED, None, error)
-    except GeneratorExit:
-        raise
-    except BaseException as error:  # noqa: BLE001 - user code; what it raises must not stop the loop, which others use
-        outcome = Outcome(TaskState.FAILED, None, error)
-    finally:
-        if not called and hasattr(attempt.function, "close"):
-            attempt.function.close()  # a coroutine object that nobody will await
-        if attempt.handle is not _NEVER:
-            go_on(attempt.on_finished(attempt, outcome), attempt.loop)
+        return result, result.send(None)
+    except StopIteration as stop:
+        return None, stop.value
+
+
+async def _awaiting(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+@types.coroutine
+def _rest(coroutine: Coroutine[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
+    """What remains of a coroutine that waits for `pending`."""
+    while True:
+        try:
+            yield pending
+        except GeneratorExit:
+            coroutine.close()
+            raise
+        except BaseException as error:  # noqa: BLE001 - what the loop throws in is the coroutine's to deal with
+            try:
+                pending = coroutine.throw(error)
+            except StopIteration as stop:
+                return stop.value
+        else:
+            return (yield from coroutine)
+
+
+@types.coroutine
+def _rest_in(context: Context, coroutine: Coroutine[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
+    """The same in a context that is not the asyncio task's own."""
+    while True:
+        try:
+            try:
+                yield pending
+            except GeneratorExit:
+                context.run(coroutine.close)
+                raise
+            except BaseException as error:  # noqa: BLE001 - as above
+                pending = context.run(coroutine.throw, error)
+            else:
+                pending = context.run(coroutine.send, None)
+        except StopIteration as stop:
+            return stop.value

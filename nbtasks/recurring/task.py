@@ -15,8 +15,9 @@ from typing import Any, Protocol
 
 from nbtasks.cron import Schedule, zone_name
 from nbtasks.exceptions import WorkError
+from nbtasks.fields import jsonable
 from nbtasks.recurring.rules import Plan, Rules, fires_of, goes_by_elapsed_time
-from nbtasks.task import _PREFIX, Task, _jsonable
+from nbtasks.task import _PREFIX, Task
 
 __all__ = ["RecurringTask"]
 
@@ -146,10 +147,10 @@ class RecurringTask:
         """The record, JSON-safe: times as ISO strings, the schedule as text."""
         names = ["id", "name", "enabled", "ended", "timezone", "next_run", "last_run", "last_duration", "last_error"]
         names += ["total_runs", "total_failures", "consecutive_failures", "total_skipped", "created_at"]
-        record = {name: _jsonable(getattr(self, name)) for name in names}
+        record = {name: jsonable(getattr(self, name)) for name in names}
         record["schedule"] = str(self._parsed)
         for rule in fields(self.rules):
-            record[rule.name] = _jsonable(getattr(self.rules, rule.name))
+            record[rule.name] = jsonable(getattr(self.rules, rule.name))
         return record
 
     # -- steering ---------------------------------------------------------------------------------------------
