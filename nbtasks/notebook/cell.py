@@ -1,23 +1,16 @@
-"""A cell that runs as a task: its source as IPython reads it, and the `CellTask` that runs it.
+"""A cell that runs as a task: the `CellTask`, which enters its own world, runs the source there, and hands over.
 
 Knows nothing of magics and widgets. What a cell needs of the notebook it is handed as a `CellPlace`.
 """
 
 from __future__ import annotations
-import __future__
 
-import ast
 import contextvars
-import functools
 import inspect
-import operator
-import symtable
 import traceback
-from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from IPython.core.displayhook import DisplayHook
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbtasks.notebook.errors import show_error
@@ -27,53 +20,13 @@ from nbtasks.notebook.main_module import use_names
 from nbtasks.notebook.namespace import CellNames, NotebookNames
 from nbtasks.notebook.output import Output
 from nbtasks.notebook.routing import current_sink, use_parent, use_sink
+from nbtasks.notebook.source import FUTURES, CellSource
 from nbtasks.progress import current_task
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
 from nbtasks.threads import run_in_own_loop
 
-_FUTURES = functools.reduce(
-    operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
-)
-
-__all__ = ["CellPlace", "CellSource", "CellTask"]
-
-
-class CellSource:
-    """The source of a cell, transformed, parsed and named as IPython does it for the foreground.
-
-    Raises SyntaxError where IPython would.
-    """
-
-    def __init__(self, shell: InteractiveShell, source: str, execution_count: int | None) -> None:
-        self.source = source
-        transformed = shell.transform_cell(source)
-        # The kernel names a cell's file by its text; to a cell magic's body IPython has added the end of its last line.
-        self.filename = shell.compile.cache(transformed, execution_count or 0, raw_code=source.removesuffix("\n"))
-        tree = shell.transform_ast(shell.compile.ast_parse(transformed, filename=self.filename))
-        self._flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-        self._nodes = _with_shown(tree.body, shell.ast_node_interactivity)
-        self.quiet = DisplayHook.semicolon_at_end_of_expression(transformed)
-        self.awaits = self._awaits(tree)
-        self.binds = _bound_names(transformed)
-
-    def _awaits(self, tree: ast.Module) -> bool:
-        try:
-            code = compile(tree, self.filename, "exec", flags=self._flags, dont_inherit=True)
-        except SyntaxError:
-            return False  # what IPython finds out only when it reaches the statement is raised there here, too
-        return bool(code.co_flags & inspect.CO_COROUTINE)
-
-    def steps(self) -> Generator[tuple[Any, bool], None, None]:
-        """The code objects of the statements in turn, each with whether its value is to be displayed."""
-        flags = self._flags
-        for node, shown in self._nodes:
-            if shown:
-                code = compile(ast.Expression(node.value), self.filename, "eval", flags=flags, dont_inherit=True)
-            else:
-                code = compile(ast.Module([node], []), self.filename, "exec", flags=flags, dont_inherit=True)
-            flags |= code.co_flags & _FUTURES
-            yield code, shown
+__all__ = ["CellPlace", "CellTask"]
 
 
 @dataclass(frozen=True)
@@ -120,15 +73,15 @@ class CellTask(Task):
     def run(self) -> Any:
         """Run the cell: here and now, or, where it awaits, as the coroutine returned."""
         names = self._enter()
-        if not self.code.awaits:
-            return self._run_plain(self.code, names)
         if self.backend == "loop":
-            return self._run_awaiting(self.code, names)
+            return self._run_awaiting(self.code, names) if self.code.awaits else self._run_plain(self.code, names)
+        if not self.code.needs_loop:
+            return self._run_plain(self.code, names)
         return run_in_own_loop(self._run_awaiting(self.code, names))
 
     def run_source(self, source: str) -> Any:
         """Run another cell's source as part of this task's work, in its names; returns its value."""
-        code = CellSource(self.place.shell, source, self.cell.execution_count)
+        code = CellSource(self.place.shell, source, self.cell.execution_count, nested=True)
         names = self.place.shell.user_ns
         return run_in_own_loop(self._run_awaiting(code, names)) if code.awaits else self._run_plain(code, names)
 
@@ -142,14 +95,14 @@ class CellTask(Task):
         use_parent(self.cell.parent)
         self._plots = Plots()
         self._plots.enter()
-        names = self.place.shell.user_ns if self.shared else self._open_names(self._plots)
+        names = self.place.shell.user_ns if self.shared else self._open_names()
         self._inside = contextvars.copy_context()
         return names
 
-    def _open_names(self, plots: Plots) -> dict[str, Any]:
+    def _open_names(self) -> dict[str, Any]:
         leave = LeaveTask()
-        self._names = self.place.names.open({"exit": leave, "quit": leave})
-        self._names.on_commit = plots.commit
+        self._names = self.place.names.open({"exit": leave, "quit": leave}, self.code.may_bind)
+        self._names.on_commit = self._commit_settings
         self._names.on_kept = self._say_kept
         use_names(self._names.layer)
         return self._names.layer
@@ -208,7 +161,13 @@ class CellTask(Task):
             self.show_error(error)
         self._plots.figures.clear()
         if commit:
+            self._commit_settings()
+
+    def _commit_settings(self) -> None:
+        """Hand over what the cell set besides names: of matplotlib, and by future statements."""
+        if self._plots is not None:
             self._plots.commit()
+        self.place.shell.compile.flags |= self.code.flags & FUTURES
 
     def _wait_ended(self) -> None:
         """Waiting is a commit point: whoever waited has the names."""
@@ -247,35 +206,3 @@ class LeaveTask:
 
     def __repr__(self) -> str:
         return "exit() ends this task"
-
-
-def _with_shown(body: list[ast.stmt], interactivity: str) -> list[tuple[Any, bool]]:
-    """The statements, each with whether its value is displayed, by IPython's setting `ast_node_interactivity`."""
-    nodes: list[ast.stmt] = list(body)
-    if interactivity == "last_expr_or_assign":
-        name = _assigned_name(nodes[-1]) if nodes else None
-        if name is not None:
-            nodes.append(ast.fix_missing_locations(ast.Expr(ast.Name(name, ast.Load()))))
-    shown = {
-        "all": range(len(nodes)),
-        "none": range(0),
-    }.get(interactivity, range(max(0, len(nodes) - 1), len(nodes)))
-    return [(node, index in shown and isinstance(node, ast.Expr)) for index, node in enumerate(nodes)]
-
-
-def _assigned_name(node: ast.stmt) -> str | None:
-    target: ast.expr | None = None
-    if isinstance(node, ast.Assign) and len(node.targets) == 1:
-        target = node.targets[0]
-    elif isinstance(node, ast.AnnAssign | ast.AugAssign):
-        target = node.target
-    return target.id if isinstance(target, ast.Name) else None
-
-
-def _bound_names(transformed: str) -> frozenset[str]:
-    """The names that the source binds at its top level, as far as its text tells."""
-    try:
-        table = symtable.symtable(transformed, "<cell>", "exec")
-    except SyntaxError:
-        return frozenset()
-    return frozenset(s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported())

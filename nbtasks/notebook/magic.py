@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import functools
 import keyword
+import sys
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,11 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 
 from nbtasks.cron.interval import parse_interval
 from nbtasks.exceptions import NbtasksError
-from nbtasks.notebook.cell import CellSource, CellTask
+from nbtasks.notebook.cell import CellTask
 from nbtasks.notebook.errors import show_as_rendered
 from nbtasks.notebook.kernel import LaunchingCell
 from nbtasks.notebook.output import Output
+from nbtasks.notebook.source import CellSource
 from nbtasks.retry import Retry
 from nbtasks.task import Task
 
@@ -104,7 +106,7 @@ class TaskMagics(Magics):
             priority=priority,
             timeout=timeout,
             retry=retry,
-            backend=options.backend or ("loop" if code.awaits else "thread"),
+            backend=options.backend or ("loop" if code.needs_loop else "thread"),
             after=[*after, *(earlier if options.if_running == "queue" else ())],
             code=code,
             place=self._extension.place,
@@ -121,6 +123,9 @@ class TaskMagics(Magics):
 
     def _start(self, task: CellTask, *, quiet: bool) -> None:
         with task.output.held():
+            # What the launching cell itself has said, the compiler's warnings, comes first.
+            sys.stdout.flush()
+            sys.stderr.flush()
             self._manager.add_task(task)
             if task.name.isidentifier() and not keyword.iskeyword(task.name):
                 self.shell.user_ns[task.name] = task

@@ -6,13 +6,13 @@ Knows nothing of tasks, IPython or output: it is handed a dict and is told when 
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
-import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from nbtasks.notebook.functions import for_running_cell, is_unshared, rebuild_unshared
 
 __all__ = ["CellNames", "Layer", "NotebookNames"]
 
@@ -96,6 +96,8 @@ class CellNames:
     _snapshot: dict[str, Any] = field(default_factory=dict)
     # What tasks committed since the snapshot was taken: for these names the notebook's value is expected to be this.
     _rebased: dict[str, Any] = field(default_factory=dict)
+    # Functions of other cells that are others while this cell runs (see `for_running_cell`), and the notebook's own.
+    _stand_ins: dict[str, Any] = field(default_factory=dict)
     # Until the commit: every changed name, and what the notebook has for it if nobody else wrote it.
     _to_commit: dict[str, Any] = field(default_factory=dict)
 
@@ -113,6 +115,22 @@ class CellNames:
         layer, snapshot = _own(self.layer), self._snapshot
         bound = {name: value for name, value in layer.items() if snapshot.get(name, _ABSENT) is not value}
         return bound, snapshot.keys() - layer.keys()
+
+    def _stand_in(self, functions: Mapping[str, Any]) -> None:
+        """Put functions in the place of the notebook's while the cell runs."""
+        for name, function in functions.items():
+            self._rebased.setdefault(name, self._snapshot[name])
+            self._snapshot[name] = self._stand_ins[name] = function
+            dict.__setitem__(self.layer, name, function)
+
+    def _keep_shared_stand_ins(self) -> None:
+        """Let a stand-in that something refers to by now be what its name is bound to: no object gets lost."""
+        for name in self._stand_ins:
+            if dict.get(self.layer, name) is not self._stand_ins[name]:
+                continue
+            if not is_unshared(name, self.layer, self._snapshot, self._stand_ins):
+                self._snapshot.pop(name)
+        self._stand_ins = {}
 
     def _let_go(self, below: dict[str, Any]) -> None:
         """Turn the layer into a view on the notebook's live names, keeping only what the cell bound."""
@@ -147,10 +165,11 @@ class NotebookNames:
         """Whether a foreground cell runs now."""
         return self._depth > 0
 
-    def open(self, overrides: Mapping[str, Any] | None = None) -> CellNames:
+    def open(self, overrides: Mapping[str, Any] | None = None, binds: Iterable[str] = ()) -> CellNames:
         """Begin an attempt: the notebook's names as they are now, commits that wait for a boundary included.
 
-        `overrides` are names that mean something else while the cell runs (`exit`); they are never committed.
+        `overrides` are names that mean something else while the cell runs (`exit`); they are never committed. `binds`
+        are those that the cell is going to bind, as far as one can tell.
         """
         with self._lock:
             snapshot = dict(self._names)
@@ -162,6 +181,7 @@ class NotebookNames:
                         _put(snapshot, name, earlier.bound.get(name, _ABSENT))
             snapshot.update(overrides or {})
             names = CellNames(Layer(snapshot), _snapshot=snapshot, _rebased=rebased)
+            names._stand_in(for_running_cell(names.layer, binds, self._are_notebooks))
             self._open.append(names)
             return names
 
@@ -171,6 +191,7 @@ class NotebookNames:
             if names not in self._open:
                 return
             self._open.remove(names)
+            names._keep_shared_stand_ins()
             names.bound, deleted = names._changed()
             if commit:
                 names._to_commit = {name: names._expected(name) for name in (*names.bound, *deleted)}
@@ -217,6 +238,9 @@ class NotebookNames:
             committed = [] if self._depth else self._commit_waiting()
         _tell_kept(committed)
 
+    def _are_notebooks(self, function_globals: Any) -> bool:
+        return function_globals is self._names or type(function_globals) is _FallThrough
+
     def _commit_waiting(self) -> list[CellNames]:
         committed = []
         while self._waiting:
@@ -228,7 +252,7 @@ class NotebookNames:
     def _commit(self, names: CellNames) -> None:
         kept = []
         to_commit, names._to_commit = names._to_commit, {}
-        _rebuild_functions(names, self._names)
+        rebuild_unshared(names.bound, names.layer, self._names)
         for name, expected in to_commit.items():
             value = names.bound.get(name, _ABSENT)
             current = self._names.get(name, _ABSENT)
@@ -283,50 +307,3 @@ def _tell_kept(committed: list[CellNames]) -> None:
     for names in committed:
         if names.kept and names.on_kept is not None:
             names.on_kept(names.kept)
-
-
-def _rebuild_functions(names: CellNames, over: dict[str, Any]) -> None:
-    """Make the functions that nothing but their name refers to anew over the notebook's own dict.
-
-    They are then as fast as functions defined in the foreground. A function that anything else refers to stays the
-    object that it is, over its layer.
-    """
-    for name in names.bound:
-        if not _is_own_function(names, name) or _references(names.bound, name) != _ONLY_ITS_NAME:
-            continue
-        names.bound[name] = _over(names.bound[name], over)
-        dict.__setitem__(names.layer, name, names.bound[name])
-
-
-def _is_own_function(names: CellNames, name: str) -> bool:
-    value = names.bound[name]
-    return type(value) is types.FunctionType and value.__globals__ is names.layer
-
-
-def _references(bound: dict[str, Any], name: str) -> int:
-    return sys.getrefcount(bound[name]) + weakref.getweakrefcount(bound[name])
-
-
-def _only_its_name() -> int:
-    """The count for a function that only a layer and `bound` hold, measured: interpreters count differently."""
-    layer: dict[str, Any] = {}
-    exec("def probe(): pass", layer)
-    return _references({"probe": layer["probe"]}, "probe")
-
-
-_ONLY_ITS_NAME = _only_its_name()
-
-
-def _over(function: types.FunctionType, names: dict[str, Any]) -> types.FunctionType:
-    rebuilt = types.FunctionType(
-        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
-    )
-    rebuilt.__kwdefaults__ = function.__kwdefaults__
-    rebuilt.__qualname__ = function.__qualname__
-    rebuilt.__doc__ = function.__doc__
-    rebuilt.__module__ = function.__module__
-    rebuilt.__annotations__ = function.__annotations__
-    rebuilt.__dict__.update(function.__dict__)
-    if sys.version_info >= (3, 12):
-        rebuilt.__type_params__ = function.__type_params__
-    return rebuilt

@@ -129,3 +129,26 @@ def test_magics_pickling_and_main_in_a_running_cell_are_the_cells_own(notebook: 
     notebook.run("gates['in'].wait(); assert not {'K', 'word', 'z'} & set(globals()); gates['go'].set()").check()
     wait_over(notebook, "it")
     assert cell.stdout.startswith("True True\nechoed") and cell.stdout.endswith("6\n")
+
+
+def test_functions_of_other_cells_and_the_cell_see_each_others_names(notebook: KernelDriver) -> None:
+    notebook.run("def read(): return x\ndef add(n):\n    global total\n    total += n\ntotal = 0").check()
+    cell = notebook.run("%%bgtask it --quiet\n%time x = 5\nadd(3)\nread(), total").check()
+    wait_over(notebook, "it")
+    cell.wait_output("(5, 3)")
+    assert notebook.value("total") == 3 and notebook.value("read()") == 5
+
+
+def test_a_future_statement_holds_for_later_cells_as_in_the_foreground(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask it --quiet\nfrom __future__ import annotations").check()
+    wait_over(notebook, "it")
+    notebook.run("def later(x: NotDefined): ...").check()
+    assert notebook.value("later.__annotations__") == {"x": "NotDefined"}
+
+
+def test_a_cell_that_only_makes_aio_tasks_runs_where_they_go_on(notebook: KernelDriver) -> None:
+    notebook.run("import asyncio\nasync def work():\n    await asyncio.sleep(0)\n    print('worked')").check()
+    cell = notebook.run("%%bgtask it --quiet\naio_task = asyncio.create_task(work())").check()
+    wait_over(notebook, "it")
+    notebook.run("await aio_task").check()
+    cell.wait_output("worked")

@@ -155,3 +155,11 @@ def test_two_hundred_prints_from_four_cells_lose_and_double_nothing(notebook: Ke
         cell.wait_output(f"{n} 199\n")
         assert cell.stdout == "".join(f"{n} {i}\n" for i in range(200))
     assert not notebook.stray
+
+
+def test_warnings_of_the_compiler_show_as_in_the_foreground(notebook: KernelDriver) -> None:
+    foreground = notebook.run("x = 1 is 1").check()
+    cell = notebook.run("%%bgtask it --quiet\nx = 1 is 1").check()
+    wait_over(notebook, "it")
+    assert foreground.stderr.count("SyntaxWarning") == 3
+    assert cell.stderr == foreground.stderr

@@ -346,3 +346,94 @@ def test_commits_from_many_threads_lose_no_name(names: NotebookNames, notebook: 
     finally:
         sys.setswitchinterval(before)
     assert all(notebook[f"v{worker}_{turn}"] == turn for worker in range(6) for turn in range(50))
+
+
+# -- functions of other cells ------------------------------------------------------------------------------------
+
+
+def run_binding(names: NotebookNames, source: str, *binds: str) -> CellNames:
+    """Run a cell that is known to bind some names."""
+    cell = names.open(binds=binds)
+    exec(compile(source, "<cell>", "exec", dont_inherit=True), cell.layer)
+    names.end(cell, commit=True)
+    return cell
+
+
+def define(notebook: dict[str, Any], source: str) -> None:
+    """What a foreground cell does."""
+    exec(compile(source, "<foreground>", "exec", dont_inherit=True), notebook)
+
+
+def test_a_function_of_another_cell_reads_what_the_running_cell_bound(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    define(notebook, "def read(): return x")
+    cell = names.open(binds=["x"])
+    exec("x = 2\nseen = read()", cell.layer)
+    assert cell.layer["seen"] == 2 and notebook["read"]() == 1
+    names.end(cell, commit=True)
+    assert notebook["seen"] == 2 and notebook["read"]() == 2
+
+
+def test_a_function_of_another_cell_binds_globals_where_the_running_cell_reads_them(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    define(notebook, "def add(n):\n    global x\n    x += n")
+    cell = names.open()
+    exec("add(10)\nseen = x", cell.layer)
+    assert cell.layer["seen"] == 11 and notebook["x"] == 1
+    names.end(cell, commit=True)
+    assert notebook["x"] == 11
+
+
+def test_functions_that_call_each_other_over_cells_find_each_other(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    define(notebook, "def outer(n): return is_even(n)\ndef is_even(n): return n == 0 or is_odd(n - 1)")
+    run_binding(names, "def is_odd(n): return n != 0 and is_even(n - 1)\nseen = outer(10)", "is_odd")
+    assert notebook["seen"] is True and notebook["outer"](7) is False
+
+
+def test_what_a_decorator_wrapped_reads_the_running_cells_names_too(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    define(
+        notebook,
+        "def twice(f):\n    def wrapper(): return [f(), f()]\n    return wrapper\n@twice\ndef read(): return x",
+    )
+    run_binding(names, "x = 5\nseen = read()", "x")
+    assert notebook["seen"] == [5, 5]
+
+
+def test_a_function_that_the_cell_does_not_concern_stays_the_object_that_it_is(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    define(notebook, "def read(): return items\nkept = [read]")
+    run_binding(names, "x = 2\nsame = kept[0] is read", "x")
+    assert notebook["same"] is True
+
+
+def test_functions_are_the_notebooks_own_again_when_the_cell_has_ended(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    define(notebook, "def read(): return x")
+    read = notebook["read"]
+    read.calls = 0
+    run_binding(names, "x = 2\nread()\nread.calls += 1", "x")
+    assert notebook["read"] is read and read.calls == 1 and read.__globals__ is notebook
+
+
+def test_a_stand_in_that_the_cell_kept_somewhere_is_what_its_name_means_then(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    define(notebook, "def read(): return x")
+    run_binding(names, "x = 2\nitems.append(read)", "x")
+    assert notebook["items"][0] is notebook["read"]
+    notebook["x"] = 3
+    assert notebook["read"]() == 3
+
+
+def test_a_function_that_the_cell_defines_anew_is_committed(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    define(notebook, "def read(): return x")
+    run_binding(names, "x = 2\ndef read(): return x * 10", "x", "read")
+    assert notebook["read"]() == 20

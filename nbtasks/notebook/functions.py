@@ -1,0 +1,155 @@
+"""Functions that cells defined, made anew over other globals: the notebook's own, or those of a cell that runs.
+
+Knows of names only that they are dicts.
+"""
+
+from __future__ import annotations
+
+import functools
+import opcode
+import sys
+import types
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+__all__ = ["for_running_cell", "is_unshared", "rebuild_unshared"]
+
+_STORES = {opcode.opmap[name] for name in ("STORE_GLOBAL", "DELETE_GLOBAL")}
+
+Names = dict[str, Any]
+
+
+def rebuild_unshared(bound: Names, layer: Names, over: Names) -> None:
+    """Make the functions that nothing but their name refers to anew over the dict `over`.
+
+    They are then as fast as functions defined there. A function that anything else refers to stays the object that it
+    is, over its layer. Nothing but `bound` and `layer` may hold the functions when this is called.
+    """
+    for name in bound:
+        value = bound[name]
+        is_own = type(value) is types.FunctionType and value.__globals__ is layer
+        del value
+        if is_own and is_unshared(name, bound, layer):
+            bound[name] = _over(bound[name], over)
+            dict.__setitem__(layer, name, bound[name])
+
+
+def for_running_cell(names: Names, binds: Iterable[str], is_notebooks: Callable[[Any], bool]) -> Names:
+    """The functions among `names` that have to be others while a cell runs in them, made anew over `names`.
+
+    A function of another cell looks its names up in the notebook. Where it reads one that the running cell `binds`, or
+    binds one itself by `global`, or calls such a function, the two would miss each other's values. `is_notebooks`
+    tells of a function's globals whether they are the notebook's.
+    """
+    functions = {
+        name: value
+        for name, value in dict.items(names)
+        if type(value) is types.FunctionType and is_notebooks(value.__globals__)
+    }
+    changed = set(binds)
+    found: set[str] = set()
+    more = True
+    while more:
+        affected = {name for name in functions.keys() - found if _concerns(functions[name], changed)}
+        found |= affected
+        changed |= affected
+        more = bool(affected)
+    rebuilt: dict[int, types.FunctionType] = {}
+    return {name: _over_with_inner(functions[name], names, changed, rebuilt) for name in found}
+
+
+def is_unshared(name: str, *holders: Mapping[str, Any]) -> bool:
+    """Whether nothing but the dicts `holders` refers to what each of them has under `name`."""
+    return _references(holders[0], name) == _ONLY_ITS_NAME + len(holders) - 2
+
+
+def _concerns(function: types.FunctionType, changed: set[str]) -> bool:
+    return any(
+        binds or not changed.isdisjoint(reads)
+        for reads, binds in (_global_names(inner.__code__) for inner in _with_inner(function))
+    )
+
+
+def _with_inner(function: types.FunctionType, seen: set[int] | None = None) -> Iterator[types.FunctionType]:
+    """The function, and those that its closure holds: what a decorator has wrapped."""
+    seen = set() if seen is None else seen
+    seen.add(id(function))
+    yield function
+    for inner in _enclosed(function).values():
+        if id(inner) not in seen:
+            yield from _with_inner(inner, seen)
+
+
+def _enclosed(function: types.FunctionType) -> dict[int, types.FunctionType]:
+    """The functions of the same globals in its closure, by the number of their cell."""
+    found = {}
+    for number, cell in enumerate(function.__closure__ or ()):
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not bound yet, or not any more
+            continue
+        if type(value) is types.FunctionType and value.__globals__ is function.__globals__:
+            found[number] = value
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _global_names(code: types.CodeType) -> tuple[frozenset[str], bool]:
+    """The names that the code may read as globals (attributes' are among them), and whether it binds globals."""
+    names, binds = set(code.co_names), any(op in _STORES for op in code.co_code[::2])
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            inner_names, inner_binds = _global_names(constant)
+            names |= inner_names
+            binds |= inner_binds
+    return frozenset(names), binds
+
+
+def _over_with_inner(
+    function: types.FunctionType, names: Names, changed: set[str], rebuilt: dict[int, types.FunctionType]
+) -> types.FunctionType:
+    """The function over `names`, and with it those in its closure that it concerns too. `rebuilt` has them by id."""
+    if id(function) in rebuilt:
+        return rebuilt[id(function)]
+    inner = {number: value for number, value in _enclosed(function).items() if _concerns(value, changed)}
+    cells = list(function.__closure__ or ())
+    for number in inner:
+        cells[number] = types.CellType()
+    made = rebuilt[id(function)] = _over(function, names, tuple(cells))
+    for number, value in inner.items():
+        cells[number].cell_contents = _over_with_inner(value, names, changed, rebuilt)
+    # What is set on the one is set on the other: a function's attributes are its state.
+    made.__dict__ = function.__dict__
+    return made
+
+
+def _over(
+    function: types.FunctionType, names: Names, closure: tuple[types.CellType, ...] = ()
+) -> types.FunctionType:
+    rebuilt = types.FunctionType(
+        function.__code__, names, function.__name__, function.__defaults__, closure or function.__closure__
+    )
+    rebuilt.__kwdefaults__ = function.__kwdefaults__
+    rebuilt.__qualname__ = function.__qualname__
+    rebuilt.__doc__ = function.__doc__
+    rebuilt.__module__ = function.__module__
+    rebuilt.__annotations__ = function.__annotations__
+    rebuilt.__dict__.update(function.__dict__)
+    if sys.version_info >= (3, 12):
+        rebuilt.__type_params__ = function.__type_params__
+    return rebuilt
+
+
+def _references(bound: Mapping[str, Any], name: str) -> int:
+    return sys.getrefcount(bound[name]) + weakref.getweakrefcount(bound[name])
+
+
+def _only_its_name() -> int:
+    """The count for a function that only a layer and `bound` hold, measured: interpreters count differently."""
+    layer: dict[str, Any] = {}
+    exec("def probe(): pass", layer)
+    return _references({"probe": layer["probe"]}, "probe")
+
+
+_ONLY_ITS_NAME = _only_its_name()

@@ -1,0 +1,151 @@
+"""A cell's source as IPython reads it: transformed, parsed, named, and cut into the steps that it runs in.
+
+Knows nothing of tasks, nor of how the steps are run.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import contextlib
+import functools
+import operator
+import symtable
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from IPython.core.displayhook import DisplayHook
+from IPython.core.interactiveshell import InteractiveShell
+
+__all__ = ["FUTURES", "CellSource"]
+
+FUTURES = functools.reduce(
+    operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+)
+
+# What needs the event loop that runs, though nothing is awaited: in the foreground one always does.
+_LOOP_CALLS = frozenset(
+    {"all_tasks", "create_task", "current_task", "ensure_future", "gather", "get_event_loop", "get_running_loop"}
+)
+_ASYNC_MODULES = {"asyncio": _LOOP_CALLS, "nest_asyncio": {"apply"}, "nest_asyncio2": {"apply"}}
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
+class CellSource:
+    """The source of a cell, transformed, parsed and named as IPython does it for the foreground.
+
+    Raises SyntaxError where IPython would. `nested` is one that a cell runs by `shell.run_cell`.
+    """
+
+    def __init__(
+        self, shell: InteractiveShell, source: str, execution_count: int | None, *, nested: bool = False
+    ) -> None:
+        self.source = source
+        transformed = shell.transform_cell(source)
+        # The kernel asks, and the shell asks again: each time the compiler's warnings show, as they do here.
+        if not nested:
+            shell.should_run_async(source, transformed_cell=transformed)
+        self.awaits: bool = shell.should_run_async(source, transformed_cell=transformed)
+        # The kernel names a cell's file by its text; to a cell magic's body IPython has added the end of its last line.
+        self.filename = shell.compile.cache(transformed, execution_count or 0, raw_code=source.removesuffix("\n"))
+        tree = shell.transform_ast(shell.compile.ast_parse(transformed, filename=self.filename))
+        self.flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        """The compiler's flags; those of the future statements that ran are among them."""
+        self._nodes = _with_shown(tree.body, shell.ast_node_interactivity)
+        self.quiet = DisplayHook.semicolon_at_end_of_expression(transformed)
+        self.needs_loop = self.awaits or _calls_loop(tree)
+        """Whether it awaits, or calls what needs an event loop that runs."""
+        self.binds = _bound_names(tree)
+        """The names that it binds at its top level, as far as its text tells."""
+        self.may_bind = self.binds | _bound_within(shell, tree)
+        """These, and those that it binds by `global` or in the bodies of its magics."""
+
+    def steps(self) -> Generator[tuple[Any, bool], None, None]:
+        """The code objects of the statements in turn, each with whether its value is to be displayed."""
+        for node, shown in self._nodes:
+            kind, top = ("eval", ast.Expression(node.value)) if shown else ("exec", ast.Module([node], []))
+            code = compile(top, self.filename, kind, flags=self.flags, dont_inherit=True)
+            self.flags |= code.co_flags & FUTURES
+            yield code, shown
+
+
+def _with_shown(body: list[ast.stmt], interactivity: str) -> list[tuple[Any, bool]]:
+    """The statements, each with whether its value is displayed, by IPython's setting `ast_node_interactivity`."""
+    nodes: list[ast.stmt] = list(body)
+    if interactivity == "last_expr_or_assign":
+        name = _assigned_name(nodes[-1]) if nodes else None
+        if name is not None:
+            nodes.append(ast.fix_missing_locations(ast.Expr(ast.Name(name, ast.Load()))))
+    shown = {
+        "all": range(len(nodes)),
+        "none": range(0),
+    }.get(interactivity, range(max(0, len(nodes) - 1), len(nodes)))
+    return [(node, index in shown and isinstance(node, ast.Expr)) for index, node in enumerate(nodes)]
+
+
+def _assigned_name(node: ast.stmt) -> str | None:
+    target: ast.expr | None = None
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target = node.targets[0]
+    elif isinstance(node, ast.AnnAssign | ast.AugAssign):
+        target = node.target
+    return target.id if isinstance(target, ast.Name) else None
+
+
+def _calls_loop(tree: ast.Module) -> bool:
+    """Whether the cell itself, and not only a function that it defines, calls what needs a running event loop."""
+    left: list[ast.AST] = list(tree.body)
+    while left:
+        node = left.pop()
+        if isinstance(node, _FUNCTIONS):
+            continue
+        if isinstance(node, ast.Call) and _is_loop_call(node.func):
+            return True
+        left.extend(ast.iter_child_nodes(node))
+    return False
+
+
+def _is_loop_call(called: ast.expr) -> bool:
+    if isinstance(called, ast.Name):
+        return called.id in _LOOP_CALLS - {"gather"}
+    if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
+        return called.attr in _ASYNC_MODULES.get(called.value.id, ())
+    return False
+
+
+def _bound_names(tree: ast.Module) -> frozenset[str]:
+    table = _symbols(tree)
+    if table is None:
+        return frozenset()
+    return frozenset(s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported())
+
+
+def _symbols(tree: ast.Module) -> symtable.SymbolTable | None:
+    try:
+        # The text is made anew: of the cell's own, the compiler would repeat its warnings.
+        return symtable.symtable(ast.unparse(tree), "<cell>", "exec")
+    except SyntaxError:
+        return None
+
+
+def _bound_within(shell: InteractiveShell, tree: ast.Module) -> frozenset[str]:
+    found: set[str] = set()
+    table = _symbols(tree)
+    left = [] if table is None else list(table.get_children())
+    while left:
+        inner = left.pop()
+        found.update(s.get_name() for s in inner.get_symbols() if s.is_global() and s.is_assigned())
+        left.extend(inner.get_children())
+    for text in _magics_texts(tree):
+        with contextlib.suppress(SyntaxError, ValueError):  # not Python
+            body = ast.parse(shell.transform_cell(text))
+            found |= _bound_names(body) | _bound_within(shell, body)
+    return frozenset(found)
+
+
+def _magics_texts(tree: ast.Module) -> Iterator[str]:
+    """What the cell's magics are given, which may be Python: `%time x = 1`, and what follows `%%time`."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(ast.Attribute(attr="run_line_magic" | "run_cell_magic"), [*_, ast.Constant(str(text))]):
+                yield text
