@@ -567,6 +567,25 @@ def test_a_stopped_manager_fires_no_more(every, manager, clock):
         every("1m")
 
 
+def test_a_switch_off_voids_a_fire_that_is_on_its_way(every, clock):
+    recurring, ran = every("1m", only_if=lambda _: recurring.disable())
+    clock.advance(MINUTE)
+    assert (ran, recurring.total_runs, recurring.total_skipped) == ([], 0, 0)
+
+
+def test_fires_do_not_wait_for_a_main_thread_that_computes():
+    late = []
+    every, anchor = timedelta(milliseconds=50), datetime.now(UTC)
+    with TaskManager() as manager:
+        schedule = IntervalSchedule(every, anchor)
+        manager.add_recurring_task(schedule, lambda: late.append((datetime.now(UTC) - anchor) % every))
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            sum(range(1000))
+    assert len(late) > 20
+    assert sorted(late)[len(late) // 2] < timedelta(seconds=0.04)
+
+
 # -- events -------------------------------------------------------------------------------------------------------
 
 
