@@ -256,7 +256,9 @@ class Dispatcher:
     def _goes_on_in_loop(self, attempt: Attempt, awaitable: Any) -> bool:
         """An awaitable that a plain function returned is awaited on the loop, as part of the same attempt."""
         backend = self.backends["loop"]
-        if attempt.backend is backend or attempt.is_async or not inspect.isawaitable(awaitable):
+        if attempt.backend is backend or attempt.is_async or not attempt.task._awaits_result:
+            return False
+        if not inspect.isawaitable(awaitable):
             return False
         with self.lock:
             attempt.backend = backend

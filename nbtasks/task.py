@@ -167,6 +167,8 @@ class Task:
         _body: str | None = field(init=False)
         _img: Any = field(init=False)
 
+    _awaits_result: ClassVar[bool] = True
+    """Whether an awaitable that plain work returns is awaited, as part of the work."""
     _class_defaults: ClassVar[dict[str, Any]] = {
         "priority": 0,
         "lane": "default",

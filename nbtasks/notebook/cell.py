@@ -53,6 +53,7 @@ class CellTask(Task):
     """Runs of the same cell that it was queued behind: it starts when they are over, however they ended."""
     raises_in_cell: bool = False
     """Whether the launching cell waits, and shows the error itself."""
+    _awaits_result = False  # the value of a cell is shown as it is, a coroutine too
     _names: CellNames | None = field(default=None, init=False)
     _plots: Plots | None = field(default=None, init=False)
     # The context of the running attempt, to show its plots from outside it.
@@ -71,10 +72,10 @@ class CellTask(Task):
         return self._names.current()
 
     def run(self) -> Any:
-        """Run the cell: here and now, or, where it awaits, as the coroutine returned."""
+        """Run the cell: here and now, or, for the loop, as the coroutine returned."""
         names = self._enter()
         if self.backend == "loop":
-            return self._run_awaiting(self.code, names) if self.code.awaits else self._run_plain(self.code, names)
+            return self._run_awaiting(self.code, names)
         if not self.code.needs_loop:
             return self._run_plain(self.code, names)
         return run_in_own_loop(self._run_awaiting(self.code, names))

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import operator
 import symtable
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 from IPython.core.displayhook import DisplayHook
@@ -25,9 +25,11 @@ FUTURES = functools.reduce(
 
 # What needs the event loop that runs, though nothing is awaited: in the foreground one always does.
 _LOOP_CALLS = frozenset(
-    {"all_tasks", "create_task", "current_task", "ensure_future", "gather", "get_event_loop", "get_running_loop"}
-)
-_ASYNC_MODULES = {"asyncio": _LOOP_CALLS, "nest_asyncio": {"apply"}, "nest_asyncio2": {"apply"}}
+    f"asyncio.{name}"
+    for name in (
+        "all_tasks", "create_task", "current_task", "ensure_future", "gather", "get_event_loop", "get_running_loop"
+    )
+) | {"nest_asyncio.apply", "nest_asyncio2.apply"}  # fmt: skip
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
@@ -53,7 +55,7 @@ class CellSource:
         """The compiler's flags; those of the future statements that ran are among them."""
         self._nodes = _with_shown(tree.body, shell.ast_node_interactivity)
         self.quiet = DisplayHook.semicolon_at_end_of_expression(transformed)
-        self.needs_loop = self.awaits or _calls_loop(tree)
+        self.needs_loop = self.awaits or _calls_loop(tree, shell.user_ns)
         """Whether it awaits, or calls what needs an event loop that runs."""
         self.binds = _bound_names(tree)
         """The names that it binds at its top level, as far as its text tells."""
@@ -92,25 +94,45 @@ def _assigned_name(node: ast.stmt) -> str | None:
     return target.id if isinstance(target, ast.Name) else None
 
 
-def _calls_loop(tree: ast.Module) -> bool:
-    """Whether the cell itself, and not only a function that it defines, calls what needs a running event loop."""
+def _calls_loop(tree: ast.Module, names: Mapping[str, Any]) -> bool:
+    """Whether the cell itself, and not only a function that it defines, calls what needs a running event loop.
+
+    A name means what the cell imports by it, else what it means in the notebook: `current_task` is ours, too.
+    """
+    imported = dict(_imports(tree))
     left: list[ast.AST] = list(tree.body)
     while left:
         node = left.pop()
         if isinstance(node, _FUNCTIONS):
             continue
-        if isinstance(node, ast.Call) and _is_loop_call(node.func):
+        if isinstance(node, ast.Call) and _full_name(node.func, imported, names) in _LOOP_CALLS:
             return True
         left.extend(ast.iter_child_nodes(node))
     return False
 
 
-def _is_loop_call(called: ast.expr) -> bool:
-    if isinstance(called, ast.Name):
-        return called.id in _LOOP_CALLS - {"gather"}
+def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """The names that the cell imports, each with its full name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.asname or alias.name, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((alias.asname or alias.name, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def _full_name(called: ast.expr, imported: Mapping[str, str], names: Mapping[str, Any]) -> str | None:
+    """What is called, as `package.function`, as far as that can be told without calling anything."""
     if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
-        return called.attr in _ASYNC_MODULES.get(called.value.id, ())
-    return False
+        name = called.value.id
+        module = imported.get(name) or getattr(names.get(name), "__name__", None)
+        return f"{module}.{called.attr}"
+    if not isinstance(called, ast.Name):
+        return None
+    if called.id in imported:
+        return imported[called.id]
+    value = names.get(called.id)
+    package = str(getattr(value, "__module__", "")).lstrip("_").partition(".")[0]
+    return f"{package}.{getattr(value, '__name__', '')}"
 
 
 def _bound_names(tree: ast.Module) -> frozenset[str]:

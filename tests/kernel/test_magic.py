@@ -280,3 +280,37 @@ def test_prune_forgets_what_is_over(notebook: KernelDriver) -> None:
     wait_over(notebook, "gone")
     assert "tasks forgotten" in notebook.run("%bgtask prune").check().stdout
     assert "gone" not in notebook.run("%bgtask").stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "backend"),
+    [
+        ("current_task()", "thread"),
+        ("from nbtasks import current_task as now\nnow()", "thread"),
+        ("def create_task(): ...\ncreate_task()", "thread"),
+        ("def later(): return asyncio.create_task(work())", "thread"),
+        ("asyncio.current_task()", "loop"),
+        ("aio.get_running_loop()", "loop"),
+        ("in_notebook()", "loop"),
+        ("from asyncio import ensure_future as later\nlater(work())", "loop"),
+        ("import asyncio as other\nother.all_tasks()", "loop"),
+        ("await asyncio.sleep(0)", "loop"),
+    ],
+)
+def test_a_cell_goes_to_the_loop_if_it_awaits_or_calls_what_needs_one(
+    notebook: KernelDriver, body: str, backend: str
+) -> None:
+    notebook.run(
+        "import asyncio, asyncio as aio\nfrom nbtasks import current_task\n"
+        "async def work(): ...\nin_notebook = asyncio.current_task"
+    ).check()
+    notebook.run(f"%%bgtask there --quiet --wait\n{body}").check()
+    assert notebook.value("there.backend") == backend
+
+
+@pytest.mark.parametrize("backend", ["thread", "loop"])
+def test_the_value_of_a_cell_is_shown_and_not_awaited(notebook: KernelDriver, backend: str) -> None:
+    notebook.run("async def answer(): return 42").check()
+    cell = notebook.run(f"%%bgtask shown --quiet --wait --backend {backend}\nanswer()").check()
+    assert cell.outputs[0]["data"]["text/plain"].startswith("<coroutine object answer")
+    assert notebook.run("await shown.result").outputs[0]["data"]["text/plain"] == "42"
