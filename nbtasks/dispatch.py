@@ -9,22 +9,22 @@ import asyncio
 import inspect
 import logging
 import random
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from nbtasks import hooks
 from nbtasks.backends.base import Attempt, Backend
-from nbtasks.clock import Clock, Timer, epoch_seconds
-from nbtasks.events import EventBus, EventType
-from nbtasks.exceptions import AlreadyAddedError, ManagerStoppedError, TaskTimeoutError
+from nbtasks.clock import Clock
+from nbtasks.endings import Endings, Owner, broken, timed_out
+from nbtasks.events import EventType
+from nbtasks.exceptions import AlreadyAddedError, ManagerStoppedError
 from nbtasks.lanes import Lane, Lanes
-from nbtasks.registry import Registry
 from nbtasks.states import LIVE_STATES, TaskState
-from nbtasks.task import Outcome, Task, TaskOwner
-from nbtasks.ties import Ties, WaitBook, Waiter, tie_to_blockers, tie_to_parent, ties_of, untie_blocker
-from nbtasks.work import Once, is_async
+from nbtasks.task import Outcome, Task
+from nbtasks.threads import acquire_in_passing
+from nbtasks.ties import tie_to_blockers, tie_to_parent, ties_of
+from nbtasks.work import is_async
 
 __all__ = ["Dispatcher"]
 
@@ -32,23 +32,15 @@ logger = logging.getLogger("nbtasks")
 
 T = TypeVar("T")
 _PENDING, _RUNNING = TaskState.PENDING, TaskState.RUNNING
-_COMPLETED, _FAILED, _CANCELLED = TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED
+_FAILED = TaskState.FAILED
 _CREATED, _STARTED = EventType.CREATED, EventType.STARTED
-_ENDS = {_COMPLETED: EventType.COMPLETED, _FAILED: EventType.FAILED, _CANCELLED: EventType.CANCELLED}
 
 _Starting = Attempt | list[Attempt] | None
 _Effects = Sequence[Callable[[], object]]
 _NOTHING: _Effects = ()
 
 
-class Owner(TaskOwner, Protocol):
-    """What the dispatcher asks of the manager that owns it."""
-
-    def default_loop(self) -> asyncio.AbstractEventLoop: ...
-    def _idle(self) -> None: ...
-
-
-class Dispatcher:
+class Dispatcher(Endings):
     """Takes tasks through their states.
 
     `lock` guards everything here, the lanes, the registry, the ties, the queues of events, and all that is written on
@@ -64,25 +56,13 @@ class Dispatcher:
         backends: dict[str, Backend],
         call_on_thread: Callable[..., None],
     ) -> None:
-        self.owner = owner
-        self.lock = threading.Lock()
-        self.lanes = lanes
-        self.timer = Timer(clock)
-        self.bus = EventBus(self.lock, self.timer)
-        self.registry = Registry()
-        self.waits = WaitBook(lanes)
+        super().__init__(owner, lanes, clock)
         self.backends = backends
-        self.keep: int | None = None
-        """How many completed tasks are kept, and how many cancelled ones."""
-        self.stopped = False
-        self.effects: list[Callable[[], object]] = []
         self.blocked_loops: dict[asyncio.AbstractEventLoop, list[Callable[[], object]]] = {}
         """Loops whose thread is asleep in a wait, with what wakes it if work is started there."""
         self._hooks = hooks.ProgressHooks(self.timer, call_on_thread, owner.default_loop)
-        self.time = epoch_seconds(clock)
         self._rng = random.Random()
         self._starting: list[Attempt] = []
-        self._doomed: list[tuple[Task, str]] = []
 
     def change(self, change: Callable[[], T]) -> T:
         """Make a change under the lock, and then do what follows from it."""
@@ -102,6 +82,8 @@ class Dispatcher:
         An attempt on `taker`, which the calling thread belongs to, is returned, for that thread to run.
         """
         attempt: Attempt | None = None
+        starting: _Starting = None
+        effects: _Effects = _NOTHING
         with self.lock:
             if self.stopped or task._manager is not None:
                 self._refuse(task)
@@ -123,13 +105,15 @@ class Dispatcher:
                 self.registry.add(task)
                 lane.push(task)
                 return None
-            starting: _Starting = attempt
-            effects: _Effects = _NOTHING
             if self.effects or self._doomed:
                 if attempt is not None:
                     self._starting.append(attempt)
                 starting, effects = self._take()
-        return self._after(starting, effects, taker)
+                attempt = None
+        if attempt is not None and attempt.backend is not taker:
+            self._start(attempt)
+            return None
+        return attempt or self._after(starting, effects, taker)
 
     def _refuse(self, task: Task) -> None:
         if task._manager is not None:
@@ -140,7 +124,7 @@ class Dispatcher:
         """Under the lock: whether all that `task` comes after has completed; else it is tied to the rest."""
         for other in after:
             if other._state not in LIVE_STATES and not task._may_follow(other):
-                self._doomed.append((task, _broken(other)))
+                self._doomed.append((task, broken(other)))
                 return False
         blockers = [other for other in after if other._state in LIVE_STATES]
         if blockers:
@@ -189,10 +173,13 @@ class Dispatcher:
         if result is not None and hasattr(result, "__await__") and self._goes_on_in_loop(attempt, result):
             return None
         if attempt.timed_out:
-            outcome = _timed_out(task, outcome)
+            outcome = timed_out(task, outcome)
         if type(task) is not Task:
             outcome = hooks.ended(task, outcome)
-        with self.lock:
+        lock = self.lock
+        if not lock.acquire(False):
+            acquire_in_passing(lock)
+        try:
             if task._attempt is not attempt:
                 logger.error("%r was reported as finished twice", attempt)
                 return None
@@ -205,6 +192,8 @@ class Dispatcher:
                 starting = self._starting.pop()
             else:
                 return None
+        finally:
+            lock.release()
         return self._after(starting, effects, backend if backend.takes_over else None)
 
     def _close(self, attempt: Attempt, outcome: Outcome) -> None:
@@ -272,89 +261,6 @@ class Dispatcher:
         self._after(attempt, effects)
         return True
 
-    # -- ends -------------------------------------------------------------------------------------------------
-
-    def _end(
-        self,
-        task: Task,
-        state: TaskState,
-        now: float,
-        result: Any = None,
-        error: BaseException | None = None,
-        reason: str | None = None,
-    ) -> None:
-        """Under the lock: the end of a task. It lets go of all that it no longer needs."""
-        listeners = self.bus.listeners
-        if listeners:
-            self.bus.settle(task)
-        task._completed_at = now
-        self.registry.move(task, state)
-        if state is _COMPLETED:
-            task._result = result
-            task._exception = task._work = None
-        elif state is _FAILED:
-            task._exception = error
-            self.effects.append(partial(hooks.failure_logged, task))
-        else:
-            task._reason = reason or task._reason or "cancelled"
-            task._exception = None
-        task._context = task._loop = None
-        if listeners:
-            self.bus.publish(task, _ENDS[state])
-        if task._ties is not None:
-            self._untie(task)
-        if self.waits.watermarks:
-            self._count_down_all(task)
-        if self.keep is not None and state is not _FAILED:
-            oldest = self.registry.pop_oldest(state, self.keep)
-            if oldest is not None:
-                self.forgotten(oldest)
-        if self.stopped:
-            self._check_idle()
-
-    def _untie(self, task: Task) -> None:
-        """Under the lock: wake who waits for the task, and deal with those that were to come after it."""
-        ties: Ties = task._ties
-        task._ties = None
-        if ties.retry_timer is not None:
-            ties.retry_timer.cancel()
-        if ties.parent is not None and ties.parent._ties is not None and ties.parent._ties.children is not None:
-            ties.parent._ties.children.pop(task._number, None)
-        for waiter in ties.waiters:
-            self._count_down(waiter)
-        if task._wanted:
-            self.waits.forget(task, ties.blockers)
-        for dependant in ties.dependants:
-            if dependant._state is not _PENDING:
-                continue
-            if not dependant._may_follow(task):
-                self._doomed.append((dependant, _broken(task)))
-            elif untie_blocker(dependant, task):
-                self._queue(dependant)
-
-    def _check_idle(self) -> None:
-        if not self.registry.count(*LIVE_STATES):
-            self.effects.append(self.owner._idle)
-
-    def _count_down(self, waiter: Waiter) -> None:
-        waiter.left -= 1
-        if waiter.left == 0:
-            self.effects.append(waiter.wake)
-
-    def _count_down_all(self, task: Task) -> None:
-        """Under the lock: tell those who wait for everything up to a number."""
-        number = task._number
-        for waiter in self.waits.watermarks:
-            if number <= waiter.last_number and task is not waiter.for_task:
-                self._count_down(waiter)
-
-    def forgotten(self, task: Task) -> None:
-        """Under the lock: the registry has let go of a task that is over."""
-        if self.bus.listeners:
-            self.bus.publish(task, EventType.PRUNED)
-        if type(task) is not Task:
-            self.effects.append(partial(hooks.released, task))
-
     # -- what others ask for ----------------------------------------------------------------------------------
 
     def cancel(self, task: Task, *, children: bool = True, reason: str | None = None) -> bool:
@@ -371,23 +277,6 @@ class Dispatcher:
                 todo.extend(victim._ties.children.values())
             self._cancel_one(victim, reason if victim is task else f"cancelled with {task.name!r}")
         return True
-
-    def _cancel_one(self, task: Task, reason: str | None) -> None:
-        now = self.time()
-        if task._state is _PENDING:
-            self.lanes[task._lane].discard(task)
-            task._cancel_requested_at = now
-            if isinstance(task._work, Once):
-                self.effects.append(task._work.close)
-            self._end(task, _CANCELLED, now, reason=reason)
-        elif task._state is _RUNNING:
-            if task._cancel_requested_at is None:
-                task._cancel_requested_at = now
-                task._reason = reason
-            attempt = task._attempt
-            self.effects.append(partial(attempt.backend.interrupt, attempt))
-            if self.bus.watches_progress:  # the views are to say `cancelling`
-                self.effects.append(partial(self.bus.progressed, task))
 
     def fill(self, lanes: Iterable[Lane]) -> None:
         """Under the lock: start what may start in these lanes, or anywhere if there is a limit over all."""
@@ -443,14 +332,16 @@ class Dispatcher:
                 if attempt is not taken:
                     self._after(attempt, _NOTHING)
             return taken
-        backend = starting.backend
-        if backend is taker:
+        if starting.backend is taker:
             return starting
-        try:
-            backend.start(starting)
-        except Exception as error:  # noqa: BLE001 - whatever a backend meets; the task says it
-            self._could_not_start(starting, error)
+        self._start(starting)
         return None
+
+    def _start(self, attempt: Attempt) -> None:
+        try:
+            attempt.backend.start(attempt)
+        except Exception as error:  # noqa: BLE001 - whatever a backend meets; the task says it
+            self._could_not_start(attempt, error)
 
     def _could_not_start(self, attempt: Attempt, error: Exception) -> None:
         """The task fails, and the next one takes its place; a loop, for each may fail in its turn."""
@@ -476,15 +367,3 @@ class _Attempt(Attempt):
     def finished(self, outcome: Outcome) -> Attempt | None:
         dispatcher: Dispatcher = self.listener
         return dispatcher.finished(self, outcome)
-
-
-def _timed_out(task: Task, outcome: Outcome) -> Outcome:
-    """An attempt that its time-out has stopped has failed; work that swallowed the interrupt has not."""
-    if outcome.state is not _CANCELLED or task._cancel_requested_at is not None:
-        return outcome
-    error = TaskTimeoutError(f"{task.name!r} ran longer than its time-out of {task.timeout:g} s")
-    return Outcome(_FAILED, None, error)
-
-
-def _broken(other: Task) -> str:
-    return f"{other.name!r}, which it was to come after, {'failed' if other._state is _FAILED else 'was cancelled'}"

@@ -14,7 +14,17 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["Gate", "TaskInterrupt", "doze", "here", "protected", "run_in_own_loop", "start_thread", "uninterrupted"]
+__all__ = [
+    "Gate",
+    "TaskInterrupt",
+    "acquire_in_passing",
+    "doze",
+    "here",
+    "protected",
+    "run_in_own_loop",
+    "start_thread",
+    "uninterrupted",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,6 +45,16 @@ def start_thread(target: Callable[[], object], name: str) -> threading.Thread:
     thread = threading.Thread(target=target, name=name, daemon=True)
     contextvars.Context().run(thread.start)
     return thread
+
+
+def acquire_in_passing(lock: threading.Lock) -> None:
+    """Acquire a lock that is never held for more than some Python instructions, and do not queue for it.
+
+    Whoever sleeps on a lock is given it before he is given the interpreter. Ten threads that end short tasks then sleep
+    at every single turn, each until the next has had both: that took four times as long (19 us a task instead of 5).
+    """
+    while not lock.acquire(False):
+        time.sleep(0)  # lets the others have the interpreter, among them the one who holds the lock
 
 
 class _Here(threading.local):

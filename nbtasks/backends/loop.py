@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import types
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
-from functools import partial
 from types import CoroutineType
 from typing import Any, ClassVar
 
@@ -23,10 +22,10 @@ from nbtasks.threads import start_thread
 
 __all__ = ["LoopBackend", "LoopThread"]
 
+_get_running_loop = asyncio._get_running_loop
 _COMPLETED = TaskState.COMPLETED
 _DONE = Outcome(_COMPLETED)
 _GONE = Outcome(TaskState.CANCELLED)
-_NEVER = object()
 
 
 class LoopBackend(Backend):
@@ -40,16 +39,14 @@ class LoopBackend(Backend):
         loop = attempt.loop
         if loop is None:
             raise TaskFailedError(f"{attempt.task.name!r} cannot run: there is no event loop for it")
-        work = _work(self, attempt)
-        work.send(None)
-        if asyncio._get_running_loop() is loop:
-            _create(attempt, work)
+        run = _Run(self, attempt)
+        if _get_running_loop() is loop:
+            attempt.handle = asyncio.Task(run, loop=loop, name=attempt.task.name, context=attempt.context)
             return
         try:
-            loop.call_soon_threadsafe(_create, attempt, work)
+            loop.call_soon_threadsafe(_create, run, attempt)
         except RuntimeError as error:  # it is closed
-            attempt.handle = _NEVER
-            work.close()
+            run.drop()
             raise TaskFailedError(f"{attempt.task.name!r} cannot run: {error}") from None
 
     def interrupt(self, attempt: Attempt) -> None:
@@ -114,9 +111,9 @@ class LoopThread:
             loop.close()
 
 
-def _create(attempt: Attempt, work: Coroutine[Any, Any, None]) -> None:
+def _create(run: _Run, attempt: Attempt) -> None:
     # Not by `loop.create_task`: without the task factory of somebody else, and with a name that need not be made up.
-    attempt.handle = asyncio.Task(work, loop=attempt.loop, name=attempt.task.name, context=attempt.context)
+    attempt.handle = asyncio.Task(run, loop=attempt.loop, name=attempt.task.name, context=attempt.context)
     if attempt.interrupted:
         attempt.handle.cancel()
 
@@ -126,55 +123,98 @@ def _cancel(attempt: Attempt) -> None:
         attempt.handle.cancel()
 
 
-class _Begun:
-    """Awaited, it yields once. Of C parts only: it is awaited by every attempt."""
+class _Run(Coroutine[Any, Any, None]):
+    """What an asyncio task steps through: an attempt, and those that take its place.
 
-    __await__ = staticmethod(partial(iter, (None,)))
-
-
-_BEGUN = _Begun()
-
-
-async def _work(backend: LoopBackend, attempt: Attempt) -> None:
-    """Attempts as a coroutine, which is started up to its first line before it is given to the loop.
-
-    (A coroutine that has not started, cancelled, ends without any of its lines being run: nobody would learn of it.)
+    Not an `async def`, of which no line is run if it is cancelled before its first step, or if its loop goes away:
+    nobody would learn of the end. From the first wait on, its methods are those of a generator: a step costs no more.
 
     An attempt that ends without having waited for anything hands the asyncio task on to the one that takes its place:
     making a new one costs more than all the rest. One that has waited does not, for libraries file things under the
     asyncio task that they meet, and no attempt is to find what another has left.
     """
-    aio_task: asyncio.Task[Any] | None = None  # from the second attempt on
-    while True:
-        outcome, waited = _GONE, True  # if the loop goes away under it
-        begun = False
-        try:
-            await _BEGUN
-            begun = True
-            coroutine, value = _begin(attempt) if aio_task is None else attempt.context.run(_begin, attempt)
-            waited = coroutine is not None
-            if coroutine is not None:
-                rest = _rest(coroutine, value) if aio_task is None else _rest_in(attempt.context, coroutine, value)
-                value = await rest
-            outcome = _DONE if value is None else Outcome(_COMPLETED, value)
-        except asyncio.CancelledError as error:
-            outcome = Outcome(TaskState.CANCELLED, None, error)
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001 - user code; what it raises must not stop the loop, which others use
-            outcome = Outcome(TaskState.FAILED, None, error)
-        finally:
-            if not begun and hasattr(attempt.function, "close"):
-                attempt.function.close()  # a coroutine object that nobody will await
-            handle, attempt.handle = attempt.handle, None  # a late cancel is not to hit the next attempt
-            following = attempt.finished(outcome) if handle is not _NEVER else None
-            if following is not None and (waited or following.loop is not attempt.loop or handle.cancelling()):
-                backend.start_following(following)
-                following = None
-        if following is None:
-            return
-        attempt, aio_task = following, handle
-        attempt.handle = handle
+
+    def __init__(self, backend: LoopBackend, attempt: Attempt) -> None:
+        self._backend = backend
+        self._attempt: Attempt | None = attempt
+        """The attempt, until it begins."""
+
+    def send(self, _: Any) -> Any:
+        """Begin. Gives what the first attempt that waits waits for."""
+        attempt: Any = self._attempt
+        self._attempt = None
+        aio_task = attempt.handle
+        inside: Callable[..., Any] | None = None  # the asyncio task is in the context of its first attempt
+        while True:
+            try:
+                coroutine, value = _begin(attempt) if inside is None else inside(_begin, attempt)
+            except BaseException as error:  # noqa: BLE001 - user code; what it raises must not stop the loop, which others use
+                outcome = _raised(error)
+            else:
+                if coroutine is not None:
+                    rest = _rest(coroutine, value) if inside is None else _rest_in(attempt.context, coroutine, value)
+                    return self._go_on(_to_the_end(self._backend, attempt, rest))
+                outcome = _DONE if value is None else Outcome(_COMPLETED, value)
+            attempt.handle = None  # a late cancel is not to hit the next attempt
+            following = attempt.finished(outcome)
+            if following is None:
+                raise StopIteration
+            if following.loop is not attempt.loop or aio_task.cancelling():
+                self._backend.start_following(following)
+                raise StopIteration
+            attempt = following
+            attempt.handle, inside = aio_task, attempt.context.run
+
+    def _go_on(self, rest: Generator[Any, Any, None]) -> Any:
+        self.send, self.throw, self.close = rest.send, rest.throw, rest.close  # type: ignore[method-assign, assignment]
+        return rest.send(None)
+
+    def throw(self, error: Any, *_: Any) -> Any:
+        """It is cancelled before it has begun."""
+        self._end(_raised(error))
+        raise StopIteration
+
+    def close(self) -> None:
+        """The loop goes away before it has begun."""
+        if self._attempt is not None:
+            self._end(_GONE)
+
+    __del__ = close
+
+    def drop(self) -> None:
+        """It will not begin, and whoever gave it knows."""
+        self._attempt = None
+
+    def _end(self, outcome: Outcome) -> None:
+        attempt, self._attempt = self._attempt, None
+        assert attempt is not None
+        if hasattr(attempt.function, "close"):
+            attempt.function.close()  # a coroutine object that nobody will await
+        attempt.handle = None
+        self._backend.start_following(attempt.finished(outcome))
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        raise TypeError("an asyncio task steps through it, nobody else")
+
+
+def _raised(error: BaseException) -> Outcome:
+    cancelled = isinstance(error, asyncio.CancelledError)
+    return Outcome(TaskState.CANCELLED if cancelled else TaskState.FAILED, None, error)
+
+
+def _to_the_end(backend: LoopBackend, attempt: Attempt, rest: Any) -> Generator[Any, Any, None]:
+    """The steps of an attempt that waits, and its end."""
+    outcome = _GONE  # if the loop goes away under it
+    try:
+        value = yield from rest
+        outcome = _DONE if value is None else Outcome(_COMPLETED, value)
+    except GeneratorExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - as above
+        outcome = _raised(error)
+    finally:
+        attempt.handle = None
+        backend.start_following(attempt.finished(outcome))
 
 
 def _begin(attempt: Attempt) -> tuple[Coroutine[Any, Any, Any] | None, Any]:
