@@ -209,7 +209,8 @@ class TaskManager(Steering, RecurringMethods):
         task.after = tuple(other.id for other in after)
         if parent is not None:
             task.parent_id = parent_task.id if parent_task is not None else str(parent)
-        loop = _get_running_loop() or task._loop  # the latter is that of the schedule which made it
+        # That of the schedule which made it comes first: it may be asked to run by a front end, on a loop of no use.
+        loop = task._loop or _get_running_loop()
         if loop is None or loop.is_closed():
             loop = self.default_loop() if task._backend == "loop" else self.loop
         task._loop = loop
@@ -373,7 +374,7 @@ class TaskManager(Steering, RecurringMethods):
         )
 
     def _create_instance(self, instance: Task, loop: asyncio.AbstractEventLoop | None, *, here: bool) -> Attempt | None:
-        instance._loop = loop
+        instance._loop = loop if loop is not None else self.loop
         return protected(self._add, instance, instance.parent_id, self._threads if here else None)
 
     def _forget_instance(self, instance: Task) -> None:

@@ -13,6 +13,7 @@ from IPython.core.error import UsageError
 
 from nbtasks.notebook.errors import without_own_frames
 from nbtasks.notebook.listing import task_list
+from nbtasks.notebook.schedules import ScheduleCommands
 from nbtasks.task import Task
 from nbtasks.widgets.shown import Shown
 
@@ -29,6 +30,7 @@ class Commands:
         self._shell = shell
         self._extension = extension
         self._manager = extension.manager
+        self._schedules = ScheduleCommands(extension)
         self._by_name: dict[str, Callable[[list[str]], None]] = {
             "list": self._list,
             "show": self._show,
@@ -37,6 +39,7 @@ class Commands:
             "retry": self._retry,
             "debug": self._debug,
             "prune": self._prune,
+            **self._schedules.by_name,
             "help": self._help,
         }
 
@@ -68,6 +71,8 @@ class Commands:
         words = line.split(" ")[1:]
         if len(words) <= 1:
             return self.names
+        if words[0] in self._schedules.by_name:
+            return self._schedules.names
         return [*dict.fromkeys(task.name for task in self._manager.list_tasks())]
 
     def _list(self, names: list[str]) -> None:
@@ -77,8 +82,13 @@ class Commands:
 
     def _show(self, names: list[str]) -> None:
         """The panel of a task, and the output of a cell, here."""
-        for task in self.named("show", names):
-            self._extension.show(task)
+        for name in names or [""]:
+            schedule = self._schedules.find(name)
+            if schedule is not None:
+                self._extension.show_schedule(schedule)
+            else:
+                [task] = self.named("show", [name] if name else [])
+                self._extension.show(task)
 
     def _wait(self, names: list[str]) -> None:
         """Wait for these tasks, or for all; the names that they bound are there then."""

@@ -5,7 +5,6 @@ Ties the manager, the names, the output and the panels to one shell. The only mo
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import sys
 from typing import Any
@@ -18,7 +17,7 @@ from nbtasks.notebook.cell import CellPlace, CellTask
 from nbtasks.notebook.commands import Commands
 from nbtasks.notebook.figures import Figures
 from nbtasks.notebook.headless import Slots
-from nbtasks.notebook.kernel import Kernel
+from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.notebook.magic import TaskMagics
 from nbtasks.notebook.main_module import MainModule
 from nbtasks.notebook.namespace import NotebookNames
@@ -26,10 +25,12 @@ from nbtasks.notebook.nested import NestedCells
 from nbtasks.notebook.output import Output
 from nbtasks.notebook.panels import Panels
 from nbtasks.notebook.publisher import Publisher
+from nbtasks.notebook.recurring import once_more
 from nbtasks.notebook.routing import Router
 from nbtasks.notebook.settings import BackgroundTasks
 from nbtasks.notebook.upkeep import Upkeep
 from nbtasks.progress import bridge_tqdm
+from nbtasks.recurring.task import RecurringTask
 from nbtasks.task import Task
 
 __all__ = ["Extension", "load", "unload"]
@@ -112,12 +113,23 @@ class Extension:
         if isinstance(task, CellTask):
             display(task.output)
 
+    def show_schedule(self, recurring: RecurringTask) -> None:
+        """Show the panel of a recurring task, which has the output of its last runs, in the cell that runs now."""
+        self.panels.show(recurring, self.kernel.launching_cell())
+
+    def show_launched_schedule(self, recurring: RecurringTask, cell: LaunchingCell, *, quiet: bool) -> None:
+        """Show the panel of a recurring cell under it, or make room there for its output."""
+        if not quiet and cell.headless:
+            self.slots.open(recurring, cell)
+        elif not quiet:
+            self.panels.show(recurring, cell)
+
     def show_launched(self, task: CellTask, *, quiet: bool) -> None:
         """Show the panel of a task in the cell that has just launched it, and make room for its output where needed."""
         if quiet:
             return
         if task.cell.headless and not task.raises_in_cell:
-            self.slots.open(task)
+            self.slots.open(task, task.cell)
         else:
             self.panels.show(task, task.cell)
 
@@ -127,7 +139,7 @@ class Extension:
         again: Task
         if isinstance(task, CellTask):
             output = Output(functools.partial(self.kernel.send, here), self.publisher)
-            again = dataclasses.replace(task, cell=here, output=output, after=(), earlier_runs=(), raises_in_cell=False)
+            again = once_more(task, cell=here, output=output)
         else:
             again = task._clone()
         self.manager.add_task(again)

@@ -15,14 +15,17 @@ from typing import Any
 
 from nbtasks.notebook.cell import CellTask
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
-from nbtasks.widgets.shown import PanelPicture, Shown, plain_text
+from nbtasks.notebook.recurring import CellRun
+from nbtasks.recurring.task import RecurringTask
+from nbtasks.widgets.recurring_shown import shown_of
+from nbtasks.widgets.shown import PanelPicture, plain_text
 
 __all__ = ["Slots"]
 
 
 @dataclass
 class _Slot:
-    task: CellTask
+    task: CellTask | RecurringTask
     display_id: str
     sent: dict[str, Any]
 
@@ -34,27 +37,39 @@ class Slots:
         self._kernel = kernel
         self._open: list[_Slot] = []
 
-    def open(self, task: CellTask) -> None:
-        """Make the slot of `task`, in its launching cell."""
+    def open(self, task: CellTask | RecurringTask, cell: LaunchingCell) -> None:
+        """Make the slot of `task` in `cell`."""
         slot = _Slot(task, f"nbtasks-{task.id}-output", {})
         self._open.append(slot)
-        self._put(slot, task.cell, "display_data")
+        self._put(slot, cell, "display_data")
 
     def deliver(self, here: LaunchingCell) -> None:
         """Fill the slots with what there is now, as a message of the cell that runs now."""
         for slot in list(self._open):
-            over = slot.task.done  # asked before it is read: what comes in between is delivered once more
+            over = _is_over(slot.task)  # asked before it is read: what comes in between is delivered once more
             self._put(slot, here, "update_display_data")
             if over:
                 self._open.remove(slot)
 
     def _put(self, slot: _Slot, cell: LaunchingCell, kind: str) -> None:
-        picture = PanelPicture(Shown.of(slot.task, datetime.now(UTC)))
-        bundle = _bundle(picture, slot.task.output.excerpt)
+        picture = PanelPicture(shown_of(slot.task, datetime.now(UTC)))
+        bundle = _bundle(picture, _outputs(slot.task))
         if bundle != slot.sent:
             slot.sent = bundle
             content = {"data": bundle, "metadata": {}, "transient": {"display_id": slot.display_id}}
             self._kernel.send(cell, kind, content)
+
+
+def _is_over(task: CellTask | RecurringTask) -> bool:
+    return task.done if isinstance(task, CellTask) else task.removed and not task.instances
+
+
+def _outputs(task: CellTask | RecurringTask) -> list[dict[str, Any]]:
+    """What the task wrote, or the last run of a recurring cell."""
+    if isinstance(task, CellTask):
+        return task.output.excerpt
+    runs = task.template.runs.kept if isinstance(task.template, CellRun) else []
+    return runs[-1].output.excerpt if runs else []
 
 
 def _bundle(picture: PanelPicture, outputs: list[dict[str, Any]]) -> dict[str, Any]:

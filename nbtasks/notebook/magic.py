@@ -9,7 +9,7 @@ import argparse
 import functools
 import keyword
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,10 @@ from nbtasks.notebook.cell import CellTask
 from nbtasks.notebook.errors import show_as_rendered
 from nbtasks.notebook.kernel import LaunchingCell
 from nbtasks.notebook.output import Output
+from nbtasks.notebook.recurring import CellRun, CellRuns
+from nbtasks.notebook.schedules import AskedSchedule, asked_schedule
 from nbtasks.notebook.source import CellSource
+from nbtasks.recurring.task import RecurringTask
 from nbtasks.retry import Retry
 from nbtasks.task import Task
 
@@ -57,6 +60,10 @@ class TaskMagics(Magics):
     @argument(
         "--if-running", default="error", help="when a task of that name still runs: error, skip, replace or queue"
     )
+    @argument("--every", help="run it again and again, so long from start to start: 30s, 5m, 1h30m")
+    @argument("--cron", help='run it at these times: "*/5 * * * *", "0 8 * * 1-5", @hourly')
+    @argument("--tz", help="the time zone of --cron, as Europe/Paris; by default the machine's own")
+    @argument("--max-concurrent", help="how many runs of the schedule there may be at once; by default 1")
     @argument("--shared", action="store_true", help="run straight in the notebook's namespace")
     @argument("--quiet", action="store_true", help="show no panel")
     @argument("--wait", action="store_true", help="return when the task is over")
@@ -65,8 +72,12 @@ class TaskMagics(Magics):
         """Run the cell as a background task."""
         options = parse_argstring(self.run_cell, line)
         with OneLineErrors():
-            task = self._make_task(options, cell)
+            asked = asked_schedule(options)
+            task = self._make_task(options, cell, recurs=asked is not None)
             if task is None:
+                return
+            if asked is not None:
+                self._start_schedule(task, asked, quiet=options.quiet)
                 return
             self._start(task, quiet=options.quiet)
             if options.wait:
@@ -79,8 +90,8 @@ class TaskMagics(Magics):
         with OneLineErrors():
             self._commands.run(line)
 
-    def _make_task(self, options: argparse.Namespace, cell: str) -> CellTask | None:
-        """The task that the options ask for, not started; None where they ask for none."""
+    def _make_task(self, options: argparse.Namespace, cell: str, *, recurs: bool) -> CellTask | None:
+        """The task, or the template of the schedule, that the options ask for; None where they ask for none."""
         if not cell.strip():
             raise UsageError("%%bgtask: the cell is empty; put the code to run below the first line")
         launching = self._extension.kernel.launching_cell()
@@ -99,8 +110,11 @@ class TaskMagics(Magics):
         # Where nobody watches, what comes after the launching cell is delivered with later ones (`headless.py`).
         dropped = launching.headless and not (options.wait or options.quiet)
         send = None if dropped else functools.partial(self._extension.kernel.send, launching)
-        output = Output(send, self._extension.publisher)
-        task = CellTask(
+        output = Output(None if recurs else send, self._extension.publisher)
+        kind: Callable[..., CellTask] = CellTask
+        if recurs:
+            kind = functools.partial(CellRun, runs=CellRuns(send, self._extension.publisher))
+        task = kind(
             name=name,
             lane=options.lane,
             priority=priority,
@@ -121,14 +135,33 @@ class TaskMagics(Magics):
         output.header = functools.partial(self._extension.panels.header, task, launching)
         return task
 
+    def _start_schedule(self, template: CellTask, asked: AskedSchedule, *, quiet: bool) -> None:
+        """Run the cell on its schedule, in place of an earlier schedule of the cell or of the name."""
+        assert isinstance(template, CellRun)
+        earlier = [one for one in self._manager.list_recurring_tasks() if _is_replaced(one, template)]
+        recurring = self._manager.add_recurring_task(
+            asked.schedule, template, timezone=asked.timezone, max_concurrent=asked.max_concurrent
+        )
+        for one in earlier:
+            one.remove()
+        template.runs.header = functools.partial(self._extension.panels.header, recurring, template.cell)
+        self._bind(template.name, recurring)
+        self._extension.show_launched_schedule(recurring, template.cell, quiet=quiet)
+
+    def _bind(self, name: str, task: Task | RecurringTask) -> None:
+        if name.isidentifier() and not keyword.iskeyword(name):
+            self.shell.user_ns[name] = task
+
     def _start(self, task: CellTask, *, quiet: bool) -> None:
         with task.output.held():
             # What the launching cell itself has said, the compiler's warnings, comes first.
             sys.stdout.flush()
             sys.stderr.flush()
             self._manager.add_task(task)
-            if task.name.isidentifier() and not keyword.iskeyword(task.name):
-                self.shell.user_ns[task.name] = task
+            for former in self._manager.list_recurring_tasks():
+                if _is_of_cell(former, task.cell):  # the cell was a recurring one, and is no longer
+                    former.remove()
+            self._bind(task.name, task)
             self._extension.show_launched(task, quiet=quiet)
 
     def _wait_in_cell(self, task: CellTask) -> None:
@@ -141,6 +174,7 @@ class TaskMagics(Magics):
 
     def _next_name(self) -> str:
         taken = {task.name for task in self._manager.list_tasks()}
+        taken |= {recurring.name for recurring in self._manager.list_recurring_tasks()}
         while True:
             self._unnamed += 1
             if f"bg{self._unnamed}" not in taken:
@@ -186,6 +220,18 @@ def _is_rerun(task: Task, name: str, cell: LaunchingCell, *, named: str | None) 
     if named is not None or not isinstance(task, CellTask):
         return task.name == name
     return cell.cell_id is not None and task.cell.cell_id == cell.cell_id
+
+
+def _is_of_cell(recurring: RecurringTask, cell: LaunchingCell) -> bool:
+    """Whether it is the schedule of that cell in the front end."""
+    template = recurring.template
+    return isinstance(template, CellRun) and cell.cell_id is not None and template.cell.cell_id == cell.cell_id
+
+
+def _is_replaced(recurring: RecurringTask, template: CellTask) -> bool:
+    """Whether a new schedule of a cell takes its place: it is of that cell, or a cell's of that name."""
+    same_name = isinstance(recurring.template, CellRun) and recurring.name == template.name
+    return same_name or _is_of_cell(recurring, template.cell)
 
 
 def _whole_number(option: str, text: str) -> int:

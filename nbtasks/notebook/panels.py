@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from nbtasks.manager import TaskManager
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
+from nbtasks.recurring.task import RecurringTask
 from nbtasks.task import Task
 from nbtasks.widgets.live import LiveWriter
-from nbtasks.widgets.shown import PanelPicture, PicturePanel, Shown
+from nbtasks.widgets.recurring_shown import shown_of
+from nbtasks.widgets.shown import PanelPicture, PicturePanel
 
 if TYPE_CHECKING:
     from nbtasks.widgets.panel import LivePanel
+    from nbtasks.widgets.recurring_panel import RecurringPanel
+
+    Panel = LivePanel | RecurringPanel | PicturePanel
 
 __all__ = ["Panels"]
 
@@ -31,17 +36,17 @@ class Panels:
         self._manager = manager
         self._kernel = kernel
         self._live: LiveWriter | None = None
-        self._by_cell: dict[str, list[LivePanel | PicturePanel]] = {}
+        self._by_cell: dict[str, list[Panel]] = {}
 
     def use_widgets(self, cell: LaunchingCell) -> bool:
         """Whether a panel in `cell` is made of widgets: where front ends show them, or as NBTASKS_WIDGETS says."""
         wanted = os.environ.get("NBTASKS_WIDGETS")
         return self._kernel.exists and (cell.cell_id is not None if wanted is None else wanted != "0")
 
-    def show(self, task: Task, cell: LaunchingCell) -> None:
+    def show(self, task: Task | RecurringTask, cell: LaunchingCell) -> None:
         """Show a panel of `task` under `cell`; a panel that an earlier run of the cell left there is closed."""
         if not self._kernel.exists:
-            print(Shown.of(task, datetime.now(UTC)).text())
+            print(shown_of(task, datetime.now(UTC)).text())
             return
         if self._live is None:
             self._live = LiveWriter(self._manager)
@@ -56,7 +61,7 @@ class Panels:
             for panel in [panel for panels in self._by_cell.values() for panel in panels if panel.task is task]:
                 self._live.run(panel.refresh)
 
-    def header(self, task: Task, cell: LaunchingCell) -> tuple[str, dict[str, Any]] | None:
+    def header(self, task: Task | RecurringTask, cell: LaunchingCell) -> tuple[str, dict[str, Any]] | None:
         """The message that shows the panel of `task` in `cell` anew, after the cell was cleared."""
         for panel in reversed(self._by_cell.get(_place(cell), [])):
             if panel.task is task:
@@ -69,32 +74,38 @@ class Panels:
             self._live.close()
             self._live = None
 
-    def _put(self, task: Task, cell: LaunchingCell) -> LivePanel | PicturePanel:
+    def _put(self, task: Task | RecurringTask, cell: LaunchingCell) -> Panel:
         """Make the panel and show it, on the writer's thread: its models are open before the view is sent."""
         display_id = _display_id(task, cell)
 
         def put_in_its_place(picture: PanelPicture) -> None:
             self._kernel.send(cell, "update_display_data", _content(picture.bundle(), display_id))
 
-        panel: LivePanel | PicturePanel
-        if self.use_widgets(cell):
+        panel: Panel
+        if not self.use_widgets(cell):
+            panel = PicturePanel(task, shown_of)
+        else:
             from nbtasks.widgets.panel import LivePanel
+            from nbtasks.widgets.recurring_panel import RecurringPanel
 
             assert self._live is not None
-            panel = LivePanel(task, self._manager, wake=self._live.touch)
-        else:
-            panel = PicturePanel(task)
+            kind: Any = RecurringPanel if isinstance(task, RecurringTask) else LivePanel
+            panel = kind(task, self._manager, wake=self._live.touch)
         self._kernel.send(cell, "display_data", _content(panel.bundle(), display_id))
         panel.replace = put_in_its_place
         return panel
 
     def _close_earlier(self, place: str) -> None:
         assert self._live is not None
-        over = [panel for panel in self._by_cell.get(place, []) if panel.task.state.is_final]
+        over = [panel for panel in self._by_cell.get(place, []) if _is_over(panel.task)]
         for panel in over:
             self._by_cell[place].remove(panel)
             self._live.remove(panel.task, panel)
             self._live.run(panel.close)
+
+
+def _is_over(task: Task | RecurringTask) -> bool:
+    return task.removed if isinstance(task, RecurringTask) else task.state.is_final
 
 
 def _place(cell: LaunchingCell) -> str:
@@ -102,7 +113,7 @@ def _place(cell: LaunchingCell) -> str:
     return cell.cell_id or cell.request_id or ""
 
 
-def _display_id(task: Task, cell: LaunchingCell) -> str:
+def _display_id(task: Task | RecurringTask, cell: LaunchingCell) -> str:
     return f"nbtasks-{task.id}-{cell.request_id}"
 
 

@@ -13,8 +13,8 @@ class BackgroundTasks(Configurable):
 
     keep_kernel_alive = Bool(
         True,
-        help="While a task lives, tell the server about once a minute that the kernel is in use, so that it is not "
-        "culled as idle.",
+        help="While a task lives or a schedule is on, tell the server about once a minute that the kernel is in use, "
+        "so that it is not culled as idle.",
     ).tag(config=True)
 
     switch_interval = Float(

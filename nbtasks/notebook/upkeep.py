@@ -16,7 +16,8 @@ ALIVE_SECONDS = 50.0
 
 
 class Upkeep:
-    """Applies the settings, and tells the server that the kernel is in use for as long as a task lives.
+    """Applies the settings, and tells the server that the kernel is in use for as long as a task lives or
+    a schedule is on.
 
     A server culls a kernel whose last message is older than its time-out; any message counts. Used from the main
     thread, but for `_beat`, which the manager's timer calls.
@@ -49,7 +50,10 @@ class Upkeep:
         if isinstance(threads, ThreadBackend):
             threads.switch_interval = seconds
 
+    def _is_in_use(self) -> bool:
+        return len(self._manager.active_tasks) > 0 or self._manager.has_schedules_on
+
     def _beat(self) -> None:
-        if self._settings.keep_kernel_alive and len(self._manager.active_tasks):
+        if self._settings.keep_kernel_alive and self._is_in_use():
             self._kernel.tell_alive()
         self._next = self._manager.timer.call_later(ALIVE_SECONDS, self._beat)

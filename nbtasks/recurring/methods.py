@@ -99,6 +99,11 @@ class RecurringMethods:
         """All recurring tasks, oldest first."""
         return [] if self._scheduler is None else self._scheduler.list()
 
+    @property
+    def has_schedules_on(self) -> bool:
+        """Whether any recurring task fires."""
+        return self._scheduler is not None and self._scheduler.is_on
+
     def enable_recurring_task(self, recurring: RecurringTask | str) -> bool:
         """Let it fire, from now on; False if it is unknown, does already, or has nothing to come."""
         known = self.get_recurring_task(recurring)

@@ -97,6 +97,11 @@ class RecurringTask:
     # -- reading ----------------------------------------------------------------------------------------------
 
     @property
+    def removed(self) -> bool:
+        """Whether it was taken from its manager."""
+        return self._owner is None
+
+    @property
     def parent_id(self) -> str:
         """Its own id: events of a schedule and of its instances are found by the same attribute."""
         return self.id

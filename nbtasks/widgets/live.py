@@ -39,6 +39,14 @@ class View(Protocol):
         """Whether the view shows running time, and wants a refresh every second."""
 
 
+class Subject(Protocol):
+    """What a view shows: a task, or a recurring task."""
+
+    @property
+    def id(self) -> str:
+        """Its own, which its events have too."""
+
+
 class LiveWriter:
     """Keeps views up to date from one thread, at most ten flushes a second for all of them together.
 
@@ -59,7 +67,7 @@ class LiveWriter:
         self._thread = start_thread(self._serve, "nbtasks-live")
         self._subscription = manager.add_event_callback(self._on_event, events=list(EventType))
 
-    def add(self, task: Task, make: Callable[[], V]) -> V:
+    def add(self, task: Subject, make: Callable[[], V]) -> V:
         """Make a view of `task` on the writer's thread and keep it up to date until `remove`."""
 
         def job() -> V:
@@ -77,7 +85,7 @@ class LiveWriter:
             self._dirty[view] = None
             self._condition.notify()
 
-    def remove(self, task: Task, view: View) -> None:
+    def remove(self, task: Subject, view: View) -> None:
         """Keep a view up to date no longer; the caller closes it (with `run`)."""
         with self._condition:
             views = self._views.get(task.id, [])
@@ -115,7 +123,8 @@ class LiveWriter:
 
     def _on_event(self, task: Task, _event_type: EventType) -> None:
         with self._condition:
-            views = self._views.get(task.id)
+            # A recurring task's views show its instances too.
+            views = [view for subject in (task.id, task.parent_id) for view in self._views.get(subject or "", ())]
             if views:
                 self._dirty.update(dict.fromkeys(views))
                 self._condition.notify()

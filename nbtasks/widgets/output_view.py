@@ -40,7 +40,8 @@ class OutputView:
     """Shows the output of a task while it is switched on; at most one change a second."""
 
     def __init__(self, output: KeptOutput) -> None:
-        self._output = output
+        self.output = output
+        """What is shown. Another may take its place: the widget stays."""
         self._shown_at = float("-inf")
         # The line to its left tells it from the cell's own output, which often follows.
         self.widget = ipywidgets.Output(
@@ -64,7 +65,7 @@ class OutputView:
         if not on or self.due:
             return
         self._shown_at = now
-        outputs = tuple(self._output.excerpt)
+        outputs = tuple(self.output.excerpt)
         if outputs != self.widget.outputs:
             self.widget.outputs = outputs
 

@@ -26,6 +26,11 @@ LOOKS = {
     "completed": ("✔", "completed", "#2e7d32"),
     "failed": ("✖", "failed", "#c62828"),
     "cancelled": ("◼", "cancelled", "#b26a00"),
+    # of recurring tasks between two runs
+    "scheduled": ("◷", "scheduled", "#1976d2"),
+    "paused": ("‖", "paused", "#757575"),
+    "ended": ("◼", "ended", "#757575"),
+    "removed": ("◼", "removed", "#757575"),
 }
 
 
@@ -138,11 +143,12 @@ class PanelPicture:
 class PicturePanel:
     """A panel where widgets cannot show: a picture that is replaced in its document; a view for the live writer."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Any, look: Callable[[Any, datetime], Shown] = Shown.of) -> None:
         self.task = task
         self.replace: Callable[[PanelPicture], None] | None = None
         """Puts a new picture in the place of the last one."""
-        self._shown = Shown.of(task, datetime.now(UTC))
+        self._look = look
+        self._shown = look(task, datetime.now(UTC))
 
     @property
     def ticks(self) -> bool:
@@ -151,7 +157,7 @@ class PicturePanel:
 
     def refresh(self) -> None:
         """Replace the picture if it differs."""
-        shown = Shown.of(self.task, datetime.now(UTC))
+        shown = self._look(self.task, datetime.now(UTC))
         if shown != self._shown and self.replace is not None:
             self._shown = shown
             self.replace(PanelPicture(shown))

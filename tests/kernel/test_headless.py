@@ -71,3 +71,15 @@ def test_late_plots_and_errors_are_delivered(run) -> None:
     )
     assert "data:image/png;base64," in outputs[1][0]["data"]["text/html"]
     assert "ZeroDivisionError" in plain(outputs[2]) and "\x1b" not in outputs[2][0]["data"]["text/html"]
+
+
+def test_of_a_recurring_cell_the_last_run_is_delivered(run) -> None:
+    outputs = run(
+        "%load_ext nbtasks\nfrom nbtasks import get_manager\nn = 0",
+        "%%bgtask it --every 1h\nn += 1\nprint('written by run', n)",
+        "%bgtask run it\nget_manager().wait()",
+        "%bgtask run it\nget_manager().wait()",
+        "%bgtask schedules",
+    )
+    assert "written by run 2" in plain(outputs[1]) and "written by run 1" not in plain(outputs[1])
+    assert "scheduled" in plain(outputs[4])

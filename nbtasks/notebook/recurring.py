@@ -1,0 +1,171 @@
+"""Recurring cells: the template that `%%bgtask --every` makes of a cell, its runs, and where their output shows.
+
+Knows nothing of magics and widgets, nor of when a run is due.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from nbtasks.notebook.cell import CellTask
+from nbtasks.notebook.output import Message, Output, Send
+from nbtasks.notebook.publisher import Publisher
+from nbtasks.states import TaskState
+from nbtasks.task import Outcome
+
+__all__ = ["KEPT_RUNS", "CellRun", "CellRuns", "Run", "once_more"]
+
+KEPT_RUNS = 10
+"""Of so many runs of a recurring cell, the newest, the output is kept."""
+SWITCH_SECONDS = 0.25
+"""The cell goes from one run to another no more often than this, however short the interval."""
+
+
+@dataclass(eq=False)
+class Run:
+    """What is kept of one run. `number` counts the runs of the cell from 1 on; it is 0 before the run begins."""
+
+    output: Output = field(default_factory=Output)
+    number: int = 0
+    started_at: datetime | None = None
+    state: str = "pending"
+
+
+class CellRuns:
+    """The runs of one recurring cell. Each replaces, in the cell, what the one before has written there.
+
+    `_lock` guards which run the cell shows, and the kept runs.
+    """
+
+    def __init__(self, send: Send | None, publisher: Publisher) -> None:
+        self.header: Any = None
+        """Gives the message that stays at the top of the cell: the panel."""
+        self._send = send
+        self._publisher = publisher
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._kept: deque[Run] = deque(maxlen=KEPT_RUNS)
+        self._shown = 0
+        self._switched_at = float("-inf")
+        self._filled = False
+
+    @property
+    def kept(self) -> list[Run]:
+        """The last runs that have begun, oldest first."""
+        with self._lock:
+            return list(self._kept)
+
+    def make(self, wrote: weakref.WeakMethod[Any], *, shows_pages: bool) -> Run:
+        """A run that has not begun; `wrote` is called when it has published output."""
+        run = Run()
+        may_publish = functools.partial(self._may_publish, run)
+        run.output = _RunOutput(functools.partial(self._publish, run), self._publisher, may_publish)
+        run.output.shows_pages = shows_pages
+        run.output.header = self._header
+        run.output.on_publish = functools.partial(_call, wrote)  # a kept output is not to keep the task
+        return run
+
+    def began(self, run: Run) -> None:
+        """Its work begins. What the cell shows stays until there is something to show in its place."""
+        with self._lock:
+            run.number, run.started_at, run.state = next(self._numbers), datetime.now(UTC), "running"
+            self._kept.append(run)
+        run.output.clear(wait=True)
+
+    def ended(self, run: Run, state: TaskState) -> None:
+        """It is over. One that wrote nothing leaves nothing of the one before."""
+        run.state = state.value
+        silent = not run.output.outputs
+        if silent and self._filled and run.number >= self._shown:
+            run.output.clear()
+            run.output.publish(final=True)
+        self._filled = not silent
+
+    def _may_publish(self, run: Run) -> bool:
+        return run.number <= self._shown or time.monotonic() - self._switched_at >= SWITCH_SECONDS
+
+    def _header(self) -> Message | None:
+        header: Message | None = self.header() if self.header is not None else None
+        return header
+
+    def _publish(self, run: Run, kind: str, content: dict[str, Any]) -> None:
+        """Send a message of `run`, unless a later one has taken the cell."""
+        with self._lock:
+            if run.number > self._shown:
+                self._shown, self._switched_at = run.number, time.monotonic()
+            if run.number == self._shown and self._send is not None:
+                self._send(kind, content)
+
+
+class _RunOutput(Output):
+    """The output of a run, which waits for its turn in the cell."""
+
+    def __init__(self, send: Send, publisher: Publisher, may_publish: Callable[[], bool]) -> None:
+        super().__init__(send, publisher)
+        self._may_publish = may_publish
+        self._owes_final = False
+
+    def publish(self, *, now: bool = False, final: bool = False) -> int:
+        """Send what waits, once it may; what the end of the run had to send then comes with it."""
+        if not self._may_publish():
+            if final:
+                self._owes_final = True
+                self._changed()
+            return 0
+        final, self._owes_final = final or self._owes_final, False
+        return super().publish(now=now, final=final)
+
+    @property
+    def pending(self) -> bool:
+        """Whether something waits to be published that `publish` would send by now or soon."""
+        return self._owes_final or super().pending
+
+
+@dataclass(kw_only=True)
+class CellRun(CellTask):
+    """One run of a recurring cell; or its template, which is never run itself."""
+
+    runs: CellRuns = field(repr=False)
+    _run: Run = field(default_factory=Run, init=False, repr=False)
+
+    def run(self) -> Any:
+        """Run the cell."""
+        if self.attempts == 1:
+            self.runs.began(self._run)
+        self._run.state = "running"
+        return super().run()
+
+    def _attempt_ended(self, outcome: Outcome) -> None:
+        super()._attempt_ended(outcome)
+        self.runs.ended(self._run, outcome.state)
+
+    def _clone(self, *, parent_id: str | None = None) -> Self:
+        twin = super()._clone(parent_id=parent_id)
+        if parent_id is not None:
+            wrote = weakref.WeakMethod(twin._output_written)
+            twin._run = self.runs.make(wrote, shows_pages=self.output.shows_pages)
+            twin.output = twin._run.output
+        return twin
+
+
+def once_more(task: CellTask, **changes: Any) -> CellTask:
+    """A cell task that does what `task` did, on its own: a run of a recurring cell too runs once then."""
+    names = (one.name for one in fields(CellTask) if one.init)
+    given = {name: getattr(task, name) for name in names}
+    alone = {"after": (), "earlier_runs": (), "raises_in_cell": False, "parent_id": None}
+    return CellTask(**{**given, **alone, **changes})
+
+
+def _call(method: weakref.WeakMethod[Any]) -> None:
+    call = method()
+    if call is not None:
+        call()

@@ -1,0 +1,49 @@
+"""Recurring cells and their controls as one sees them in JupyterLab."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+LOAD = "%load_ext nbtasks\nfrom nbtasks import get_manager\nimport time\nimport matplotlib.pyplot as plt\nn = 0"
+PLOT = "%%bgtask load --every 500ms\nn += 1\nplt.plot(range(n + 1))\nplt.title(f'run {n}');"
+IMAGE = "image => image.src.length + image.src.slice(-200, -100)"
+
+
+def test_a_recurring_plot_changes_in_place_and_the_output_does_not_grow(open_page):
+    page = open_page([LOAD, PLOT, "time.sleep(4)", "%bgtask pause load"])
+    page.run(0)
+    page.run(1)
+    page.output(1).locator("img").wait_for()
+    images = page.sample(1, "img", IMAGE)
+    counts = page.sample(1, ".jp-OutputArea, .jp-OutputArea-output", "() => 1")
+    children = "area => area.querySelectorAll('.jp-OutputArea-child').length"
+    page.start(2)  # the kernel is blocked meanwhile
+    page.page.wait_for_function("name => window[name].samples.length >= 6", arg=images._name)
+    assert page.output(1).evaluate(children) == 2
+    page.wait_done(2)
+    assert len(counts.values()) == 1
+    page.run(3)
+    page.wait_text(1, "paused")
+    assert page.output(1).evaluate(children) == 2 and page.output(1).locator("img").count() == 1
+    page.screenshot("recurring-plot")
+
+
+def test_after_a_reload_the_panel_is_the_live_place(open_page):
+    page = open_page([LOAD, "%%bgtask it --every 500ms\nn += 1\nprint('written by run', n)"])
+    page.run(0)
+    page.run(1)
+    page.wait_text(1, "written by run 2")
+    page.save()
+    page.reload()
+    page.button(1, "Output").click()
+    panel = page.sample(1, ".nbtasks-panel", "panel => panel.innerText")
+    page.page.wait_for_function(
+        "name => new Set(window[name].samples.flatMap(sample => (sample[1] || '').match(/written by run \\d+/g) || []))"
+        ".size >= 3",
+        arg=panel._name,
+    )
+    page.button(1, "Earlier").click()
+    page.screenshot("recurring-after-reload")
+    assert not page.has_broken_widget(1)

@@ -1,0 +1,195 @@
+"""Recurring cells: each run takes the cell's names and its place, whatever the foreground does meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tests.kernel.driver import KernelDriver
+from tests.kernel.notebook import load
+from tests.kernel.test_panel import BUSY, VIEW
+
+pytestmark = pytest.mark.kernel
+
+HOURLY = "%%bgtask it --every 1h\n"
+
+
+@pytest.fixture
+def notebook(kernel: KernelDriver) -> KernelDriver:
+    return load(kernel)
+
+
+def run_now(notebook: KernelDriver, name: str = "it") -> None:
+    """Run a schedule's cell once, and wait until that is over."""
+    notebook.run(f"%bgtask run {name}\nget_manager().wait()").check()
+
+
+def test_each_run_replaces_the_output_of_the_one_before_and_keeps_the_panel(notebook: KernelDriver) -> None:
+    notebook.run("n = 0").check()
+    cell = notebook.run(HOURLY + "n += 1\nprint('printed', n)\ndisplay(f'shown {n}')").check()
+    for number in (1, 2, 3):
+        run_now(notebook)
+        cell.wait_output(f"shown {number}")
+        assert len(cell.outputs) == 3
+        assert VIEW in cell.outputs[0]["data"] and cell.stdout == f"printed {number}\n"
+
+
+def test_a_run_that_writes_nothing_leaves_nothing_of_the_one_before(notebook: KernelDriver) -> None:
+    notebook.run("say = True").check()
+    cell = notebook.run(HOURLY + "if say: print('something')").check()
+    run_now(notebook)
+    cell.wait_output("something")
+    notebook.run("say = False").check()
+    run_now(notebook)
+    cell.wait_output(lambda cell: "something" not in cell.text)
+    assert len(cell.outputs) == 1
+
+
+def test_a_run_that_fails_shows_its_error_and_the_next_one_takes_its_place(notebook: KernelDriver) -> None:
+    notebook.run("broken = True").check()
+    cell = notebook.run(HOURLY + "if broken: raise ValueError('no data')\nprint('fine')").check()
+    run_now(notebook)
+    cell.wait_output(lambda cell: cell.errors == ["ValueError: no data"])
+    assert notebook.value("(it.total_failures, it.consecutive_failures, it.enabled)") == (1, 1, True)
+    notebook.run("broken = False").check()
+    run_now(notebook)
+    cell.wait_output(lambda cell: cell.stdout == "fine\n")
+    assert cell.errors == []
+
+
+def test_each_run_takes_a_fresh_snapshot_and_commits(notebook: KernelDriver) -> None:
+    notebook.run("source, seen = 1, []").check()
+    notebook.run(HOURLY + "seen = [*seen, source]").check()
+    run_now(notebook)
+    notebook.run("source = 2").check()
+    run_now(notebook)
+    assert notebook.value("seen") == [1, 2]
+
+
+def test_the_outputs_of_the_last_runs_are_kept(notebook: KernelDriver) -> None:
+    notebook.run("n = 0").check()
+    notebook.run(HOURLY + "n += 1\nprint('run', n)").check()
+    for _ in range(12):
+        run_now(notebook)
+    texts = notebook.value("[run.output.text for run in get_manager().search_tasks(parent_id=it.id)]")
+    assert texts == [f"run {number}\n" for number in range(3, 13)]
+    assert notebook.value("[run.number for run in it.template.runs.kept]") == list(range(3, 13))
+
+
+def test_the_panel_pages_through_the_outputs_of_the_last_runs(notebook: KernelDriver) -> None:
+    notebook.run("n = 0").check()
+    notebook.run(HOURLY + "n += 1\nprint('written by run', n)").check()
+    for _ in range(3):
+        run_now(notebook)
+
+    def shows(text: str) -> bool:
+        return any(text in str(notebook.models[view]["outputs"]) for view in notebook.find_models("OutputModel"))
+
+    [switch] = notebook.find_models("ToggleButtonModel", description="Output")
+    notebook.set_state(switch, value=True)
+    notebook.wait_until(lambda: shows("written by run 3"), what="the newest run")
+    [back] = notebook.find_models("ButtonModel", description="Earlier")
+    notebook.click(back)
+    notebook.wait_until(lambda: shows("written by run 2"), what="the run before")
+    notebook.click(back)
+    notebook.wait_until(lambda: shows("written by run 1") and notebook.models[back]["disabled"], what="the first run")
+    [on] = notebook.find_models("ButtonModel", description="Later")
+    notebook.click(on)
+    notebook.wait_until(lambda: shows("written by run 2"), what="the run after")
+
+
+def test_plain_cells_fire_on_time_while_the_foreground_computes(notebook: KernelDriver) -> None:
+    cell = notebook.run(
+        "%%bgtask tick --every 200ms\nimport time\nprint('at', time.time())\nmoments.append(time.time())"
+    )
+    notebook.run("moments = []").check()
+    busy = notebook.start_cell(BUSY.format(seconds=3) + "\nseen = list(moments)")
+    cell.wait_output("at ")
+    assert not busy.done
+    busy.check()
+    seen = notebook.value("seen")
+    assert len(seen) >= 12
+    gaps = sorted(later - earlier for earlier, later in itertools.pairwise(seen))
+    assert gaps[len(gaps) // 2] == pytest.approx(0.2, abs=0.05)
+
+
+def test_of_runs_that_overlap_the_later_one_has_the_cell(notebook: KernelDriver) -> None:
+    cell = notebook.run(
+        "%%bgtask it --every 1h --max-concurrent 2\nme = turn\nprint('begun', me)\ngates[me].wait()\nprint('over', me)"
+    )
+    for turn in ("a", "b"):
+        notebook.run(f"turn = {turn!r}\n%bgtask run it").check()
+        cell.wait_output(f"begun {turn}")
+    assert "skipped: it runs already (2 at once)" in notebook.run("%bgtask run it").check().stdout
+    notebook.run("gates['a'].set()\nget_manager().search_tasks(parent_id=it.id)[0].wait()").check()
+    notebook.run("gates['b'].set()").check()
+    cell.wait_output("over b")
+    assert cell.stdout == "begun b\nover b\n"
+    assert notebook.value("[t.output.text for t in get_manager().search_tasks(parent_id=it.id)]") == [
+        "begun a\nover a\n",
+        "begun b\nover b\n",
+    ]
+
+
+def test_schedules_are_listed_paused_resumed_and_removed_by_name(notebook: KernelDriver) -> None:
+    notebook.run('%%bgtask report --cron "0 8 * * 1-5" --tz Europe/Paris\n1').check()
+    assert notebook.value("(report.timezone, report.describe())") == ("Europe/Paris", "At 08:00, Monday to Friday")
+    [_, line] = notebook.run("%bgtask schedules report").check().stdout.splitlines()
+    assert line.startswith("report  0 8 * * 1-5  Europe/Paris  scheduled  in ")
+    assert notebook.run("%bgtask pause report").check().stdout == "report is paused\n"
+    assert notebook.value("(report.enabled, report.next_run)") == (False, None)
+    assert "report fires next in " in notebook.run("%bgtask resume report").check().stdout
+    assert notebook.complete("%bgtask pause re") == ["report"]
+    notebook.run("%bgtask remove report").check()
+    assert notebook.value("get_manager().list_recurring_tasks()") == []
+
+
+def test_a_rerun_of_the_cell_replaces_its_schedule_and_without_one_ends_it(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask --every 1h\n1").check()
+    again = notebook.rerun(cell, "%%bgtask --every 2h\n1").check()
+    schedules = "[str(one.schedule) for one in get_manager().list_recurring_tasks()]"
+    assert notebook.value(schedules) == ["2h"]
+    notebook.rerun(again, "%%bgtask\n1").check()
+    assert notebook.value(schedules) == []
+
+
+def test_when_its_schedule_is_removed_a_picture_takes_the_panels_place(notebook: KernelDriver) -> None:
+    cell = notebook.run(HOURLY + "1").check()
+    notebook.run("%bgtask remove it").check()
+    cell.wait_output("[removed] it")
+    assert VIEW not in cell.outputs[0]["data"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('--cron "61 * * * *"', "minute '61': 61 is out of range"),
+        ('--cron "0 0 31 2 *"', "never fires: February never has day 31"),
+        ("--cron 5m", "has 1 field"),
+        ('--cron "0 8 * * *" --tz Europe/Pari', "unknown time zone 'Europe/Pari'; the nearest are Europe/Paris"),
+        ("--every 5m --tz Europe/Pari", "unknown time zone"),
+        ("--every 0s", "an interval is longer than zero: '0s' is not"),
+        ("--every soon", "'soon' is no interval"),
+        ("--every 5m --cron @hourly", "give --every or --cron, not both"),
+        ("--every 5m --wait", "--wait is for a cell that runs once"),
+        ("--every 5m --max-concurrent 0", "--max-concurrent takes a whole number from 1 on, not '0'"),
+        ("--every 5m --lane fast", "unknown lane 'fast'"),
+        ("--tz Europe/Paris", "--tz belongs to a schedule"),
+    ],
+)
+def test_a_wrong_schedule_says_what_is_allowed_and_schedules_nothing(module_kernel, line: str, message: str) -> None:
+    module_kernel.run("%load_ext nbtasks\nfrom nbtasks import get_manager").check()
+    cell = module_kernel.run(f"%%bgtask wrong {line}\n1")
+    assert cell.stderr.startswith("UsageError: ") and message in cell.stderr and cell.stderr.count("\n") == 1
+    assert module_kernel.value("(get_manager().list_recurring_tasks(), 'wrong' in globals())") == ([], False)
+
+
+def test_a_template_that_runs_is_refused(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask it\ngates['go'].wait()").check()
+    cell = notebook.run("get_manager().add_recurring_task('5m', it)")
+    assert "is running: a template is never run itself" in cell.errors[0]
+    again = notebook.run(HOURLY + "1")
+    assert "'it' is still running" in again.stderr
+    assert notebook.value("get_manager().list_recurring_tasks()") == []
+    notebook.run("gates['go'].set()").check()
