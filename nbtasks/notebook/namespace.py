@@ -176,7 +176,7 @@ class NotebookNames:
             rebased: dict[str, Any] = {}
             for earlier in self._waiting:
                 for name, expected in earlier._to_commit.items():
-                    if snapshot.get(name, _ABSENT) is expected:
+                    if self._names.get(name, _ABSENT) is expected:  # so it will be committed, over earlier ones too
                         rebased.setdefault(name, expected)
                         _put(snapshot, name, earlier.bound.get(name, _ABSENT))
             snapshot.update(overrides or {})

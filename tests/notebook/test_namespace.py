@@ -158,6 +158,17 @@ def test_an_attempt_starts_with_commits_that_still_wait(names: NotebookNames, no
     assert notebook["z"] == 3 and notebook["y"] == 2 and later.kept == ()
 
 
+def test_attempts_that_follow_each_other_under_one_foreground_cell_build_on_each_other(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    names.foreground_began("one")
+    for _ in range(4):
+        run(names, "x += 1\nnew = globals().get('new', 0) + 1")
+    assert (notebook["x"], "new" in notebook) == (1, False)
+    names.foreground_ended()
+    assert (notebook["x"], notebook["new"]) == (5, 4)
+
+
 def test_what_a_later_attempt_rebinds_over_a_waiting_commit_wins(
     names: NotebookNames, notebook: dict[str, Any]
 ) -> None:
