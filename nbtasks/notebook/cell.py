@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextvars
 import inspect
+import sys
 import traceback
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,8 +20,9 @@ from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.notebook.main_module import use_names
 from nbtasks.notebook.namespace import CellNames, NotebookNames
 from nbtasks.notebook.output import Output
-from nbtasks.notebook.routing import current_sink, use_parent, use_sink
+from nbtasks.notebook.sink import current_sink, use_parent, use_sink
 from nbtasks.notebook.source import FUTURES, CellSource
+from nbtasks.notebook.streams import TaskStreams, swapped_streams
 from nbtasks.progress import current_task
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
@@ -53,9 +55,12 @@ class CellTask(Task):
     """Runs of the same cell that it was queued behind: it starts when they are over, however they ended."""
     raises_in_cell: bool = False
     """Whether the launching cell waits, and shows the error itself."""
+    swapped: dict[str, Any] = field(default_factory=swapped_streams, repr=False)
+    """What stood for `sys.stdout` and `sys.stderr` in the notebook when it was launched, if not the kernel's own."""
     _awaits_result = False  # the value of a cell is shown as it is, a coroutine too
     _names: CellNames | None = field(default=None, init=False)
     _plots: Plots | None = field(default=None, init=False)
+    _streams: TaskStreams | None = field(default=None, init=False)
     # The context of the running attempt, to show its plots from outside it.
     _inside: contextvars.Context | None = field(default=None, init=False)
 
@@ -94,6 +99,8 @@ class CellTask(Task):
         """Enter the task's own world: its output, its plots, and, unless it is shared, its names."""
         use_sink(self.output)
         use_parent(self.cell.parent)
+        self._streams = TaskStreams(self._display, self.swapped)
+        self._streams.enter()
         self._plots = Plots()
         self._plots.enter()
         names = self.place.shell.user_ns if self.shared else self._open_names()
@@ -125,12 +132,18 @@ class CellTask(Task):
         return value
 
     def _show(self, code: CellSource, value: Any) -> Any:
+        if not code.quiet:
+            show = sys.displayhook if self.place.kernel.exists else self._display
+            show(value)
+        return value
+
+    def _display(self, value: Any) -> None:
+        """What `sys.displayhook` does in the task."""
         sink = current_sink()
-        if value is not None and not code.quiet and sink is not None:
+        if value is not None and sink is not None:
             data, metadata = self.place.shell.display_formatter.format(value)
             if data:  # empty where the object displayed itself
                 sink.result(self.place.kernel.encode(data), metadata, self.cell.execution_count)
-        return value
 
     def _may_follow(self, other: Task) -> bool:
         return other in self.earlier_runs or super()._may_follow(other)
@@ -165,7 +178,9 @@ class CellTask(Task):
             self._commit_settings()
 
     def _commit_settings(self) -> None:
-        """Hand over what the cell set besides names: of matplotlib, and by future statements."""
+        """Hand over what the cell set besides names: of matplotlib, in `sys`, and by future statements."""
+        if self._streams is not None:
+            self._streams.commit()
         if self._plots is not None:
             self._plots.commit()
         self.place.shell.compile.flags |= self.code.flags & FUTURES
@@ -195,7 +210,7 @@ class CellTask(Task):
     def release(self) -> None:
         """Drop what the task still holds: result, exception, names and output. Its record stays."""
         super().release()
-        self._names = self._plots = None
+        self._names = self._plots = self._streams = None
         self.output = Output()
 
 

@@ -6,18 +6,20 @@ of a task. Knows of a task only how it runs a cell.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import sys
 from collections.abc import Callable
-from contextvars import Token
 from typing import Any
 
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 from IPython.utils.capture import CapturedIO, capture_output
 
 from nbtasks.notebook.cell import CellTask
-from nbtasks.notebook.routing import Router, Sink, current_sink, use_sink
+from nbtasks.notebook.routing import Router
+from nbtasks.notebook.sink import Sink, current_sink, use_sink
+from nbtasks.notebook.streams import current_streams
 from nbtasks.progress import current_task
 
 __all__ = ["NestedCells"]
@@ -42,16 +44,17 @@ class NestedCells:
             if sink is not None:
                 return _begin_capture(capture, sink)
             captured = enter(capture)
-            router.route_captured(self._shell, streams=(capture.stdout, capture.stderr), display=capture.display)
+            if capture.display:
+                router.route_captured(self._shell)
             return captured
 
         @functools.wraps(leave)
         def leave_by_context(capture: capture_output, *error: Any) -> None:
-            token: Token[Sink | None] | None = capture.__dict__.pop("_nbtasks_token", None)
-            if token is None:
+            inside: contextlib.ExitStack | None = capture.__dict__.pop("_nbtasks_inside", None)
+            if inside is None:
                 leave(capture, *error)
             else:
-                token.var.reset(token)
+                inside.close()
 
         @functools.wraps(run_cell)
         def run_cell_by_context(raw_cell: str, *args: Any, **kwargs: Any) -> ExecutionResult:
@@ -78,7 +81,12 @@ class NestedCells:
 
 def _begin_capture(capture: capture_output, outer: Sink) -> CapturedIO:
     inner = _Capture(capture, outer)
-    capture.__dict__["_nbtasks_token"] = use_sink(inner)
+    inside = capture.__dict__["_nbtasks_inside"] = contextlib.ExitStack()
+    streams = current_streams()
+    if streams is not None:  # what was swapped in before the capture began gets nothing of what it captures
+        inside.enter_context(streams.set_aside())
+    token = use_sink(inner)
+    inside.callback(token.var.reset, token)
     return CapturedIO(inner.out, inner.err, inner.outputs)
 
 

@@ -10,83 +10,21 @@ import builtins
 import contextvars
 import functools
 import getpass
-import os
 import sys
 import threading
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbtasks.exceptions import NoInputError
 from nbtasks.imports import after_import
 from nbtasks.notebook.kernel import Kernel
+from nbtasks.notebook.sink import current_parent, current_sink
+from nbtasks.notebook.streams import route_streams
 
-__all__ = ["Router", "Sink", "current_sink", "use_parent", "use_sink"]
-
-
-class Sink(Protocol):
-    """What can take the output of a task: its `Output`, or a capture within it."""
-
-    @property
-    def stdout(self) -> Callable[[str], int]:
-        """Takes text of standard output, and returns its length."""
-
-    @property
-    def stderr(self) -> Callable[[str], int]:
-        """Takes text of standard error."""
-
-    @property
-    def error(self) -> Callable[[str, str, list[str]], None]:
-        """Takes an error's name, message and formatted traceback."""
-
-    @property
-    def flush(self) -> Callable[[], None]:
-        """What `sys.stdout.flush()` does."""
-
-    @property
-    def page(self) -> Callable[[dict[str, Any]], None]:
-        """Takes a mime bundle for the pager."""
-
-    @property
-    def sync(self) -> Callable[[], None]:
-        """Sends what was taken to the front end, now."""
-
-    def display(
-        self, data: dict[str, Any], metadata: dict[str, Any], transient: dict[str, Any], *, update: bool = False
-    ) -> None:
-        """Take a mime bundle."""
-
-    def result(self, data: dict[str, Any], metadata: dict[str, Any], execution_count: int | None) -> None:
-        """Take the value of a last expression, as a mime bundle."""
-
-    def clear(self, *, wait: bool = False) -> None:
-        """Forget what was taken."""
-
-
-_sink: contextvars.ContextVar[Sink | None] = contextvars.ContextVar("nbtasks_sink", default=None)
-_parent: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("nbtasks_parent", default=None)
-_PID = os.getpid()
-
-
-def current_sink() -> Sink | None:
-    """Where the output of this context goes, if it is a task's; None in the foreground.
-
-    None in a forked child too, where nobody publishes what it is given.
-    """
-    sink = _sink.get()
-    return sink if sink is None or os.getpid() == _PID else None
-
-
-def use_parent(parent: dict[str, Any] | None) -> None:
-    """From now on in this context, and in threads started in it, the request that runs is `parent`."""
-    _parent.set(parent)
-
-
-def use_sink(sink: Sink) -> contextvars.Token[Sink | None]:
-    """Send what this context, and the threads started in it, writes from now on to `sink`."""
-    return _sink.set(sink)
+__all__ = ["Router"]
 
 
 class Router:
@@ -104,7 +42,7 @@ class Router:
     def install(self) -> None:
         """Install the routes. In a terminal, where the streams are no kernel's, only input and threads are routed."""
         if self._kernel.exists:
-            self._route_streams()
+            self._undo.append(route_streams())
             self._route_displays(self._shell.display_pub)
             self._route_kernel_input()
             self._replace(self._shell, "_showtraceback", _routed_traceback)
@@ -133,22 +71,6 @@ class Router:
                 setattr(owner, name, original)
 
         self._undo.append(undo)
-
-    def _route_streams(self) -> None:
-        for stream_class in {type(stream) for stream in (sys.stdout, sys.stderr) if hasattr(stream, "set_parent")}:
-            for name, of_task in (("write", _task_write), ("flush", _task_flush)):
-                route = _ByContext(name, getattr(stream_class, name), of_task)
-                setattr(stream_class, name, route)
-                self._undo.append(functools.partial(setattr, stream_class, name, route.original))
-
-    def route_captured(self, shell: InteractiveShell, *, streams: tuple[bool, bool], display: bool) -> None:
-        """Keep tasks' output out of what the foreground has just begun to capture by swapping streams."""
-        if streams[0]:
-            sys.stdout = _GuardedStream(sys.stdout, "stdout")
-        if streams[1]:
-            sys.stderr = _GuardedStream(sys.stderr, "stderr")
-        if display:
-            self._route_displays(shell.display_pub, keep=False)
 
     def _route_displays(self, publisher: Any, *, keep: bool = True) -> None:
         encode = self._kernel.encode
@@ -189,6 +111,10 @@ class Router:
             publisher.publish = routed_publish(publisher.publish)
             publisher.clear_output = routed_clear(publisher.clear_output)
 
+    def route_captured(self, shell: InteractiveShell) -> None:
+        """Keep tasks' displays out of what the foreground has just begun to capture by another publisher."""
+        self._route_displays(shell.display_pub, keep=False)
+
     def _sync_output_widgets(self, module: ModuleType) -> None:
         """An Output widget tells the front end when to take over a cell's output: what came before goes first."""
 
@@ -217,58 +143,6 @@ class Router:
         ):
             if getattr(kernel, name, None) is not None:
                 self._replace(kernel, name, _refuse_in_tasks(asked))
-
-
-class _ByContext:
-    """A method of a stream class that is another one in a task's context.
-
-    It is a descriptor on the class, because IPython sets `write` on the stream itself while a cell runs, and back.
-    """
-
-    def __init__(self, name: str, original: Any, of_task: Callable[[Sink, Any], Callable[..., Any]]) -> None:
-        self.original = original
-        self._name = name
-        self._of_task = of_task
-
-    def __get__(self, stream: Any, owner: type | None = None) -> Any:
-        if stream is None:
-            return self.original
-        sink = current_sink()
-        if sink is not None:
-            return self._of_task(sink, stream)
-        own = stream.__dict__.get(self._name)
-        return self.original.__get__(stream, owner) if own is None else own
-
-    def __set__(self, stream: Any, value: Any) -> None:
-        stream.__dict__[self._name] = value
-
-    def __delete__(self, stream: Any) -> None:
-        del stream.__dict__[self._name]
-
-
-class _GuardedStream:
-    """A stream of the foreground's that what a task writes never reaches."""
-
-    def __init__(self, stream: Any, name: str) -> None:
-        self._stream = stream
-        self._name = name
-
-    def write(self, text: str) -> int:
-        sink = current_sink()
-        if sink is None:
-            return self._stream.write(text)  # type: ignore[no-any-return]
-        return sink.stderr(text) if self._name == "stderr" else sink.stdout(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-def _task_write(sink: Sink, stream: Any) -> Callable[[str], int]:
-    return sink.stderr if stream.name == "stderr" else sink.stdout
-
-
-def _task_flush(sink: Sink, _stream: Any) -> Callable[[], None]:
-    return sink.flush
 
 
 def _routed_traceback(show: Callable[..., None]) -> Callable[..., None]:
@@ -304,7 +178,7 @@ def _parent_by_context(get_parent: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(get_parent)
     def route(*channel: Any) -> Any:
-        return _parent.get() or get_parent(*channel)
+        return current_parent() or get_parent(*channel)
 
     return route
 
@@ -324,7 +198,7 @@ def _refuse_in_tasks(asked: str) -> Callable[[Callable[..., Any]], Callable[...,
     def wrap(ask: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(ask)
         def route(*args: Any, **kwargs: Any) -> Any:
-            if _sink.get() is not None:
+            if current_sink() is not None:
                 raise NoInputError(
                     f"{asked} was called in a background cell, which nobody can answer: "
                     "ask in a foreground cell and use the answer here"
@@ -341,7 +215,7 @@ def _start_in_context(start: Callable[[threading.Thread], None]) -> Callable[[th
 
     @functools.wraps(start)
     def route(thread: threading.Thread) -> None:
-        if _sink.get() is not None and thread.ident is None:
+        if current_sink() is not None and thread.ident is None:
             thread.run = functools.partial(contextvars.copy_context().run, thread.run)  # type: ignore[method-assign]
         start(thread)
 

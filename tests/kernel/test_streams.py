@@ -1,0 +1,106 @@
+"""`sys.stdout` and its like, swapped by a background cell or by the foreground: neither takes the other's output."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernel.driver import KernelDriver
+from tests.kernel.notebook import load, wait_over
+
+pytestmark = pytest.mark.kernel
+
+IMPORTS = "import contextlib, io, sys, logging\n"
+
+
+@pytest.fixture(scope="module")
+def notebook(module_kernel: KernelDriver) -> KernelDriver:
+    load(module_kernel).run(IMPORTS).check()
+    return module_kernel
+
+
+def test_what_a_task_redirects_is_its_own(notebook: KernelDriver) -> None:
+    background = notebook.run(
+        "%%bgtask it --quiet\nbuffer = io.StringIO()\nwith contextlib.redirect_stdout(buffer):\n"
+        "    print('redirected')\n    gates['bg'].set(); gates['fg'].wait()\n    print('again', sys.stdout is buffer)\n"
+        "print('plain')"
+    ).check()
+    foreground = notebook.run("gates['bg'].wait(); print('foreground'); gates['fg'].set()\n6 * 7").check()
+    wait_over(notebook, "it")
+    assert background.wait_output("plain").stdout == "plain\n"
+    assert notebook.value("buffer.getvalue()") == "redirected\nagain True\n"
+    assert foreground.stdout == "foreground\n" and foreground.outputs[-1]["data"]["text/plain"] == "42"
+
+
+def test_a_foreground_cell_that_begins_while_a_task_redirects_goes_on_printing(notebook: KernelDriver) -> None:
+    notebook.run(
+        "%%bgtask it --quiet\nwith contextlib.redirect_stdout(io.StringIO()):\n"
+        "    gates['in'].set(); gates['out'].wait()"
+    ).check()
+    assert notebook.run("gates['in'].wait(); print('one')").stdout == "one\n"
+    assert notebook.run("print('two'); gates['out'].set()").stdout == "two\n"
+    wait_over(notebook, "it")
+    assert notebook.run("print('three')").stdout == "three\n"
+
+
+def test_what_the_foreground_redirects_has_nothing_of_a_task(notebook: KernelDriver) -> None:
+    background = notebook.run(
+        "%%bgtask it --quiet\ngates['redirected'].wait()\nprint('task'); print('err', file=sys.stderr)\n"
+        "gates['printed'].set()"
+    ).check()
+    foreground = notebook.run(
+        "with contextlib.redirect_stdout(io.StringIO()) as held:\n    print('mine'); gates['redirected'].set()\n"
+        "    gates['printed'].wait(); same = sys.stdout is held\nprint(repr(held.getvalue()), same)"
+    ).check()
+    wait_over(notebook, "it")
+    assert background.wait_output("err").stdout == "task\n"
+    assert foreground.stdout == "'mine\\n' True\n"
+
+
+def test_a_stream_that_hands_on_what_it_is_given_hands_it_to_the_tasks_cell(notebook: KernelDriver) -> None:
+    cell = notebook.run(
+        "%%bgtask it --quiet\nclass Tee(io.StringIO):\n    def write(self, text):\n        before.write(text.upper())\n"
+        "        return super().write(text)\nbefore = sys.stdout\nsys.stdout = tee = Tee()\nprint('both')\n"
+        "sys.stdout = before\nprint('one')\ntee.getvalue()"
+    ).check()
+    wait_over(notebook, "it")
+    assert cell.wait_output("both").stdout == "BOTH\none\n"
+    assert cell.outputs[-1]["data"]["text/plain"] == "'both\\n'"
+
+
+def test_a_stream_that_a_cell_leaves_in_place_stays_for_later_cells(notebook: KernelDriver) -> None:
+    notebook.run(
+        "%%bgtask it --quiet\nclass Upper:\n    def __init__(self, below): self.below = below\n"
+        "    def write(self, text): return self.below.write(text.upper())\n"
+        "    def __getattr__(self, name): return getattr(self.below, name)\n"
+        "sys.stdout = Upper(sys.stdout)"
+    ).check()
+    wait_over(notebook, "it")
+    assert notebook.run("print('foreground')").stdout == "FOREGROUND\n"
+    cell = notebook.run("%%bgtask it --quiet\nprint('task')").check()
+    wait_over(notebook, "it")
+    assert cell.wait_output("TASK").stdout == "TASK\n"
+    notebook.run("sys.stdout = sys.stdout.below").check()
+    assert notebook.run("print('plain')").stdout == "plain\n"
+
+
+def test_a_value_that_is_displayed_by_hand_is_the_tasks(notebook: KernelDriver) -> None:
+    notebook.run("'foreground'").check()
+    cell = notebook.run("%%bgtask it --quiet\nsys.displayhook(5)").check()
+    wait_over(notebook, "it")
+    [result] = cell.wait_output("5").outputs
+    assert result["output_type"] == "execute_result" and result["data"]["text/plain"] == "5"
+    assert notebook.run("_").outputs[0]["data"]["text/plain"] == "'foreground'"
+    assert not notebook.stray
+
+
+def test_doctest_takes_nothing_of_the_foreground(notebook: KernelDriver) -> None:
+    cell = notebook.run(
+        "%%bgtask it --quiet\nimport doctest\ndef square(x):\n    '''\n    >>> gates['d'].set(); gates['f'].wait()\n"
+        "    True\n    >>> square(4)\n    15\n    '''\n    return x * x\n"
+        "doctest.testmod(__import__('__main__'))"
+    ).check()
+    foreground = notebook.run("gates['d'].wait(); print('foreground'); gates['f'].set()\n1 + 1").check()
+    wait_over(notebook, "it")
+    cell.wait_output("TestResults(failed=1, attempted=2)")
+    assert "Expected:\n    15\nGot:\n    16" in cell.stdout
+    assert foreground.stdout == "foreground\n" and foreground.outputs[-1]["data"]["text/plain"] == "2"
