@@ -97,12 +97,12 @@ class Dispatcher(Endings):
             if self.bus.listeners:
                 self.bus.publish(task, _CREATED)
             if after and not self._is_unblocked(task, after):
-                self.registry.add(task)
+                self._keep(task)
             elif self.lanes.enter(lane):
                 self.registry.add_running(task)
                 attempt = self._attempt(task, now)
             else:
-                self.registry.add(task)
+                self._keep(task)
                 lane.push(task)
                 return None
             if self.effects or self._doomed:
@@ -114,6 +114,12 @@ class Dispatcher(Endings):
             self._start(attempt)
             return None
         return attempt or self._after(starting, effects, taker)
+
+    def _keep(self, task: Task) -> None:
+        """Under the lock: a new task that has to wait."""
+        self.registry.add(task)
+        if self.note is not None:
+            self.note(task)
 
     def _refuse(self, task: Task) -> None:
         if task._manager is not None:
@@ -142,6 +148,8 @@ class Dispatcher(Endings):
         """Under the lock: the next attempt of a task that is running from `now` on."""
         task._attempts += 1
         task._started_at = now
+        if self.note is not None:
+            self.note(task)
         context = task._context
         attempt = task._attempt = _Attempt(
             task,
@@ -223,6 +231,8 @@ class Dispatcher(Endings):
         self.bus.settle(task)
         task._progress = None
         self.registry.move(task, _PENDING)
+        if self.note is not None:
+            self.note(task)
         self.bus.publish(task, EventType.RETRYING)
         seconds = retry.seconds_before_next(task._attempts, self._rng)
         ties_of(task).retry_timer = self.timer.call_later(seconds, partial(self.change, partial(self._again, task)))

@@ -57,6 +57,8 @@ class Endings(ABC):
         self.keep: int | None = None
         """How many completed tasks are kept, and how many cancelled ones."""
         self.stopped = False
+        self.note: Callable[[Task], object] | None = None
+        """Told of each task that waits, starts or ends: the history's. Atomic and quick."""
         self.time = epoch_seconds(clock)
         self.effects: list[Callable[[], object]] = []
         self._doomed: list[tuple[Task, str]] = []
@@ -107,8 +109,8 @@ class Endings(ABC):
             task._reason = reason or task._reason or "cancelled"
             task._exception = None
         task._context = task._loop = None
-        if listeners:
-            self.bus.publish(task, _ENDS[state])
+        if listeners or self.note is not None:
+            self._announce(task)
         if task._ties is not None:
             self._untie(task)
         if self.waits.watermarks:
@@ -119,6 +121,13 @@ class Endings(ABC):
                 self.forgotten(oldest)
         if self.stopped:
             self._check_idle()
+
+    def _announce(self, task: Task) -> None:
+        """Say that it is over."""
+        if self.note is not None:
+            self.note(task)
+        if self.bus.listeners:
+            self.bus.publish(task, _ENDS[task._state])
 
     def _untie(self, task: Task) -> None:
         """Wake who waits for the task, and deal with those that were to come after it."""

@@ -20,6 +20,7 @@ NbtasksError
 ├── TaskTimeoutError (TimeoutError)         an attempt ran longer than the task's `timeout`
 ├── WaitTimeoutError (TimeoutError)         a wait was longer than asked; the tasks go on
 ├── DeadlockError (RuntimeError)            a wait that could never end
+├── HistoryError (RuntimeError)             the file of the history cannot be used
 ├── NoInputError (RuntimeError)             a background task asked for input
 └── ManagerStoppedError (RuntimeError)
 """
@@ -32,6 +33,7 @@ __all__ = [
     "AlreadyAddedError",
     "DeadlockError",
     "DependencyCycleError",
+    "HistoryError",
     "IllegalTransitionError",
     "InvalidScheduleError",
     "InvalidValueError",
@@ -172,6 +174,10 @@ class WaitTimeoutError(NbtasksError, TimeoutError):
 
 class DeadlockError(NbtasksError, RuntimeError):
     """A wait that could never end."""
+
+
+class HistoryError(NbtasksError, RuntimeError):
+    """The file of the history cannot be used. Tasks go on without it."""
 
 
 class NoInputError(NbtasksError, RuntimeError):

@@ -44,6 +44,7 @@ from nbtasks.exceptions import (
     WorkError,
     unknown,
 )
+from nbtasks.history.methods import WRITE_SECONDS, HistoryMethods
 from nbtasks.hooks import wait_ended
 from nbtasks.lanes import STANDARD_LANES, Lanes
 from nbtasks.progress import CURRENT
@@ -56,6 +57,9 @@ from nbtasks.waiting import Waits, finish, result_of
 from nbtasks.work import UNUSUAL, Once, described, is_async
 
 if TYPE_CHECKING:
+    import os
+
+    from nbtasks.history.history import History
     from nbtasks.recurring.scheduler import Scheduler
     from nbtasks.retry import Retry
 
@@ -65,7 +69,7 @@ STOP_SECONDS = 5.0
 """How long `stop` waits for the work to stop, unless it is told otherwise."""
 
 
-class TaskManager(Steering, RecurringMethods):
+class TaskManager(Steering, RecurringMethods, HistoryMethods):
     """Runs tasks in the background, in lanes, and keeps track of them. All methods may be called on any thread.
 
     `max_concurrent_tasks` limits all lanes together; `lanes` adds to the standard ones or changes their limits; of the
@@ -78,7 +82,7 @@ class TaskManager(Steering, RecurringMethods):
         max_concurrent_tasks: int | None = None,
         lanes: Mapping[str, int | None] | None = None,
         max_succeeded_tasks: int | None = 10,
-        history: Any = None,
+        history: History | str | os.PathLike[str] | None = None,
         *,
         loop: asyncio.AbstractEventLoop | None = None,
         clock: Clock | None = None,
@@ -88,7 +92,6 @@ class TaskManager(Steering, RecurringMethods):
             limits["default"] = max_concurrent_tasks
         limits.update(lanes or {})
         self.clock = clock or SystemClock()
-        self.history = history
         self.loop = loop
         """The notebook's event loop, where there is one."""
         self._loop_thread = LoopThread()
@@ -102,6 +105,8 @@ class TaskManager(Steering, RecurringMethods):
         self._waits = Waits(self._dispatcher)
         self._on_stop: list[Callable[[], object]] = []
         self._idle_lock = threading.Lock()
+        if history is not None:
+            self.history = history
         _managers.add(self)
 
     def __repr__(self) -> str:
@@ -349,6 +354,8 @@ class TaskManager(Steering, RecurringMethods):
             self._waits.block_until_over([task for task in live if _can_end(task)], timeout, quietly=True)
         if first and not len(self.active_tasks):
             self._idle()
+        elif self._history is not None:
+            self._history.flush(WRITE_SECONDS)
 
     def _idle(self) -> None:
         """The manager was stopped, and the last work has: let go of all that it used."""
@@ -358,13 +365,15 @@ class TaskManager(Steering, RecurringMethods):
             self._loop_thread.close()
             self.bus.finish()
             self._dispatcher.timer.close()
+            if self._history is not None:
+                self._history.close(WRITE_SECONDS)
 
     # -- schedules --------------------------------------------------------------------------------------------
 
     def _make_scheduler(self) -> Scheduler:
         from nbtasks.recurring.scheduler import Scheduler
 
-        return Scheduler(
+        scheduler = Scheduler(
             create=self._create_instance,
             forget=self._forget_instance,
             call_in_thread=self._threads.call,
@@ -372,6 +381,8 @@ class TaskManager(Steering, RecurringMethods):
             timer=self.timer,
             bus=self.bus,
         )
+        scheduler.tell(None if self._history is None else self._history.note)
+        return scheduler
 
     def _create_instance(self, instance: Task, loop: asyncio.AbstractEventLoop | None, *, here: bool) -> Attempt | None:
         instance._loop = loop if loop is not None else self.loop
@@ -380,6 +391,15 @@ class TaskManager(Steering, RecurringMethods):
     def _forget_instance(self, instance: Task) -> None:
         """Under the lock."""
         self._drop([instance])
+
+    def _note_with(self, note: Callable[[Any], object] | None) -> None:
+        with self._dispatcher.lock:
+            self._dispatcher.note = note
+            if note is not None:
+                for task in self._dispatcher.registry.tasks(LIVE_STATES):
+                    note(task)
+        if self._scheduler is not None:
+            self._scheduler.tell(note)
 
     # -- small parts ------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ Pure data: knows nothing of threads (whoever uses it holds a lock), nor of where
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = ["HEAD_CHARACTERS", "HEAD_LINES", "TAIL_LINES", "Kept", "first_lines", "last_lines", "left_out"]
@@ -82,6 +82,18 @@ class Kept:
         dropped = f"[... {self.dropped:,} characters dropped ...]\n" if self.dropped else ""
         return dropped + "".join(_as_text(output) for output in self.outputs())
 
+    def ending(self, characters: int) -> str:
+        """The end of `text`, without making all of it."""
+        parts: collections.deque[str] = collections.deque()
+        missing = characters
+        for output in reversed(self._outputs):
+            for piece in reversed(_pieces(output)) if output["output_type"] == "stream" else [_as_text(output)]:
+                if missing <= 0:
+                    return "".join(parts)
+                parts.appendleft(piece[-missing:])
+                missing -= len(piece)
+        return "".join(parts)
+
     def _grow(self, characters: int) -> None:
         self.size += characters
         while self.size > KEPT_CHARACTERS and self._outputs:
@@ -128,7 +140,7 @@ def _size(output: dict[str, Any]) -> int:
     return sum(len(value) if isinstance(value, str | bytes) else len(repr(value)) for value in output["data"].values())
 
 
-def _pieces(output: dict[str, Any]) -> Iterable[str]:
+def _pieces(output: dict[str, Any]) -> Sequence[str]:
     return output["pieces"] if "pieces" in output else [output["text"]]
 
 

@@ -172,6 +172,12 @@ class Output:
             self._close_stream()
             return self._kept.text()
 
+    def ending(self, characters: int) -> str:
+        """The end of `text`, so many characters or fewer."""
+        with self._lock:
+            self._close_stream()
+            return self._kept.ending(characters)
+
     @property
     def tail(self) -> str:
         """The last lines of a flood that the cell does not show while it lasts; else nothing."""

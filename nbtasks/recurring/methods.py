@@ -88,6 +88,20 @@ class RecurringMethods:
         self._schedules().add(recurring, enabled=enabled)
         return recurring
 
+    def restore_recurring_task(self, name: str, recurring_id: str, record: Any, template: Task | None = None) -> Any:
+        """The schedule that another kernel left in the history, with its counters, on as it was there.
+
+        `template` is its work, where that is no importable class or function. What is needed was claimed before.
+        """
+        from nbtasks.recurring.keeping import made_from, template_from
+
+        recurring = made_from(name, recurring_id, record, template_from(record) if template is None else template)
+        self._check_template(recurring.template)
+        self._schedules().add(recurring, enabled=bool(record["enabled"]))
+        if not recurring.enabled:
+            recurring.ended = record["ended"]
+        return recurring
+
     def get_recurring_task(self, recurring: RecurringTask | str) -> RecurringTask | None:
         """The recurring task of that id, if this manager has it (still)."""
         if self._scheduler is None:

@@ -156,6 +156,17 @@ class Scheduler:
         plan = recurring._plan
         return None if plan is None or not recurring.enabled else self.instances.on_the_wall(recurring, plan.due)
 
+    def tell(self, note: Callable[[RecurringTask], object] | None) -> None:
+        """Have `note` called whenever something of a recurring task has changed, and for each that there is now.
+
+        It is called under the bus's lock: atomic and quick.
+        """
+        with self._lock:
+            self.instances.on_change = note
+            if note is not None:
+                for recurring in self._recurring.values():
+                    note(recurring)
+
     @property
     def is_on(self) -> bool:
         """Whether any schedule is on."""

@@ -158,6 +158,12 @@ class RecurringTask:
             record[rule.name] = jsonable(getattr(self.rules, rule.name))
         return record
 
+    def record(self) -> dict[str, Any]:
+        """What the history has of it (see `nbtasks.recurring.keeping`)."""
+        from nbtasks.recurring.keeping import record_of
+
+        return record_of(self)
+
     # -- steering ---------------------------------------------------------------------------------------------
 
     def enable(self) -> bool:

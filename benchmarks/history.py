@@ -1,0 +1,81 @@
+"""What a history costs: tasks dispatched with one beside tasks dispatched without.
+
+Must not know notebooks. The history's file is in a folder of the run's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.rows import Row, in_turns
+from nbtasks import TaskManager
+
+MICRO = 1e6
+MANY = 10_000
+FLOOD = 100_000
+ROUNDS = 9
+
+
+async def nothing() -> None:
+    """Work that does nothing."""
+
+
+def nothing_plain() -> None:
+    """The same for a thread."""
+
+
+@contextmanager
+def _manager(folder: str, *, kept: bool) -> Iterator[TaskManager]:
+    path = Path(folder) / "history.sqlite" if kept else None
+    with TaskManager(history=path) as manager:
+        manager.create_task("first", nothing_plain).wait()
+        if manager.history is not None:
+            manager.history.flush()
+        yield manager
+
+
+def _coroutines(number: int, *, kept: bool) -> float:
+    async def run(manager: TaskManager) -> float:
+        start = time.perf_counter()
+        for _ in range(number):
+            manager.create_task("nothing", nothing, lane="multiple")
+        await manager.wait_all()
+        return MICRO * (time.perf_counter() - start) / number
+
+    with tempfile.TemporaryDirectory() as folder, _manager(folder, kept=kept) as manager:
+        return asyncio.run(run(manager))
+
+
+def _threads(number: int, *, kept: bool) -> float:
+    with tempfile.TemporaryDirectory() as folder, _manager(folder, kept=kept) as manager:
+        start = time.perf_counter()
+        for _ in range(number):
+            manager.create_task("nothing", nothing_plain, lane="multiple")
+        manager.wait()
+        return MICRO * (time.perf_counter() - start) / number
+
+
+def _row(name: str, measure: Callable[..., float], number: int, at_most: float | None, note: str = "") -> Row:
+    ours, peer = in_turns(lambda: measure(number, kept=True), lambda: measure(number, kept=False), ROUNDS)
+    return Row(name, ours, peer, beside="without", at_most=at_most, note=note)
+
+
+def ten_thousand() -> Iterator[Row]:
+    """No-op tasks, at most ten at once, from the first call until the last is over; per task."""
+    yield _row("10,000 coroutines with a history, each", _coroutines, MANY, 1.05)
+    yield _row("10,000 in threads with a history, each", _threads, MANY, 1.05)
+
+
+def without_end() -> Iterator[Row]:
+    """So many no-op tasks that the history is written all the while."""
+    note = "the history is written meanwhile: all of its work is in this number, and not only what tasks wait for"
+    yield _row("100,000 coroutines with a history, each", _coroutines, FLOOD, None, note)
+    yield _row("100,000 in threads with a history, each", _threads, FLOOD, None)
+
+
+ROWS = [ten_thousand, without_end]

@@ -1,0 +1,391 @@
+"""`History`: what a kernel writes down of its tasks and schedules, and what can be asked of all kernels' records.
+
+Must not know the manager. One thread writes; asking opens a connection of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+from nbtasks.cron.interval import parse_interval
+from nbtasks.exceptions import HistoryError
+from nbtasks.history.alive import Life, is_alive
+from nbtasks.history.database import BURY, Database, make_private
+from nbtasks.history.records import (
+    ScheduleRecord,
+    Statistics,
+    TaskRecord,
+    moment,
+    statistics_of,
+    tail_of,
+    task_row,
+)
+from nbtasks.states import LIVE_STATES, TaskState, task_state
+from nbtasks.task import _PREFIX, Task
+from nbtasks.threads import start_thread, uninterrupted
+
+__all__ = ["History"]
+
+logger = logging.getLogger("nbtasks")
+
+WRITE_SECONDS = 0.4
+"""How often what changed is written: what a killed kernel loses is no older than this and the time of one write."""
+KEPT_DAYS = 90
+CLEAN_SECONDS = 86_400.0
+RETRY_SECONDS = 3.0
+"""How often it is tried again, where it could not be written."""
+MOST_WAITING = 500_000
+MOST_OWED = 10_000
+"""While nothing can be written, the records of so many tasks are kept for later; of more, the oldest are lost."""
+
+_numbers = itertools.count(1)
+
+
+class Schedule(Protocol):
+    """What the history asks of a recurring task."""
+
+    id: str
+    name: str
+
+    @property
+    def removed(self) -> bool: ...
+    def record(self) -> dict[str, Any]: ...
+
+
+class Batch:
+    """Rows that are to be written: of each task and schedule the newest."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[int, tuple[Any, ...]] = {}
+        self.schedules: dict[str, tuple[Any, ...]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.tasks or self.schedules)
+
+    def clear(self) -> None:
+        """They are written."""
+        self.tasks.clear()
+        self.schedules.clear()
+
+    def shorten(self) -> None:
+        """Forget the oldest, while nothing can be written."""
+        for number in list(self.tasks)[:-MOST_OWED]:
+            del self.tasks[number]
+
+
+class History:
+    """The record of tasks and schedules in the SQLite file at `path`, shared by all kernels that write there.
+
+    `notebook` is the name under which this one's are kept. Nothing is raised for a file that cannot be used, but by the
+    methods that ask it something: they raise HistoryError. Everything else costs one warning in the log.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, notebook: str | None = None) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self.notebook = notebook
+        self.kernel = f"{_PREFIX}-k{next(_numbers)}"
+        self._changes: deque[Task | Schedule] = deque(maxlen=MOST_WAITING)
+        self.note = self._changes.append
+        """Takes a task or a recurring task that has changed. Atomic: it is called where tasks start and end."""
+        self._writing: dict[Task, str | None] = {}  # what runs and writes output, with the tail that is recorded
+        self._owed = Batch()
+        self._warned = False
+        self._wake = threading.Event()
+        self._closed = False
+        self._asked, self._answered = 0, threading.Condition()
+        self._done = 0
+        self._database: Database | None = None
+        self._life: Life | None = None
+        self._clean_at = 0.0
+        self._thread = start_thread(self._serve, "nbtasks-history")
+
+    def __repr__(self) -> str:
+        return f"<History in {str(self.path)!r}{' (closed)' if self._closed else ''}>"
+
+    # -- asking -----------------------------------------------------------------------------------------------
+
+    def tasks(
+        self,
+        name: str | None = None,
+        *,
+        state: str | Iterable[str] | None = None,
+        notebook: str | None = None,
+        since: datetime | timedelta | str | None = None,
+        limit: int | None = None,
+    ) -> list[TaskRecord]:
+        """The recorded tasks of all kernels, oldest first; with `limit` the newest so many.
+
+        `since` is an aware moment, or how long ago: a timedelta or text such as "2d". Raises HistoryError if the file
+        cannot be read, InvalidValueError for what is not allowed.
+        """
+        where, values = _conditions(name, state, notebook, since)
+        most = "" if limit is None else f" LIMIT {int(limit)}"
+        with self._reading() as database:
+            rows = database.query(
+                "SELECT tasks.id, name, kernels.notebook, kind, parent_id, lane, state, attempts, created_at, "
+                "tasks.started_at, completed_at, error, source, tail "
+                f"FROM tasks JOIN kernels ON kernels.id = kernel {where} "
+                f"ORDER BY created_at DESC, tasks.rowid DESC{most}",
+                *values,
+            )
+        return [_task_record(row) for row in reversed(rows)]
+
+    def statistics(
+        self,
+        name: str | None = None,
+        *,
+        notebook: str | None = None,
+        since: datetime | timedelta | str | None = None,
+    ) -> list[Statistics]:
+        """How the tasks that were started went, by name: runs, failures, median and 95th percentile of durations."""
+        where, values = _conditions(name, None, notebook, since)
+        with self._reading() as database:
+            rows = database.query(
+                "SELECT name, state, tasks.started_at, completed_at FROM tasks "
+                f"JOIN kernels ON kernels.id = kernel {where} AND tasks.started_at IS NOT NULL",
+                *values,
+            )
+        return statistics_of(rows)
+
+    def schedules(self, *, notebook: str | None = None) -> list[ScheduleRecord]:
+        """The recorded schedules, those of one notebook or all, oldest first."""
+        where, values = ("", ()) if notebook is None else ("WHERE schedules.notebook = ?", (notebook,))
+        with self._reading() as database:
+            rows = database.query(
+                "SELECT schedules.id, name, schedules.notebook, details, removed, updated_at, ended_at IS NOT NULL "
+                f"FROM schedules JOIN kernels ON kernels.id = kernel {where} ORDER BY schedules.rowid",
+                *values,
+            )
+        return [_schedule_record(row) for row in rows]
+
+    def claim(self, schedule: ScheduleRecord) -> bool:
+        """Make an offered schedule this kernel's own; False if another was quicker, or it is gone."""
+        with self._reading() as database, database.transaction():
+            changed = database.execute(
+                "UPDATE schedules SET kernel = ? WHERE id = ? AND NOT removed AND kernel IN "
+                "(SELECT id FROM kernels WHERE ended_at IS NOT NULL)",
+                *(self.kernel, schedule.id),
+            )
+        return changed == 1
+
+    def cleanup(self, older_than: timedelta | str | None = None) -> int:
+        """Delete the records of tasks that ended, and schedules that were removed, longer ago than this; how many.
+
+        By default 90 days, after which it is done without asking.
+        """
+        span = timedelta(days=KEPT_DAYS) if older_than is None else parse_interval(older_than)
+        with self._reading() as database:
+            return _clean(database, time.time() - span.total_seconds())
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Database]:
+        """A connection of the caller's own, to a file that has what happened up to now."""
+        self.flush(timeout=WRITE_SECONDS + 2.0)
+        try:
+            with contextlib.closing(Database(self.path)) as database:
+                self._bury_the_dead(database)
+                yield database
+        except (sqlite3.Error, OSError) as error:
+            raise HistoryError(f"the history in {self.path} cannot be used: {error}") from error
+
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    @uninterrupted
+    def flush(self, timeout: float | None = None) -> bool:
+        """Return when what has happened up to now is written, or could not be; False after `timeout` seconds."""
+        with self._answered:
+            self._asked += 1
+            wanted = self._asked
+            self._wake.set()
+            return self._answered.wait_for(lambda: self._done >= wanted or not self._thread.is_alive(), timeout)
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Write what is left, and write no more. What this kernel has on is offered to the next."""
+        self._closed = True
+        self._wake.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def _serve(self) -> None:
+        while True:
+            closed, asked = self._closed, self._asked
+            self._wake.clear()
+            pause = WRITE_SECONDS
+            try:
+                self._write(last=closed)
+            except (sqlite3.Error, OSError, HistoryError) as error:
+                self._owed.shorten()
+                self._warn(error)
+                pause = RETRY_SECONDS
+            if closed:
+                self._let_go()
+            with self._answered:
+                self._done = asked
+                self._answered.notify_all()
+            if closed:
+                return
+            if self._asked == asked and not self._closed:
+                self._wake.wait(pause)
+
+    def _write(self, *, last: bool) -> None:
+        """Write what changed, if anything did."""
+        self._take()
+        if self._database is None:
+            if not self._owed and not self._asked:
+                return
+            self._open()
+        assert self._database is not None
+        if time.monotonic() >= self._clean_at:
+            _clean(self._database, time.time() - KEPT_DAYS * 86_400)
+            self._clean_at = time.monotonic() + CLEAN_SECONDS
+        if self._owed:
+            tasks, schedules = list(self._owed.tasks.values()), list(self._owed.schedules.values())
+            self._database.write(self.kernel, self.notebook, time.time(), {_PREFIX: tasks}, schedules)
+            self._owed.clear()
+        if last:
+            self._end()
+
+    def _take(self) -> None:
+        """Add what changed to what is owed, as rows: no task is kept alive by a file that cannot be written."""
+        changes, changed = self._changes, dict[Task | Schedule, None]()
+        while changes:
+            changed[changes.popleft()] = None
+        for task in changed:
+            if isinstance(task, Task) and type(task) is not Task and task._state is TaskState.RUNNING:
+                self._writing.setdefault(task, None)
+        for task, recorded in list(self._writing.items()):
+            tail = tail_of(task)
+            if tail != recorded:
+                changed[task] = None
+                self._writing[task] = tail
+            if task._state not in LIVE_STATES:
+                changed[task] = None
+                del self._writing[task]
+        for one in changed:
+            if isinstance(one, Task):
+                self._owed.tasks[one._number] = task_row(one)
+            else:
+                self._owed.schedules[one.id] = (one.id, one.name, json.dumps(one.record()), int(one.removed))
+
+    def _open(self) -> None:
+        make_private(self.path)
+        if self._life is None:
+            self._life = Life(_life_file(self.path, self.kernel))
+        database = Database(self.path)
+        try:
+            database.execute(
+                "INSERT OR IGNORE INTO kernels VALUES (?, ?, ?, ?, NULL)",
+                *(self.kernel, os.getpid(), self.notebook, time.time()),
+            )
+            self._bury_the_dead(database)
+        except BaseException:
+            database.close()
+            raise
+        self._database = database
+
+    def _end(self) -> None:
+        """Say that this kernel has nothing more to tell."""
+        assert self._database is not None
+        with self._database.transaction():
+            for statement in BURY:
+                self._database.execute(statement, self.kernel)
+            self._database.execute("UPDATE kernels SET ended_at = ? WHERE id = ?", time.time(), self.kernel)
+
+    def _let_go(self) -> None:
+        if self._database is not None:
+            self._database.close()
+        if self._life is not None:
+            self._life.end()
+
+    def _bury_the_dead(self, database: Database) -> None:
+        """Of kernels that died, what ran is lost."""
+        for kernel, pid in database.query("SELECT id, pid FROM kernels WHERE ended_at IS NULL"):
+            file = _life_file(self.path, kernel)
+            if kernel == self.kernel or is_alive(file, pid):
+                continue
+            with database.transaction():
+                for statement in BURY:
+                    database.execute(statement, kernel)
+            file.unlink(missing_ok=True)
+
+    def _warn(self, error: Exception) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        logger.warning("the history in %s cannot be written, tasks go on without it: %s", self.path, error)
+
+
+def _conditions(
+    name: str | None,
+    state: str | Iterable[str] | None,
+    notebook: str | None,
+    since: datetime | timedelta | str | None,
+) -> tuple[str, list[Any]]:
+    """A WHERE clause and its values."""
+    clauses, values = ["true"], list[Any]()
+    if name is not None:
+        clauses.append("name = ?")
+        values.append(name)
+    if state is not None:
+        states = [task_state(one).value for one in ([state] if isinstance(state, str) else state)]
+        clauses.append(f"state IN ({', '.join('?' * len(states))})")
+        values += states
+    if notebook is not None:
+        clauses.append("kernels.notebook = ?")
+        values.append(notebook)
+    if since is not None:
+        clauses.append("created_at >= ?")
+        if isinstance(since, datetime):
+            values.append(since.timestamp())
+        else:
+            values.append(time.time() - parse_interval(since).total_seconds())
+    return f"WHERE {' AND '.join(clauses)}", values
+
+
+def _clean(database: Database, before: float) -> int:
+    with database.transaction():
+        gone = database.execute(
+            "DELETE FROM tasks WHERE COALESCE(completed_at, started_at, created_at) < ? "
+            "AND state NOT IN ('pending', 'running')",
+            before,
+        )
+        gone += database.execute("DELETE FROM schedules WHERE removed AND updated_at < ?", before)
+        database.execute(
+            "DELETE FROM kernels WHERE ended_at < ? AND id NOT IN "
+            "(SELECT kernel FROM tasks UNION SELECT kernel FROM schedules)",
+            before,
+        )
+    return gone
+
+
+def _life_file(path: Path, kernel: str) -> Path:
+    return path.with_name(f"{path.name}-kernels") / kernel
+
+
+def _task_record(row: tuple[Any, ...]) -> TaskRecord:
+    *first, state, attempts, created_at, started_at, completed_at, error, source, tail = row
+    created = moment(created_at)
+    assert created is not None
+    times = (created, moment(started_at), moment(completed_at))
+    rest: tuple[Any, ...] = (*first, TaskState(state), attempts, *times, error, source, tail)
+    return TaskRecord(*rest)
+
+
+def _schedule_record(row: tuple[Any, ...]) -> ScheduleRecord:
+    schedule_id, name, notebook, details, removed, updated_at, ended = row
+    updated = moment(updated_at)
+    assert updated is not None
+    offered = bool(ended) and not removed
+    return ScheduleRecord(schedule_id, name, notebook, json.loads(details), bool(removed), updated, offered)
