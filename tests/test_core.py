@@ -146,9 +146,7 @@ def test_cancelling_a_pending_task_is_done_at_once(manager: TaskManager, gate: t
     assert task.cancel() is True and task.state == "cancelled" and task.cancel() is False
 
 
-def test_running_work_reads_cancelling_until_it_has_really_stopped(
-    manager: TaskManager, gate: threading.Event
-) -> None:
+def test_running_work_reads_cancelling_until_it_has_really_stopped(manager: TaskManager, gate: threading.Event) -> None:
     inside = threading.Event()
 
     def work() -> None:

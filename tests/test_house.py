@@ -24,12 +24,8 @@ def submodules() -> list[str]:
 
 def modules_after(code: str) -> set[str]:
     """The top-level names in sys.modules after a fresh interpreter has run the code."""
-    listing = (
-        "\nimport json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code + listing], capture_output=True, text=True, check=True, cwd=ROOT
-    )
+    listing = "\nimport json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", code + listing], capture_output=True, text=True, check=True, cwd=ROOT)
     return set(json.loads(done.stdout))
 
 
@@ -57,9 +53,7 @@ def test_a_modules_exports_exist(name):
     assert [export for export in getattr(module, "__all__", []) if not hasattr(module, export)] == []
 
 
-@pytest.mark.parametrize(
-    "package", ["IPython", "ipykernel", "ipywidgets", "dask", "distributed", "matplotlib"]
-)
+@pytest.mark.parametrize("package", ["IPython", "ipykernel", "ipywidgets", "dask", "distributed", "matplotlib"])
 def test_importing_nbtasks_does_not_import(package):
     assert package not in modules_after("import nbtasks")
 
@@ -74,9 +68,7 @@ def test_every_public_name_resolves_without_the_notebook_packages():
 LONGER = {"nbtasks/manager.py": 480, "nbtasks/task.py": 440}
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "nbtasks").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
-)
+@pytest.mark.parametrize("path", sorted((ROOT / "nbtasks").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_opens_with_what_it_holds_and_is_no_longer_than_one_idea(path):
     text = path.read_text(encoding="utf-8")
     assert text.startswith(('"""', 'r"""')), "a module opens with one sentence on what it holds"

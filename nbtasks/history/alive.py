@@ -13,7 +13,6 @@ from typing import IO
 try:
     import fcntl
 except ImportError:  # Windows
-
     import msvcrt
 
     def _lock(file: IO[bytes]) -> None:

@@ -14,15 +14,15 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbtasks.notebook.errors import show_error
+from nbtasks.notebook.errors import show_error, warn_of_exit, without_own_frames
 from nbtasks.notebook.figures import Plots
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
-from nbtasks.notebook.main_module import use_names
-from nbtasks.notebook.namespace import CellNames, NotebookNames
+from nbtasks.notebook.namespace import CellNames, NotebookNames, use_names
 from nbtasks.notebook.output import Output
 from nbtasks.notebook.sink import current_sink, use_parent, use_sink
 from nbtasks.notebook.source import FUTURES, CellSource
 from nbtasks.notebook.streams import TaskStreams, swapped_streams
+from nbtasks.notebook.variables import Changes, NotebookVariables, changes_since, take_over
 from nbtasks.progress import current_task
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
@@ -38,6 +38,11 @@ class CellPlace:
     shell: InteractiveShell
     kernel: Kernel
     names: NotebookNames
+    variables: NotebookVariables
+
+
+class _StoppedError(Exception):
+    """The cell raised StopIteration, which a coroutine cannot hand on as it is."""
 
 
 @dataclass
@@ -61,6 +66,7 @@ class CellTask(Task):
     _names: CellNames | None = field(default=None, init=False)
     _plots: Plots | None = field(default=None, init=False)
     _streams: TaskStreams | None = field(default=None, init=False)
+    _variables: Changes | None = field(default=None, init=False)
     # The context of the running attempt, to show its plots from outside it.
     _inside: contextvars.Context | None = field(default=None, init=False)
 
@@ -120,16 +126,25 @@ class CellTask(Task):
         for step, shown in code.steps():
             value = eval(step, names)  # noqa: S307 - the user's own cell
             value = self._show(code, value) if shown else None
+        self._note_variables()
         return value
 
     async def _run_awaiting(self, code: CellSource, names: dict[str, Any]) -> Any:
         value = None
         for step, shown in code.steps():
-            value = eval(step, names)  # noqa: S307 - the user's own cell
+            try:
+                value = eval(step, names)  # noqa: S307 - the user's own cell
+            except StopIteration as error:  # a coroutine cannot raise it
+                raise _StoppedError from error
             if step.co_flags & inspect.CO_COROUTINE:
                 value = await value
             value = self._show(code, value) if shown else None
+        self._note_variables()
         return value
+
+    def _note_variables(self) -> None:
+        if self._inside is not None:
+            self._variables = changes_since(self._inside)
 
     def _show(self, code: CellSource, value: Any) -> Any:
         if not code.quiet:
@@ -148,41 +163,58 @@ class CellTask(Task):
     def _may_follow(self, other: Task) -> bool:
         return other in self.earlier_runs or super()._may_follow(other)
 
-    def _attempt_ended(self, outcome: Outcome) -> None:
+    def _attempt_ended(self, outcome: Outcome) -> Outcome:
         """Show what the foreground shows after a cell: its error, then its plots. Then hand over the names."""
+        if isinstance(outcome.exception, _StoppedError):
+            outcome = Outcome(outcome.state, None, outcome.exception.__cause__)
         completed = outcome.state is TaskState.COMPLETED
         if outcome.state is TaskState.FAILED and outcome.exception is not None:
             self._show_failure(outcome.exception)
-        self._show_plots(commit=completed and self.shared)
+        self._show_plots()
+        if completed and self.shared:
+            self._commit_settings()
         if self._names is not None:
             self.place.names.end(self._names, commit=completed)
+        if not completed:
+            self._plots = self._streams = None
         self._inside = None
         self.output.publish(final=True)
+        return outcome
 
     def _show_failure(self, error: BaseException) -> None:
         if self.retry is not None and self.retry.allows(self.attempts, error):
             said = traceback.format_exception_only(error)[-1].strip()
             self.output.stderr(f"nbtasks: attempt {self.attempts} of {self.retry.attempts} failed: {said}\n")
-        elif not self.raises_in_cell:
+        elif self._inside is None:  # it failed before it had begun
             self.show_error(error)
+        elif not self.raises_in_cell:
+            self._inside.run(self._show_uncaught, error)
 
-    def _show_plots(self, *, commit: bool) -> None:
+    def _show_uncaught(self, error: BaseException) -> None:
+        """In the task's context: deal with an error as the shell does with that of a foreground cell."""
+        shell = self.place.shell
+        if isinstance(error, shell.custom_exceptions):
+            shell.CustomTB(type(error), error, without_own_frames(error.__traceback__))
+            return
+        self.show_error(error)
+        if isinstance(error, SystemExit):
+            warn_of_exit()
+
+    def _show_plots(self) -> None:
         if self._inside is None or self._plots is None:
             return
         try:
-            self._inside.run(self._plots.show)
+            self._inside.run(self._plots.show, self.place.shell)
         except Exception as error:  # noqa: BLE001 - drawing runs the user's artists and formatters
             self.show_error(error)
-        self._plots.figures.clear()
-        if commit:
-            self._commit_settings()
 
     def _commit_settings(self) -> None:
-        """Hand over what the cell set besides names: of matplotlib, in `sys`, and by future statements."""
+        """Hand over what the cell set besides names: of matplotlib, in `sys`, in its context, by future statements."""
         if self._streams is not None:
             self._streams.commit()
         if self._plots is not None:
             self._plots.commit()
+        self.place.variables.commit(self._variables or {})
         self.place.shell.compile.flags |= self.code.flags & FUTURES
 
     def _wait_ended(self) -> None:
@@ -194,6 +226,7 @@ class CellTask(Task):
             self.place.names.adopt(self._names, waiting._names)
         elif not isinstance(waiting, CellTask):
             self.place.names.commit(self._names)
+        take_over(self._variables or {})
 
     def _say_kept(self, kept: tuple[str, ...]) -> None:
         names = ", ".join(kept)
@@ -210,7 +243,7 @@ class CellTask(Task):
     def release(self) -> None:
         """Drop what the task still holds: result, exception, names and output. Its record stays."""
         super().release()
-        self._names = self._plots = self._streams = None
+        self._names = self._plots = self._streams = self._variables = None
         self.output = Output()
 
 

@@ -6,7 +6,10 @@ Knows nothing of tasks; it is handed the shell, an output and the exception.
 from __future__ import annotations
 
 import copy
+import inspect
+import sys
 import traceback
+import warnings
 from types import TracebackType
 
 from IPython.core.error import UsageError
@@ -14,11 +17,18 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbtasks.notebook.output import Output
 
-__all__ = ["render_error", "show_as_rendered", "show_error", "without_own_frames"]
+__all__ = ["as_in_foreground", "render_error", "show_as_rendered", "show_error", "warn_of_exit", "without_own_frames"]
 
 
 def show_error(shell: InteractiveShell, output: Output, error: BaseException) -> None:
-    """Add `error` to `output`, as the foreground would show it."""
+    """Add `error` to `output`, as the foreground would show it. Of one that cannot be shown, show why."""
+    try:
+        _show(shell, output, error)
+    except Exception as another:  # noqa: BLE001 - a user's `__str__` may raise
+        _show(shell, output, another)
+
+
+def _show(shell: InteractiveShell, output: Output, error: BaseException) -> None:
     if isinstance(error, UsageError):
         output.write("stderr", f"UsageError: {error}\n")
     elif _contains_group(error):
@@ -35,14 +45,38 @@ def show_as_rendered(shell: InteractiveShell, error: BaseException) -> None:
     error._render_traceback_ = lambda: lines  # type: ignore[attr-defined]
 
 
+def as_in_foreground(shell: InteractiveShell, error: SyntaxError) -> Exception:
+    """What to raise from a magic for the syntax error of a cell, so that it shows as if the cell had been run.
+
+    IPython shows a SyntaxError with the frames that it came through, which are the magic's own; the same error of
+    another class it shows as that class says.
+    """
+    lines = list(copy.copy(shell.SyntaxTB).structured_traceback(type(error), error, []))
+    shown: type[Exception] = type(type(error).__name__, (Exception,), {"_render_traceback_": lambda _: lines})
+    return shown(*error.args)
+
+
+def warn_of_exit() -> None:
+    """Say what IPython says where code has raised SystemExit."""
+    lines, first = inspect.getsourcelines(InteractiveShell.run_code)
+    text = "To exit: use 'exit', 'quit', or Ctrl-D."
+    number = next((first + index for index, line in enumerate(lines) if text in line), first)
+    module = sys.modules[InteractiveShell.__module__]
+    registry = vars(module).setdefault("__warningregistry__", {})
+    warnings.warn_explicit(text, UserWarning, str(module.__file__), number, module.__name__, registry)
+
+
 def render_error(shell: InteractiveShell, error: BaseException) -> list[str]:
     """The lines of the traceback in IPython's format, from the cell's own first line on."""
     own = without_own_frames(error.__traceback__)
     kind = type(error)
     try:
         if isinstance(error, SyntaxError):
-            from_code = traceback.extract_tb(own)
+            from_code = traceback.extract_tb(own) if own is not error.__traceback__ else []
             return list(copy.copy(shell.SyntaxTB).structured_traceback(kind, error, from_code))
+        if isinstance(error, SystemExit):  # IPython's own words
+            only = copy.copy(shell.InteractiveTB).get_exception_only(kind, error)
+            return ["An exception has occurred, use %tb to see the full traceback.\n", *only]
         if hasattr(error, "_render_traceback_"):
             return list(error._render_traceback_())
         # The shell's formatter keeps the traceback it formats; the foreground may be using it.

@@ -29,6 +29,7 @@ from nbtasks.notebook.recurring import once_more
 from nbtasks.notebook.routing import Router
 from nbtasks.notebook.settings import BackgroundTasks
 from nbtasks.notebook.upkeep import Upkeep
+from nbtasks.notebook.variables import NotebookVariables
 from nbtasks.progress import bridge_tqdm
 from nbtasks.recurring.task import RecurringTask
 from nbtasks.task import Task
@@ -62,13 +63,14 @@ class Extension:
         self.kernel = Kernel(shell)
         self.manager = get_manager(loop=self.kernel.loop)
         self.names = NotebookNames(shell.user_ns)
+        self.variables = NotebookVariables()
         self.router = Router(shell, self.kernel)
         self.main_module = MainModule(shell)
         self.figures = Figures()
         self.publisher = Publisher()
         self.panels = Panels(self.manager, self.kernel)
         self.slots = Slots(self.kernel)
-        self.place = CellPlace(shell, self.kernel, self.names)
+        self.place = CellPlace(shell, self.kernel, self.names, self.variables)
         self.nested = NestedCells(shell, self.router)
         self.commands = Commands(shell, self)
         self.settings = BackgroundTasks(parent=shell)
@@ -150,9 +152,11 @@ class Extension:
         return self.commands.complete(event.line.lstrip())
 
     def _foreground_began(self, *_: Any) -> None:
+        self.variables.foreground_began()
         self.names.foreground_began(self.kernel.launching_cell().request_id)
 
     def _foreground_ended(self, result: Any = None) -> None:
+        self.figures.foreground_ended()
         self.names.foreground_ended()
         self.slots.deliver(self.kernel.launching_cell())
         error = getattr(result, "error_in_exec", None)

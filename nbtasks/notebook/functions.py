@@ -124,9 +124,7 @@ def _over_with_inner(
     return made
 
 
-def _over(
-    function: types.FunctionType, names: Names, closure: tuple[types.CellType, ...] = ()
-) -> types.FunctionType:
+def _over(function: types.FunctionType, names: Names, closure: tuple[types.CellType, ...] = ()) -> types.FunctionType:
     rebuilt = types.FunctionType(
         function.__code__, names, function.__name__, function.__defaults__, closure or function.__closure__
     )

@@ -20,7 +20,7 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from nbtasks.cron.interval import parse_interval
 from nbtasks.exceptions import NbtasksError
 from nbtasks.notebook.cell import CellTask
-from nbtasks.notebook.errors import show_as_rendered
+from nbtasks.notebook.errors import as_in_foreground, show_as_rendered
 from nbtasks.notebook.kernel import LaunchingCell
 from nbtasks.notebook.output import Output
 from nbtasks.notebook.recurring import CellRun, CellRuns
@@ -100,7 +100,10 @@ class TaskMagics(Magics):
         if options.if_running not in _IF_RUNNING:
             raise UsageError(f"%%bgtask: --if-running is {', '.join(_IF_RUNNING)}; not {options.if_running!r}")
         after = self._named_before(options.after)
-        code = CellSource(self._extension.shell, cell, launching.execution_count)
+        try:
+            code = CellSource(self._extension.shell, cell, launching.execution_count)
+        except SyntaxError as error:
+            raise as_in_foreground(self._extension.shell, error) from None
         name = options.name or self._next_name()
         if name in code.binds:
             raise UsageError(f"%%bgtask: the cell itself binds {name!r}; give the task another name")

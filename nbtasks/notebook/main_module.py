@@ -6,21 +6,15 @@ nothing changes. Knows nothing of tasks: a context is handed its names.
 
 from __future__ import annotations
 
-import contextvars
 import types
 from collections.abc import Callable
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["MainModule", "use_names"]
+from nbtasks.notebook.namespace import current_names
 
-_names: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("nbtasks_names", default=None)
-
-
-def use_names(names: dict[str, Any]) -> None:
-    """From now on in this context, and in threads started from it, `__main__` and `shell.user_ns` are `names`."""
-    _names.set(names)
+__all__ = ["MainModule"]
 
 
 class MainModule:
@@ -61,7 +55,7 @@ def _by_context(shell_class: type, shell: InteractiveShell) -> property:
     below = getattr(shell_class, "user_ns", None)
 
     def get(self: InteractiveShell) -> dict[str, Any]:
-        names = _names.get()
+        names = current_names()
         if names is not None and self is shell:
             return names
         if isinstance(below, property):
@@ -83,24 +77,24 @@ def _main_class(base: type[types.ModuleType]) -> type[types.ModuleType]:
 
         @property
         def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
-            names = _names.get()
+            names = current_names()
             return names if names is not None else super().__dict__
 
         def __getattribute__(self, name: str) -> Any:
-            names = _names.get()
+            names = current_names()
             if names is not None and name in names:
                 return names[name]
             return super().__getattribute__(name)
 
         def __setattr__(self, name: str, value: Any) -> None:
-            names = _names.get()
+            names = current_names()
             if names is not None:
                 names[name] = value
             else:
                 super().__setattr__(name, value)
 
         def __delattr__(self, name: str) -> None:
-            names = _names.get()
+            names = current_names()
             if names is None:
                 super().__delattr__(name)
             elif name in names:

@@ -6,6 +6,7 @@ Knows nothing of tasks, IPython or output: it is handed a dict and is told when 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,10 +15,23 @@ from typing import Any
 
 from nbtasks.notebook.functions import for_running_cell, is_unshared, rebuild_unshared
 
-__all__ = ["CellNames", "Layer", "NotebookNames"]
+__all__ = ["CellNames", "Layer", "NotebookNames", "current_names", "use_names"]
 
 # The interpreter reads these straight from a frame's globals, past any `__missing__`.
 _KEPT_IN_LAYER = frozenset({"__builtins__", "__name__", "__package__", "__spec__", "__loader__", "__doc__"})
+
+
+_names: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("nbtasks_names", default=None)
+
+
+def use_names(names: dict[str, Any]) -> None:
+    """From now on in this context, and in threads started from it, the notebook's names are `names`."""
+    _names.set(names)
+
+
+def current_names() -> dict[str, Any] | None:
+    """The names of the cell in whose context this is called; None in the foreground, which has the notebook's own."""
+    return _names.get()
 
 
 class _Absent:
@@ -48,6 +62,9 @@ class _FallThrough(Layer):
     __slots__ = ()
 
     def __missing__(self, name: str) -> Any:
+        names = current_names()
+        if names is not None and names is not self and name in names:
+            return names[name]  # in a cell that runs, its names are the notebook's
         return self.below[name]
 
     def __contains__(self, name: object) -> bool:

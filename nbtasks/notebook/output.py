@@ -62,7 +62,7 @@ class Output:
     def write(self, stream: str, text: str) -> int:
         """Add text to `stream`, "stdout" or "stderr"; returns the number of characters, as files do."""
         if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+            raise TypeError(f"write() argument must be str, not {type(text)}")
         with self._lock:
             if stream != self._open_stream:
                 self._close_stream()

@@ -144,9 +144,10 @@ class CellRun(CellTask):
         self._run.state = "running"
         return super().run()
 
-    def _attempt_ended(self, outcome: Outcome) -> None:
-        super()._attempt_ended(outcome)
+    def _attempt_ended(self, outcome: Outcome) -> Outcome:
+        outcome = super()._attempt_ended(outcome)
         self.runs.ended(self._run, outcome.state)
+        return outcome
 
     def _clone(self, *, parent_id: str | None = None) -> Self:
         twin = super()._clone(parent_id=parent_id)

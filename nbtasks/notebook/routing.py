@@ -12,7 +12,10 @@ import functools
 import getpass
 import sys
 import threading
+import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures.thread import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -55,6 +58,7 @@ class Router:
         self._replace(getpass, "getpass", _refuse_in_tasks("getpass()"))
         self._replace(sys, "breakpointhook", _refuse_in_tasks("breakpoint()"))
         self._replace(threading.Thread, "start", _start_in_context)
+        self._replace(ThreadPoolExecutor, "submit", _submit_in_context)
 
     def uninstall(self) -> None:
         """Take the routes out again, the last one first."""
@@ -215,8 +219,35 @@ def _start_in_context(start: Callable[[threading.Thread], None]) -> Callable[[th
 
     @functools.wraps(start)
     def route(thread: threading.Thread) -> None:
-        if current_sink() is not None and thread.ident is None:
-            thread.run = functools.partial(contextvars.copy_context().run, thread.run)  # type: ignore[method-assign]
-        start(thread)
+        inside = current_sink() is not None and thread.ident is None and hasattr(thread, "_bootstrap")
+        if inside:  # all of the thread's life, for its `excepthook` comes after `run`
+            thread._bootstrap = functools.partial(contextvars.copy_context().run, thread._bootstrap)  # type: ignore[attr-defined]
+        try:
+            start(thread)
+        finally:
+            if inside:
+                del thread._bootstrap  # type: ignore[attr-defined]
 
     return route
+
+
+def _submit_in_context(submit: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
+    """A pool's thread belongs to the cell that happened to start it; what it is given, to the cell that gives it."""
+    used_by_tasks: weakref.WeakSet[ThreadPoolExecutor] = weakref.WeakSet()
+
+    @functools.wraps(submit)
+    def route(pool: ThreadPoolExecutor, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if current_sink() is not None:
+            used_by_tasks.add(pool)
+            return submit(pool, contextvars.copy_context().run, function, *args, **kwargs)
+        if pool in used_by_tasks:
+            return submit(pool, _outside_tasks, function, *args, **kwargs)
+        return submit(pool, function, *args, **kwargs)
+
+    return route
+
+
+def _outside_tasks(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    if current_sink() is None:
+        return function(*args, **kwargs)
+    return contextvars.Context().run(function, *args, **kwargs)

@@ -38,9 +38,7 @@ class KeptRun(Protocol):
 class RecurringPanel:
     """The live panel of one recurring task; a view for the live writer."""
 
-    def __init__(
-        self, recurring: RecurringTask, manager: TaskManager, wake: Callable[[RecurringPanel], None]
-    ) -> None:
+    def __init__(self, recurring: RecurringTask, manager: TaskManager, wake: Callable[[RecurringPanel], None]) -> None:
         self.task = recurring
         self.replace: Callable[[PanelPicture], None] | None = None
         """Puts a picture in the place of the widget in its document: called once, when it was removed."""

@@ -331,9 +331,7 @@ class NotebookPage:
     def set_theme(self, theme: Literal["light", "dark"]) -> None:
         """Settings > Theme."""
         name = f"JupyterLab {theme.title()}"
-        script = (
-            "async theme => { await window.jupyterapp.commands.execute('apputils:change-theme', { theme }); }"
-        )
+        script = "async theme => { await window.jupyterapp.commands.execute('apputils:change-theme', { theme }); }"
         self.page.evaluate(script, name)
         self.page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=name)
         self._wait_splash_gone()

@@ -40,9 +40,7 @@ def test_widgets_are_shown_moved_and_clicked(page):
     page.wait_done(1)
     page.wait_text(1, "moved")
     page.button(0, "Further").click()
-    page.page.wait_for_function(
-        "width => document.querySelector('.progress-bar').style.width === width", arg="90%"
-    )
+    page.page.wait_for_function("width => document.querySelector('.progress-bar').style.width === width", arg="90%")
     page.run(2)
     assert page.text(2).strip().endswith("1")
     positions = sampler.values()
@@ -62,9 +60,7 @@ def test_a_saved_notebook_is_live_again_after_a_reload(page):
     assert "application/vnd.jupyter.widget-view+json" in views[0]
     page.reload()
     page.button(0, "Further").click()
-    page.page.wait_for_function(
-        "width => document.querySelector('.progress-bar').style.width === width", arg="40%"
-    )
+    page.page.wait_for_function("width => document.querySelector('.progress-bar').style.width === width", arg="40%")
     page.close()
     page.reopen()
     page.button(0, "Further").wait_for()

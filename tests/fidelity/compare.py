@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.fidelity.runs import Run
-from tests.kernel.cell import stream_text, without_ansi
+from tests.kernel.cell import as_on_a_terminal, stream_text, without_ansi
 
 _NUMBER = r"[\d.,]+(?:e[+-]?\d+)?"
 _TIME = rf"{_NUMBER} ?(?:ns|[uµμ]s|ms|s|min|h)\b(?: {_NUMBER} ?(?:ns|[uµμ]s|ms|s|min)\b)*"
@@ -34,6 +34,12 @@ _INHERENT: list[tuple[re.Pattern[str], str]] = [
     (re.compile(rf"The slowest run took {_NUMBER} times longer.*\n.*\n?"), ""),
     # Bars of tqdm: `10/10 [00:00<00:00, 1234.5it/s]`. How often it draws in between depends on the time, too.
     (re.compile(r"\[\d+:\d+<[\d:?]+, +[\d.?]+(?:it/s|s/it)"), "[<time>, <rate>"),
+    # Where a bar's width is what the rest leaves of the line, it depends on how long the rate is.
+    (re.compile(r"\|[ █▏▎▍▌▋▊▉]+\|(?= *[\d.]+\w*/)"), "|<bar>|"),
+    # Of exception groups IPython shows its own frames, too, of which a background cell has none.
+    (re.compile(r'  \|   File "[^"\n]*/IPython/core/interactiveshell\.py", line.*\n  \|     .*\n'), ""),
+    # Which frames of asyncio show depends on whether its tasks are those written in C; nest_asyncio's are not.
+    (re.compile(r'(?:  |    )\| +File "[^"\n]*/asyncio/tasks\.py", line.*\n(?: +\|  .*\n){1,2}?(?= +\| +File)'), ""),
     # Models of widgets, and what pandas' Styler, Plotly and the HTML of animations name their elements by.
     (re.compile(r"\b[0-9a-f]{32}\b"), "<id>"),
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<id>"),
@@ -126,8 +132,8 @@ def shown(outputs: list[dict[str, Any]], run: Run) -> Shown:
         return text
 
     return Shown(
-        plain(stream_text(outputs, "stdout")),
-        plain(stream_text(outputs, "stderr")),
+        plain(as_on_a_terminal(stream_text(outputs, "stdout"))),
+        plain(as_on_a_terminal(stream_text(outputs, "stderr"))),
         tuple(_essence(output, plain) for output in outputs if output["output_type"] != "stream"),
         tuple(_details(outputs, plain)),
     )
@@ -161,7 +167,7 @@ def _details(outputs: list[dict[str, Any]], plain: Callable[[str], str]) -> Iter
 def _stream_details(streams: list[dict[str, Any]], plain: Callable[[str], str]) -> Iterator[str]:
     for name in ("stdout", "stderr"):
         if text := stream_text(streams, name):
-            yield f"[{name}] {plain(text)}"
+            yield f"[{name}] {plain(as_on_a_terminal(text))}"
 
 
 def _number(output: dict[str, Any]) -> str:

@@ -53,16 +53,17 @@ class FrontEnd(KernelDriver):
             self._captures.setdefault(request, []).append(comm_id)
 
     def outputs_with_widgets(self, cell: Cell) -> list[dict[str, Any]]:
-        """The cell's outputs; an Output widget's view is followed by what the widget shows."""
+        """The cell's outputs as they were sent; an Output widget's view is followed by what the widget shows."""
         with self.changed:
-            return list(self._expanded(cell.area.as_notebook(), frozenset()))
+            return list(self._expanded(cell.area.as_notebook(as_sent=True), frozenset()))
 
     def _expanded(self, outputs: list[dict[str, Any]], inside: frozenset[str]) -> Any:
         for output in outputs:
             yield output
             for model_id in self._shown_by(output):
                 if model_id in self.widgets and model_id not in inside:
-                    shown = self.widgets[model_id].as_notebook() + list(self.models[model_id].get("outputs") or ())
+                    shown = self.widgets[model_id].as_notebook(as_sent=True)
+                    shown += list(self.models[model_id].get("outputs") or ())
                     yield from self._expanded(shown, inside | {model_id})
 
     def _shown_by(self, output: dict[str, Any]) -> list[str]:

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-OUTPUT_TYPES = frozenset(
-    {"stream", "display_data", "update_display_data", "execute_result", "error", "clear_output"}
-)
+OUTPUT_TYPES = frozenset({"stream", "display_data", "update_display_data", "execute_result", "error", "clear_output"})
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 Output = dict[str, Any]
@@ -84,11 +82,11 @@ class OutputArea:
         """The display id of each output, None for those without one."""
         return list(self._display_ids)
 
-    def as_notebook(self) -> list[Output]:
-        """The outputs as a notebook file would hold them."""
+    def as_notebook(self, *, as_sent: bool = False) -> list[Output]:
+        r"""The outputs as a notebook file would hold them; `as_sent`: with each `\r` and what it overwrites."""
         outputs = deepcopy(self._outputs)
         for output in outputs:
-            if output["output_type"] == "stream":
+            if output["output_type"] == "stream" and not as_sent:
                 output["text"] = as_on_a_terminal(output["text"])
         return outputs
 

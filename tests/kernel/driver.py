@@ -91,9 +91,7 @@ class Cell:
     def wait_output(self, wanted: str | Callable[[Cell], Any], timeout: float = TIME_LIMIT) -> Cell:
         """Waits until the cell's text contains the string, or the predicate holds for the cell."""
         if isinstance(wanted, str):
-            self.kernel.wait_until(
-                lambda: wanted in self.text, timeout, what=lambda: f"{wanted!r} in {self!r}"
-            )
+            self.kernel.wait_until(lambda: wanted in self.text, timeout, what=lambda: f"{wanted!r} in {self!r}")
         else:
             self.kernel.wait_until(lambda: wanted(self), timeout, what=lambda: f"an output of {self!r}")
         return self
@@ -215,9 +213,7 @@ class KernelDriver:
 
     # -------------------------------------------------------------------------------- requests
 
-    def request(
-        self, msg_type: str, content: Content, channel: str = "shell", subshell: str | None = None
-    ) -> Content:
+    def request(self, msg_type: str, content: Content, channel: str = "shell", subshell: str | None = None) -> Content:
         """Sends a request and gives the content of its reply."""
         return self._reply_to(self._connection.send(channel, msg_type, content, subshell))
 
