@@ -31,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
         os.environ[name] = str(Path(home.name) / name.lower())
         Path(os.environ[name]).mkdir()
+    os.environ["NBTASKS_HISTORY"] = str(Path(home.name) / "history.sqlite")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -127,7 +127,8 @@ class History:
     ) -> list[TaskRecord]:
         """The recorded tasks of all kernels, oldest first; with `limit` the newest so many.
 
-        `since` is an aware moment, or how long ago: a timedelta or text such as "2d". Raises HistoryError if the file
+        `since` is an aware moment, or how long ago: a timedelta or text such as "2d"; `notebook` a name, or the end of
+        its path. Raises HistoryError if the file
         cannot be read, InvalidValueError for what is not allowed.
         """
         where, values = _conditions(name, state, notebook, since)
@@ -179,6 +180,15 @@ class History:
                 *(self.kernel, schedule.id),
             )
         return changed == 1
+
+    def release(self, schedule: ScheduleRecord) -> None:
+        """Offer a schedule again that was claimed and could not be taken up."""
+        with self._reading() as database, database.transaction():
+            database.execute(
+                "UPDATE schedules SET kernel = (SELECT id FROM kernels WHERE ended_at IS NOT NULL LIMIT 1) "
+                "WHERE id = ? AND kernel = ?",
+                *(schedule.id, self.kernel),
+            )
 
     def cleanup(self, older_than: timedelta | str | None = None) -> int:
         """Delete the records of tasks that ended, and schedules that were removed, longer ago than this; how many.
@@ -343,8 +353,8 @@ def _conditions(
         clauses.append(f"state IN ({', '.join('?' * len(states))})")
         values += states
     if notebook is not None:
-        clauses.append("kernels.notebook = ?")
-        values.append(notebook)
+        clauses.append("(kernels.notebook = ? OR substr(kernels.notebook, -length(?) - 1) = '/' || ?)")
+        values += [notebook] * 3
     if since is not None:
         clauses.append("created_at >= ?")
         if isinstance(since, datetime):

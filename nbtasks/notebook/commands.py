@@ -13,6 +13,7 @@ from IPython.core.error import UsageError
 
 from nbtasks.notebook.errors import without_own_frames
 from nbtasks.notebook.listing import task_list
+from nbtasks.notebook.past import PastCommands
 from nbtasks.notebook.schedules import ScheduleCommands
 from nbtasks.task import Task
 from nbtasks.widgets.shown import Shown
@@ -30,7 +31,8 @@ class Commands:
         self._shell = shell
         self._extension = extension
         self._manager = extension.manager
-        self._schedules = ScheduleCommands(extension)
+        self._past = PastCommands(extension)
+        self._schedules = ScheduleCommands(extension, self._past.tell_of_offers)
         self._by_name: dict[str, Callable[[list[str]], None]] = {
             "list": self._list,
             "show": self._show,
@@ -40,6 +42,7 @@ class Commands:
             "debug": self._debug,
             "prune": self._prune,
             **self._schedules.by_name,
+            **self._past.by_name,
             "help": self._help,
         }
 

@@ -6,12 +6,14 @@ Ties the manager, the names, the output and the panels to one shell. The only mo
 from __future__ import annotations
 
 import functools
+import keyword
 import sys
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
+from nbtasks.history.records import ScheduleRecord
 from nbtasks.manager import get_manager
 from nbtasks.notebook.cell import CellPlace, CellTask
 from nbtasks.notebook.commands import Commands
@@ -24,8 +26,9 @@ from nbtasks.notebook.namespace import NotebookNames
 from nbtasks.notebook.nested import NestedCells
 from nbtasks.notebook.output import Output
 from nbtasks.notebook.panels import Panels
+from nbtasks.notebook.past import keep_history
 from nbtasks.notebook.publisher import Publisher
-from nbtasks.notebook.recurring import once_more
+from nbtasks.notebook.recurring import CellRun, once_more, template_from
 from nbtasks.notebook.routing import Router
 from nbtasks.notebook.settings import BackgroundTasks
 from nbtasks.notebook.upkeep import Upkeep
@@ -87,6 +90,7 @@ class Extension:
         # A task that is the last line of a cell is shown, panel, output and all.
         self.shell.display_formatter.ipython_display_formatter.for_type(Task, self.show)
         self.upkeep.start()
+        keep_history(self)
         self.shell.register_magics(TaskMagics(self.shell, self))
         self.shell.set_hook("complete_command", self._complete, str_key="%bgtask")
         self.shell.events.register("pre_run_cell", self._foreground_began)
@@ -114,6 +118,15 @@ class Extension:
         self.panels.show(task, self.kernel.launching_cell())
         if isinstance(task, CellTask):
             display(task.output)
+
+    def bind(self, name: str, task: Task | RecurringTask) -> None:
+        """Bind the name, if it can be one, to the task in the notebook."""
+        if name.isidentifier() and not keyword.iskeyword(name):
+            self.shell.user_ns[name] = task
+
+    def template_of_cell(self, record: ScheduleRecord) -> CellRun | None:
+        """The template of a recurring cell that an earlier kernel had; None if its template is no cell."""
+        return template_from(record.details["work"], self.place, self.kernel.launching_cell(), self.publisher)
 
     def show_schedule(self, recurring: RecurringTask) -> None:
         """Show the panel of a recurring task, which has the output of its last runs, in the cell that runs now."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import keyword
 import sys
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -148,12 +147,8 @@ class TaskMagics(Magics):
         for one in earlier:
             one.remove()
         template.runs.header = functools.partial(self._extension.panels.header, recurring, template.cell)
-        self._bind(template.name, recurring)
+        self._extension.bind(template.name, recurring)
         self._extension.show_launched_schedule(recurring, template.cell, quiet=quiet)
-
-    def _bind(self, name: str, task: Task | RecurringTask) -> None:
-        if name.isidentifier() and not keyword.iskeyword(name):
-            self.shell.user_ns[name] = task
 
     def _start(self, task: CellTask, *, quiet: bool) -> None:
         with task.output.held():
@@ -164,7 +159,7 @@ class TaskMagics(Magics):
             for former in self._manager.list_recurring_tasks():
                 if _is_of_cell(former, task.cell):  # the cell was a recurring one, and is no longer
                     former.remove()
-            self._bind(task.name, task)
+            self._extension.bind(task.name, task)
             self._extension.show_launched(task, quiet=quiet)
 
     def _wait_in_cell(self, task: CellTask) -> None:

@@ -11,18 +11,22 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from nbtasks.notebook.cell import CellTask
+from nbtasks.fields import jsonable
+from nbtasks.notebook.cell import CellPlace, CellTask
+from nbtasks.notebook.kernel import LaunchingCell
 from nbtasks.notebook.output import Message, Output, Send
 from nbtasks.notebook.publisher import Publisher
+from nbtasks.notebook.source import CellSource
+from nbtasks.recurring.keeping import rule_from, rule_record
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 
-__all__ = ["KEPT_RUNS", "CellRun", "CellRuns", "Run", "once_more"]
+__all__ = ["KEPT_RUNS", "CellRun", "CellRuns", "Run", "once_more", "template_from"]
 
 KEPT_RUNS = 10
 """Of so many runs of a recurring cell, the newest, the output is kept."""
@@ -57,6 +61,11 @@ class CellRuns:
         self._shown = 0
         self._switched_at = float("-inf")
         self._filled = False
+
+    @property
+    def shows(self) -> bool:
+        """Whether a cell shows the runs; else only their panel can."""
+        return self._send is not None
 
     @property
     def kept(self) -> list[Run]:
@@ -149,6 +158,11 @@ class CellRun(CellTask):
         self.runs.ended(self._run, outcome.state)
         return outcome
 
+    def _work_record(self) -> dict[str, Any]:
+        """What the history needs to have for another kernel to run this cell on its schedule."""
+        options = {name: jsonable(getattr(self, name)) for name in ("priority", "lane", "backend", "timeout", "shared")}
+        return {"cell": self.source, "name": self.name, "options": options, "retry": rule_record(self.retry)}
+
     def _clone(self, *, parent_id: str | None = None) -> Self:
         twin = super()._clone(parent_id=parent_id)
         if parent_id is not None:
@@ -156,6 +170,28 @@ class CellRun(CellTask):
             twin._run = self.runs.make(wrote, shows_pages=self.output.shows_pages)
             twin.output = twin._run.output
         return twin
+
+
+def template_from(
+    work: Mapping[str, Any], place: CellPlace, here: LaunchingCell, publisher: Publisher
+) -> CellRun | None:
+    """The template of a recurring cell, from what another kernel recorded; None if that was no cell.
+
+    The cell it was in is not known: its output is shown by its panel.
+    """
+    if "cell" not in work:
+        return None
+    code = CellSource(place.shell, work["cell"], here.execution_count)
+    return CellRun(
+        name=work["name"],
+        retry=rule_from(work["retry"]),
+        code=code,
+        place=place,
+        cell=here,
+        output=Output(),
+        runs=CellRuns(None, publisher),
+        **work["options"],
+    )
 
 
 def once_more(task: CellTask, **changes: Any) -> CellTask:

@@ -69,8 +69,8 @@ def _max_concurrent(text: str | None) -> int:
 class ScheduleCommands:
     """The commands that steer schedules. A name means the newest schedule of that name."""
 
-    def __init__(self, extension: Extension) -> None:
-        self._extension = extension
+    def __init__(self, extension: Extension, tell_of_offers: Callable[[], None]) -> None:
+        self._tell_of_offers = tell_of_offers
         self._manager = extension.manager
         self.by_name: dict[str, Callable[[list[str]], None]] = {
             "schedules": self._schedules,
@@ -107,6 +107,8 @@ class ScheduleCommands:
         """The schedules, all or those named."""
         chosen = self._named("schedules", names) if names else self._manager.list_recurring_tasks()
         print(schedule_list(chosen, datetime.now(UTC)))
+        if not names:
+            self._tell_of_offers()
 
     def _pause(self, names: list[str]) -> None:
         """Let these schedules fire no more; what runs goes on."""

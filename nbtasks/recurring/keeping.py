@@ -21,7 +21,7 @@ from nbtasks.recurring.task import RecurringTask
 from nbtasks.retry import Retry
 from nbtasks.task import Task
 
-__all__ = ["made_from", "record_of", "template_from"]
+__all__ = ["made_from", "record_of", "rule_from", "rule_record", "template_from"]
 
 COUNTERS = ("total_runs", "total_failures", "consecutive_failures", "total_skipped", "last_duration", "last_error")
 TIMES = ("last_run", "created_at")
@@ -34,7 +34,7 @@ def record_of(recurring: RecurringTask) -> dict[str, Any]:
     try:
         record.update(
             schedule=_schedule_record(recurring._parsed),
-            rules={rule.name: _rule_record(getattr(recurring.rules, rule.name)) for rule in dataclasses.fields(Rules)},
+            rules={rule.name: rule_record(getattr(recurring.rules, rule.name)) for rule in dataclasses.fields(Rules)},
             work=_work_record(recurring.template),
         )
     except WorkError as error:
@@ -49,7 +49,7 @@ def made_from(name: str, recurring_id: str, record: Mapping[str, Any], template:
     schedule: Schedule = parse_schedule(text, zone)
     if isinstance(schedule, IntervalSchedule) and anchor is not None:
         schedule = IntervalSchedule(schedule.every, datetime.fromisoformat(anchor))
-    rules = {rule: _rule_from(value) for rule, value in record["rules"].items()}
+    rules = {rule: rule_from(value) for rule, value in record["rules"].items()}
     recurring = make(schedule, template, name=name, timezone=zone, rules=rules)
     recurring.id = recurring_id
     for counter in COUNTERS:
@@ -92,7 +92,7 @@ def _work_record(template: Task) -> dict[str, Any]:
     return {"class": _name_of(type(template)), "name": template.name, "options": options, "fields": fields}
 
 
-def _rule_record(value: Any) -> Any:
+def rule_record(value: Any) -> Any:
     """A rule's value: as it is, or as [what it is, what it is made of]."""
     if value is None or isinstance(value, int | float | str):
         return value
@@ -111,7 +111,8 @@ def _rule_record(value: Any) -> Any:
     return ["function", _name_of(value)]
 
 
-def _rule_from(value: Any) -> Any:
+def rule_from(value: Any) -> Any:
+    """The value of which `rule_record` gave this."""
     if not isinstance(value, list):
         return value
     kind, *parts = value

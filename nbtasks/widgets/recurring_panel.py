@@ -119,6 +119,7 @@ class _Runs:
             tooltip="Show here what the last runs wrote",
             layout=_layout(flex="0 0 auto", width="auto", height="24px", margin="0 0 0 auto"),
         )
+        self.switch.value = self._source is not None and not self._source.shows
         self._back = _button("Earlier", "What the run before wrote")
         self._on = _button("Later", "What the run after wrote")
         self._which = ipywidgets.HTML(layout=_layout(margin="0 6px"))
