@@ -17,9 +17,10 @@ from nbtasks.clock import Clock, Timer, epoch_seconds
 from nbtasks.events import EventBus, EventType
 from nbtasks.exceptions import TaskTimeoutError
 from nbtasks.lanes import Lanes
+from nbtasks.owner import TaskOwner
 from nbtasks.registry import Registry
 from nbtasks.states import LIVE_STATES, TaskState
-from nbtasks.task import Outcome, Task, TaskOwner
+from nbtasks.task import Outcome, Task
 from nbtasks.ties import Ties, WaitBook, Waiter, untie_blocker
 from nbtasks.work import Once
 

@@ -1,6 +1,6 @@
 """`TaskManager`: all that a user asks of nbtasks, in one object; and the process's one manager.
 
-It checks what it is given and ties the core together. The life of tasks is the business of `dispatch`.
+It ties the core together. Must not know the life of tasks: that is the business of `dispatch`.
 """
 
 from __future__ import annotations
@@ -10,58 +10,37 @@ import atexit
 import threading
 import weakref
 from asyncio import _get_running_loop
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
-from contextvars import copy_context
-from datetime import timedelta
 from functools import partial
-from inspect import CO_COROUTINE
-from types import FunctionType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.backends.loop import LoopBackend, LoopThread
 from nbtasks.backends.thread import ThreadBackend
-from nbtasks.checks import (
-    checked_callback,
-    checked_interval,
-    checked_keep,
-    checked_name,
-    checked_priority,
-    checked_retry,
-    checked_tags,
-    checked_timeout,
-)
+from nbtasks.checks import checked_callback, checked_keep
 from nbtasks.clock import Clock, SystemClock, Timer
 from nbtasks.dispatch import Dispatcher
 from nbtasks.events import Callback, EventStream, Subscription, checked_events
-from nbtasks.exceptions import (
-    AlreadyAddedError,
-    DependencyCycleError,
-    InvalidValueError,
-    RetryError,
-    UnknownBackendError,
-    WorkError,
-    unknown,
-)
+from nbtasks.exceptions import InvalidValueError
 from nbtasks.history.methods import WRITE_SECONDS, HistoryMethods
 from nbtasks.hooks import wait_ended
+from nbtasks.intake import Intake
 from nbtasks.lanes import STANDARD_LANES, Lanes
 from nbtasks.progress import CURRENT
 from nbtasks.recurring.methods import RecurringMethods
 from nbtasks.states import LIVE_STATES
 from nbtasks.steering import Steering
-from nbtasks.task import Task, fresh
-from nbtasks.threads import here, protected, uninterrupted
+from nbtasks.task import Task
+from nbtasks.threads import protected, uninterrupted
 from nbtasks.waiting import Waits, finish, result_of
-from nbtasks.work import UNUSUAL, Once, described, is_async
 
 if TYPE_CHECKING:
     import os
 
     from nbtasks.history.history import History
     from nbtasks.recurring.scheduler import Scheduler
-    from nbtasks.retry import Retry
 
 __all__ = ["TaskManager", "get_manager"]
 
@@ -69,7 +48,7 @@ STOP_SECONDS = 5.0
 """How long `stop` waits for the work to stop, unless it is told otherwise."""
 
 
-class TaskManager(Steering, RecurringMethods, HistoryMethods):
+class TaskManager(Intake, Steering, RecurringMethods, HistoryMethods):
     """Runs tasks in the background, in lanes, and keeps track of them. All methods may be called on any thread.
 
     `max_concurrent_tasks` limits all lanes together; `lanes` adds to the standard ones or changes their limits; of the
@@ -112,141 +91,6 @@ class TaskManager(Steering, RecurringMethods, HistoryMethods):
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in self.get_stats().items() if name != "total" and count)
         return f"<TaskManager: {counts or 'no tasks'}{', stopped' if self._dispatcher.stopped else ''}>"
-
-    # -- tasks in ---------------------------------------------------------------------------------------------
-
-    def create_task(
-        self,
-        name: str,
-        work: Any,
-        priority: int = 0,
-        *,
-        lane: str = "default",
-        backend: str | None = None,
-        timeout: float | timedelta | None = None,
-        retry: Retry | None = None,
-        after: Iterable[Task | str] | Task | str = (),
-        parent: Task | str | None = None,
-        tags: Iterable[str] = (),
-        parameters: Mapping[str, Any] | None = None,
-        heading: str | None = None,
-        body: str | None = None,
-        img: Any = None,
-    ) -> Task:
-        """Run `work` in the background: a function or coroutine function that takes the task or nothing, or a
-        coroutine.
-
-        Plain functions go to a thread and coroutines to the loop, unless `backend` says otherwise. It starts as soon as
-        its `lane` has room, higher `priority` first, and what it comes `after` has completed. Raises an error of the
-        tree in `nbtasks.exceptions` for what is not allowed, with nothing started.
-        """
-        # The hottest path of all: what is usual is settled here, what is not by `described` and `_add`.
-        if work.__class__ is FunctionType and not (
-            (code := work.__code__).co_flags & UNUSUAL
-            or code.co_kwonlyargcount
-            or code.co_argcount > 1
-            or work.__defaults__
-        ):
-            takes_task, coroutine = code.co_argcount == 1, code.co_flags & CO_COROUTINE
-        else:
-            work, takes_task, coroutine = described(work)
-        task = fresh(Task)
-        task.name = name
-        task._priority = priority
-        task._lane = lane
-        task._work = work
-        task._takes_task = takes_task
-        if (
-            name.__class__ is str
-            and priority.__class__ is int
-            and backend is None
-            and timeout is None
-            and retry is None
-            and parent is None
-            and parameters is None
-            and heading is None
-            and body is None
-            and img is None
-            and here.gate is None
-            and after == ()
-            and tags == ()
-            and name
-        ):
-            if coroutine:
-                task._backend = "loop"
-                task._loop = _get_running_loop() or self.default_loop()
-            else:
-                task._backend = "thread"
-                task._loop = _get_running_loop() or self.loop
-            task._context = copy_context()
-            self._dispatcher.submit(task)
-            return task
-        task._backend = backend or ("loop" if coroutine else "thread")
-        task.timeout = timeout
-        task.retry = retry
-        task.after = after
-        task.tags = tags
-        task.parameters = parameters
-        task._heading = heading
-        task._body = body
-        task._img = img
-        protected(self._add, task, parent)
-        return task
-
-    def add_task(self, task: Task) -> Task:
-        """Run an instance of a `Task` subclass in the background; returns it."""
-        if not isinstance(task, Task):
-            raise WorkError(f"add_task takes an instance of a Task subclass, not {task!r}")
-        protected(self._add, task, task.parent_id)
-        return task
-
-    def create_child(self, parent: Task, name: str, work: Any, priority: int = 0, **options: Any) -> Task:
-        """`create_task` with that parent, in its lane unless `lane` says otherwise."""
-        return self.create_task(name, work, priority, **{"lane": parent.lane, "parent": parent, **options})
-
-    def _add(self, task: Task, parent: Task | str | None, taker: Backend | None = None) -> Attempt | None:
-        """Check all that can be wrong with a new task, and give it to the dispatcher (see there for `taker`)."""
-        if task._manager is not None:
-            raise AlreadyAddedError(f"{task.name!r} ({task.id}) was added before; a task runs once")
-        after = self._checked_after(task)
-        parent_task = None if parent is None else self._known(parent)
-        self._check_template(task)
-        task.after = tuple(other.id for other in after)
-        if parent is not None:
-            task.parent_id = parent_task.id if parent_task is not None else str(parent)
-        # That of the schedule which made it comes first: it may be asked to run by a front end, on a loop of no use.
-        loop = task._loop or _get_running_loop()
-        if loop is None or loop.is_closed():
-            loop = self.default_loop() if task._backend == "loop" else self.loop
-        task._loop = loop
-        task._context = copy_context()
-        return self._dispatcher.submit(task, after, parent_task, taker)
-
-    def _check_template(self, template: Task) -> None:
-        """Raise what is wrong with the fields of a task that was not added; else put them into their usual form."""
-        kind = type(template)
-        if template._work is None and kind.run is Task.run:
-            raise WorkError(f"{kind.__name__} has no run(self): a Task subclass needs one")
-        fields = {name: getattr(template, name) for name in ("priority", "lane", "tags", "update_sleep_time")}
-        given = {name: Task._class_defaults[name] if value is None else value for name, value in fields.items()}
-        backend = template.backend or ("loop" if is_async(template._work or template.run) else "thread")
-        if backend not in self.backends:
-            raise UnknownBackendError(unknown("backend", backend, self.backends))
-        lane = self._dispatcher.lanes[given["lane"]].name
-        priority, tags = checked_priority(given["priority"]), checked_tags(given["tags"])
-        timeout, retry = checked_timeout(template.timeout), checked_retry(template.retry)
-        interval, name = checked_interval(given["update_sleep_time"]), checked_name(template.name)
-        if retry is not None and isinstance(template._work, Once):
-            raise RetryError(f"{name!r}: a coroutine object runs once; to retry it give the coroutine function")
-        template.name, template._lane, template._priority, template._backend = name, lane, priority, backend
-        template.timeout, template.tags, template.update_sleep_time = timeout, tags, interval
-
-    def _checked_after(self, task: Task) -> list[Task]:
-        wanted = [task.after] if isinstance(task.after, Task | str) else list(task.after)
-        for other in wanted:
-            if isinstance(other, Task) and other._manager is None:
-                _check_cycle(task, other)
-        return [self._existing(other) for other in wanted]
 
     # -- waiting ----------------------------------------------------------------------------------------------
 
@@ -408,12 +252,6 @@ class TaskManager(Steering, RecurringMethods, HistoryMethods):
         """The one timer thread: time-outs, retries, schedules and whatever else must not wait for a loop."""
         return self._dispatcher.timer
 
-    def default_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop for coroutines that were made where none runs."""
-        if self.loop is not None and not self.loop.is_closed():
-            return self.loop
-        return self._loop_thread.loop()
-
 
 def _can_end(task: Task) -> bool:
     """Whether the task's work can stop while this thread waits for it."""
@@ -422,19 +260,6 @@ def _can_end(task: Task) -> bool:
         return False
     loop: asyncio.AbstractEventLoop | None = attempt.loop if attempt.backend.name == "loop" else None
     return loop is None or (loop.is_running() and loop is not _get_running_loop())
-
-
-def _check_cycle(task: Task, other: Task) -> None:
-    """Whether `other`, which was not added yet, comes after `task` itself."""
-    todo: list[tuple[Task, ...]] = [(task, other)]
-    while todo:
-        way = todo.pop()
-        if way[-1] is task:
-            names = " after ".join(repr(one.name) for one in way)
-            raise DependencyCycleError(f"tasks that come after each other never start: {names}")
-        after: Any = way[-1].after
-        following: Sequence[Any] = [after] if isinstance(after, Task | str) else list(after or ())
-        todo += [(*way, one) for one in following if isinstance(one, Task) and one not in way[1:]]
 
 
 _managers: weakref.WeakSet[TaskManager] = weakref.WeakSet()

@@ -12,11 +12,13 @@ from collections.abc import Generator, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from nbtasks.checks import checked_progress
 from nbtasks.exceptions import NotAddedError, ReadOnlyError, ResultNotReadyError, WorkError
 from nbtasks.fields import adopt_class_defaults, jsonable, published, settled
+from nbtasks.kinds import Kind
+from nbtasks.owner import TaskOwner
 from nbtasks.states import LIVE_STATES, TaskState
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from nbtasks.retry import Retry
 
-__all__ = ["Outcome", "Task", "TaskOwner"]
+__all__ = ["Outcome", "Task"]
 
 logger = logging.getLogger("nbtasks")
 
@@ -49,37 +51,6 @@ class Outcome:
     exception: BaseException | None = None
 
 
-class Bus(Protocol):
-    """Where a task says that something has changed."""
-
-    watches_progress: bool
-    watches_output: bool
-
-    def progressed(self, task: Task) -> None:
-        """Its progress, heading, body or img changed."""
-
-    def wrote(self, task: Task) -> None:
-        """It wrote output."""
-
-
-class TaskOwner(Protocol):
-    """What a task asks of its manager."""
-
-    bus: Bus
-
-    def cancel_task(self, task: Task | str, *, children: bool = True) -> bool:
-        """See `Task.cancel`."""
-
-    def set_priority(self, task: Task | str, priority: int) -> bool:
-        """See `Task.priority`."""
-
-    def create_child(self, parent: Task, name: str, work: Any, priority: int = 0, **options: Any) -> Task:
-        """See `Task.create_child`."""
-
-    def _wait_in_loop(self, task: Task) -> Generator[Any, Any, Any]: ...
-    def _wait_in_thread(self, task: Task, timeout: float | None) -> Any: ...
-
-
 def fresh(cls: type[T]) -> T:
     """A new, pending record of that class, its fields at the defaults of `manager.create_task`.
 
@@ -100,7 +71,7 @@ def fresh(cls: type[T]) -> T:
 
 
 @dataclass(slots=True, weakref_slot=True, kw_only=True, eq=False, repr=False)
-class Task:
+class Task(Kind):
     """One piece of background work.
 
     Made by `manager.create_task`, or subclassed for kinds of your own: a dataclass with a `run(self)`, plain or async,
@@ -167,8 +138,6 @@ class Task:
         _body: str | None = field(init=False)
         _img: Any = field(init=False)
 
-    _awaits_result: ClassVar[bool] = True
-    """Whether an awaitable that plain work returns is awaited, as part of the work."""
     _class_defaults: ClassVar[dict[str, Any]] = {
         "priority": 0,
         "lane": "default",
@@ -190,18 +159,6 @@ class Task:
     def __repr__(self) -> str:
         state = "cancelling" if self.cancelling else self._state.value
         return f"<{type(self).__name__} {self.name!r} ({self.id}): {state}>"
-
-    # -- what a kind of task says -----------------------------------------------------------------------------
-
-    def run(self) -> Any:
-        """Do the work; its return value is the task's result. Subclasses override it, as a plain or async method."""
-        raise WorkError(f"{type(self).__name__} has no run(self): a Task subclass needs one")
-
-    def progress_hook(self) -> Any:
-        """Set `self.progress` and the like, or return the progress, from a file, an API, a log; plain or async.
-
-        Called while the task runs, never twice at a time. If it raises, the last progress stays.
-        """
 
     # -- the record -------------------------------------------------------------------------------------------
 
@@ -336,22 +293,6 @@ class Task:
         own = [f.name for f in fields(self) if f.name not in _BASE_NAMES and not f.name.startswith("_")]
         record = {name: jsonable(getattr(self, name, None)) for name in (*_RECORD, *own)}
         return {**record, "task_type": type(self).__name__, "result": jsonable(self._result)}
-
-    # -- hooks for kinds of tasks of our own ------------------------------------------------------------------
-
-    def _may_follow(self, other: Task) -> bool:
-        """Whether it may start, now that `other`, which it comes after, ended as it did."""
-        return other._state is _COMPLETED
-
-    def _attempt_ended(self, outcome: Outcome) -> Outcome | None:  # noqa: ARG002 - its name is for subclasses
-        """Called once per attempt, where it ended, before the state is final; what it returns replaces the outcome."""
-        return None
-
-    def _wait_ended(self) -> None:
-        """Called where somebody waited for this task, which is over, before the result or error is handed over."""
-
-    def _release(self) -> None:
-        """Drop what a kind of task holds besides; also called when the manager prunes the task."""
 
     def _log_failure(self) -> None:
         """Say that the task failed, for those who do not look; called once, at its end."""

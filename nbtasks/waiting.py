@@ -6,6 +6,7 @@ Must not know how tasks are run; it sees only whether they are over.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,11 +19,13 @@ from nbtasks.exceptions import DeadlockError, TaskCancelledError, TaskFailedErro
 from nbtasks.hooks import wait_ended
 from nbtasks.progress import CURRENT
 from nbtasks.states import LIVE_STATES, TaskState
-from nbtasks.task import Task, logger
+from nbtasks.task import Task
 from nbtasks.threads import doze, here, uninterrupted
 from nbtasks.ties import Waiter, leads_back
 
 __all__ = ["Waits", "finish", "result_of"]
+
+logger = logging.getLogger("nbtasks")
 
 
 class Waits:
