@@ -28,7 +28,9 @@ _plots: contextvars.ContextVar[Plots | None] = contextvars.ContextVar("nbtasks_p
 _rendering = threading.RLock()
 
 # These say how this process draws, for every cell alike: pyplot sets them up once, whichever cell plots first.
-_PROCESS_WIDE = frozenset({"backend", "backend_fallback", "interactive", "toolbar"})
+_PROCESS_WIDE = frozenset({"backend", "backend_fallback", "toolbar"})
+# With them it switches interactive mode on, for all; that a cell switches it off is the cell's affair.
+_INTERACTIVE = "interactive"
 
 
 class Plots:
@@ -56,7 +58,7 @@ class Plots:
         matplotlib = sys.modules.get("matplotlib")
         if matplotlib is not None and hasattr(matplotlib, "rcParams"):
             self._before = dict(list(dict.items(matplotlib.rcParams)))
-            self.settings = dict(self._before)
+            self.settings = {key: value for key, value in self._before.items() if key != _INTERACTIVE}
 
     def show(self, shell: InteractiveShell) -> None:
         """Do with the open figures what pyplot and its backend do at the end of a foreground cell."""
@@ -78,6 +80,8 @@ class Plots:
         notebook = sys.modules["matplotlib"].rcParams
         for key, value in self.settings.items():
             before = self._before.get(key)
+            if key in _PROCESS_WIDE:
+                continue
             if value is not before and value != before and dict.get(notebook, key) is before:
                 dict.__setitem__(notebook, key, value)
         self.settings = None
@@ -172,6 +176,12 @@ class _FiguresByContext(collections.abc.MutableMapping[Any, Any]):
 
     def take_over(self, now: Mapping[Any, Any], before: Mapping[Any, Any]) -> None:
         """Open in the notebook what is open `now`, and close what was open `before` and is no longer."""
+        if list(self._notebook.items()) == list(before.items()):
+            self._notebook.clear()
+            self._notebook.update(now)
+            self.settle()
+            return
+        # The foreground has opened or closed some meanwhile.
         for number in before.keys() - now.keys():
             if self._notebook.get(number) is before[number]:
                 del self._notebook[number]
@@ -260,13 +270,14 @@ def _settings_class(notebook: Any) -> type[Any]:
 
         def _get(self, key: str) -> Any:
             settings = _task_settings(self)
-            return super()._get(key) if settings is None or key in _PROCESS_WIDE else settings[key]
+            own = settings is not None and key in settings and key not in _PROCESS_WIDE
+            return settings[key] if own else super()._get(key)
 
         def _set(self, key: str, value: Any) -> None:
             settings = _task_settings(self)
-            if settings is None or key in _PROCESS_WIDE:
+            if settings is None or key in _PROCESS_WIDE or (key == _INTERACTIVE and value):
                 super()._set(key, value)
-            else:
+            if settings is not None:
                 settings[key] = value
 
         def _update_raw(self, other: Any) -> None:
@@ -278,7 +289,7 @@ def _settings_class(notebook: Any) -> type[Any]:
 
         def __delitem__(self, key: str) -> None:
             settings = _task_settings(self)
-            if settings is not None:
+            if settings is not None and key in settings:
                 del settings[key]
             else:
                 super().__delitem__(key)
