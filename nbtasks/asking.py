@@ -12,6 +12,7 @@ from typing import Any
 from nbtasks.dispatch import Dispatcher
 from nbtasks.exceptions import UnknownTaskError
 from nbtasks.registry import matches, states_of
+from nbtasks.retry import PastAttempt
 from nbtasks.states import LIVE_STATES, TaskState
 from nbtasks.task import Task, number_of
 
@@ -47,6 +48,12 @@ class Catalogue:
         task must have. Own fields of subclasses count too; a task that lacks an attribute does not match.
         """
         return [task for task in self.list_tasks(criteria.pop("state", None)) if matches(task, criteria)]
+
+    def past_attempts(self, task: Task | str) -> list[PastAttempt]:
+        """The attempts of a task that failed and were followed by another, oldest first; the last 100 of them."""
+        known = self._known(task)
+        with self._dispatcher.lock:
+            return [] if known is None else list(self._dispatcher.past_attempts.get(known, ()))
 
     def get_stats(self) -> dict[str, int]:
         """How many tasks there are: total, pending, running, completed, failed, cancelled. Does not walk them."""

@@ -10,8 +10,10 @@ import inspect
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from nbtasks import hooks
 from nbtasks.backends.base import Attempt, Backend
@@ -20,6 +22,7 @@ from nbtasks.endings import Endings, Owner, broken, timed_out
 from nbtasks.events import EventType
 from nbtasks.exceptions import AlreadyAddedError, ManagerStoppedError
 from nbtasks.lanes import Lane, Lanes
+from nbtasks.retry import PastAttempt
 from nbtasks.states import LIVE_STATES, TaskState
 from nbtasks.task import Outcome, Task
 from nbtasks.threads import acquire_in_passing
@@ -38,6 +41,9 @@ _CREATED, _STARTED = EventType.CREATED, EventType.STARTED
 _Starting = Attempt | list[Attempt] | None
 _Effects = Sequence[Callable[[], object]]
 _NOTHING: _Effects = ()
+
+PAST_ATTEMPTS = 100
+"""How many attempts of one task are remembered."""
 
 
 class Dispatcher(Endings):
@@ -62,6 +68,8 @@ class Dispatcher(Endings):
         """Loops whose thread is asleep in a wait, with what wakes it if work is started there."""
         self._hooks = hooks.ProgressHooks(self.timer, call_on_thread, owner.default_loop)
         self._rng = random.Random()
+        self.past_attempts: WeakKeyDictionary[Task, list[PastAttempt]] = WeakKeyDictionary()
+        """Attempts that failed and were followed by others, of the few tasks that have such: the last of them."""
         self._starting: list[Attempt] = []
 
     def change(self, change: Callable[[], T]) -> T:
@@ -228,6 +236,7 @@ class Dispatcher(Endings):
         if not retry.allows(task._attempts, error):
             return False
         task._exception = error
+        self._remember(task)
         self.bus.settle(task)
         task._progress = None
         self.registry.move(task, _PENDING)
@@ -237,6 +246,13 @@ class Dispatcher(Endings):
         seconds = retry.seconds_before_next(task._attempts, self._rng)
         ties_of(task).retry_timer = self.timer.call_later(seconds, partial(self.change, partial(self._again, task)))
         return True
+
+    def _remember(self, task: Task) -> None:
+        """Under the lock: note the attempt that has just failed and is followed by another."""
+        past = self.past_attempts.setdefault(task, [])
+        started = task.started_at or datetime.now(UTC)
+        past.append(PastAttempt(task._attempts, started, datetime.fromtimestamp(self.time(), UTC), task.error or ""))
+        del past[:-PAST_ATTEMPTS]
 
     def _again(self, task: Task) -> None:
         """Under the lock: the delay before a retry is over."""

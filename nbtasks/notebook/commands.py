@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 
 from nbtasks.notebook.errors import without_own_frames
-from nbtasks.notebook.listing import task_list
 from nbtasks.notebook.past import PastCommands
 from nbtasks.notebook.schedules import ScheduleCommands
 from nbtasks.task import Task
 from nbtasks.widgets.shown import Shown
+from nbtasks.widgets.table_shown import task_list
 
 if TYPE_CHECKING:
     from nbtasks.notebook.extension import Extension
@@ -53,7 +53,10 @@ class Commands:
 
     def run(self, line: str) -> None:
         """Carry out what was typed after `%bgtask`."""
-        command, *names = line.split() or ["list"]
+        if not line.strip():
+            self._extension.show_table()
+            return
+        command, *names = line.split()
         if command not in self._by_name:
             raise UsageError(f"%bgtask: there is no command {command!r}; there are {', '.join(self._by_name)}")
         self._by_name[command](names)
@@ -79,7 +82,7 @@ class Commands:
         return [*dict.fromkeys(task.name for task in self._manager.list_tasks())]
 
     def _list(self, names: list[str]) -> None:
-        """The tasks, oldest first."""
+        """The tasks as text, oldest first."""
         _takes_no_names("list", names)
         print(task_list(self._manager.list_tasks()))
 

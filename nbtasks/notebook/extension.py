@@ -71,7 +71,7 @@ class Extension:
         self.main_module = MainModule(shell)
         self.figures = Figures()
         self.publisher = Publisher()
-        self.panels = Panels(self.manager, self.kernel)
+        self.panels = Panels(self.manager, self.kernel, self.retry)
         self.slots = Slots(self.kernel)
         self.place = CellPlace(shell, self.kernel, self.names, self.variables)
         self.nested = NestedCells(shell, self.router)
@@ -128,6 +128,10 @@ class Extension:
         """The template of a recurring cell that an earlier kernel had; None if its template is no cell."""
         return template_from(record.details["work"], self.place, self.kernel.launching_cell(), self.publisher)
 
+    def show_table(self) -> None:
+        """Show the task table in the cell that runs now."""
+        self.panels.show_table(self.kernel.launching_cell())
+
     def show_schedule(self, recurring: RecurringTask) -> None:
         """Show the panel of a recurring task, which has the output of its last runs, in the cell that runs now."""
         self.panels.show(recurring, self.kernel.launching_cell())
@@ -151,14 +155,29 @@ class Extension:
     def run_again(self, task: Task) -> None:
         """Run a task that is over once more, as a new one; a cell's output goes to the cell that runs now."""
         here = self.kernel.launching_cell()
+        self.panels.show(self._add_again(task, here), here)
+
+    def retry(self, task: Task) -> None:
+        """Run it once more where it ran, as a new task with a panel there. Any thread may call it.
+
+        A function's task has no cell of its own, and no panel is shown.
+        """
+        again = self._add_again(task, None)
+        if isinstance(again, CellTask) and self.kernel.exists:
+            self.panels.show(again, again.cell)
+
+    def _add_again(self, task: Task, cell: LaunchingCell | None) -> Task:
+        """A new task that does what `task` did; a cell's output goes to `cell`, or to the cell that it had."""
         again: Task
         if isinstance(task, CellTask):
-            output = Output(functools.partial(self.kernel.send, here), self.publisher)
-            again = once_more(task, cell=here, output=output)
+            cell = cell or task.cell
+            output = Output(functools.partial(self.kernel.send, cell), self.publisher)
+            again = once_more(task, cell=cell, output=output)
+            output.on_publish = again._output_written
+            output.header = functools.partial(self.panels.header, again, cell)
         else:
             again = task._clone()
-        self.manager.add_task(again)
-        self.panels.show(again, here)
+        return self.manager.add_task(again)
 
     def _complete(self, _shell: InteractiveShell, event: Any) -> list[str]:
         """Tab after `%bgtask`: its commands, then the names of tasks."""

@@ -6,6 +6,8 @@ Knows the kernel and the live writer; nothing of how a cell runs.
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +18,12 @@ from nbtasks.task import Task
 from nbtasks.widgets.live import LiveWriter
 from nbtasks.widgets.recurring_shown import shown_of
 from nbtasks.widgets.shown import PanelPicture, PicturePanel
+from nbtasks.widgets.table_shown import PictureTable, task_list
 
 if TYPE_CHECKING:
     from nbtasks.widgets.panel import LivePanel
     from nbtasks.widgets.recurring_panel import RecurringPanel
+    from nbtasks.widgets.table import LiveTable
 
     Panel = LivePanel | RecurringPanel | PicturePanel
 
@@ -27,16 +31,19 @@ __all__ = ["Panels"]
 
 
 class Panels:
-    """The panels of this notebook, by the cell that each is shown in.
+    """The panels and tables of this notebook, by the cell that each is shown in. Any thread may use it.
 
-    Used from the main thread, apart from what the live writer runs on its own thread.
+    `retry` runs a task once more, in its own cell.
     """
 
-    def __init__(self, manager: TaskManager, kernel: Kernel) -> None:
+    def __init__(self, manager: TaskManager, kernel: Kernel, retry: Callable[[Task], object]) -> None:
         self._manager = manager
         self._kernel = kernel
+        self._retry = retry
         self._live: LiveWriter | None = None
+        self._lock = threading.Lock()
         self._by_cell: dict[str, list[Panel]] = {}
+        self._tables: dict[str, LiveTable | PictureTable] = {}
 
     def use_widgets(self, cell: LaunchingCell) -> bool:
         """Whether a panel in `cell` is made of widgets: where front ends show them, or as NBTASKS_WIDGETS says."""
@@ -48,17 +55,29 @@ class Panels:
         if not self._kernel.exists:
             print(shown_of(task, datetime.now(UTC)).text())
             return
-        if self._live is None:
-            self._live = LiveWriter(self._manager)
-        panel = self._live.add(task, lambda: self._put(task, cell))
+        panel = self._writer().add(task, lambda: self._put(task, cell))
         place = _place(cell)
         self._close_earlier(place)
-        self._by_cell.setdefault(place, []).append(panel)
+        with self._lock:
+            self._by_cell.setdefault(place, []).append(panel)
+
+    def show_table(self, cell: LaunchingCell) -> None:
+        """Show the task table in `cell`; one that an earlier run of the cell left there is closed."""
+        if not self._kernel.exists:
+            print(task_list(self._manager.list_tasks()))
+        else:
+            table = self._writer().add(None, lambda: self._put_table(cell))
+            place = _place(cell)
+            self._close_earlier(place)
+            with self._lock:
+                self._tables[place] = table
 
     def settle(self, task: Task) -> None:
         """Return when the panels of `task` show how it is now."""
         if self._live is not None:
-            for panel in [panel for panels in self._by_cell.values() for panel in panels if panel.task is task]:
+            with self._lock:
+                panels = [panel for panels in self._by_cell.values() for panel in panels if panel.task is task]
+            for panel in panels:
                 self._live.run(panel.refresh)
 
     def header(self, task: Task | RecurringTask, cell: LaunchingCell) -> tuple[str, dict[str, Any]] | None:
@@ -73,6 +92,27 @@ class Panels:
         if self._live is not None:
             self._live.close()
             self._live = None
+
+    def _writer(self) -> LiveWriter:
+        with self._lock:
+            if self._live is None:
+                self._live = LiveWriter(self._manager)
+            return self._live
+
+    def _put_table(self, cell: LaunchingCell) -> LiveTable | PictureTable:
+        """Make the table and show it, on the writer's thread."""
+        display_id = f"nbtasks-table-{cell.request_id}"
+        table: LiveTable | PictureTable
+        if self.use_widgets(cell):
+            from nbtasks.widgets.table import LiveTable
+
+            live = self._writer()
+            table = LiveTable(self._manager, live.touch, lambda: live.changes, self._retry)
+        else:
+            table = PictureTable(self._manager)
+            table.replace = lambda data: self._kernel.send(cell, "update_display_data", _content(data, display_id))
+        self._kernel.send(cell, "display_data", _content(table.bundle(), display_id))
+        return table
 
     def _put(self, task: Task | RecurringTask, cell: LaunchingCell) -> Panel:
         """Make the panel and show it, on the writer's thread: its models are open before the view is sent."""
@@ -96,12 +136,19 @@ class Panels:
         return panel
 
     def _close_earlier(self, place: str) -> None:
-        assert self._live is not None
-        over = [panel for panel in self._by_cell.get(place, []) if _is_over(panel.task)]
+        live = self._writer()
+        with self._lock:
+            panels = self._by_cell.pop(place, [])
+            over = [panel for panel in panels if _is_over(panel.task)]
+            if left := [panel for panel in panels if panel not in over]:
+                self._by_cell[place] = left
+            table = self._tables.pop(place, None)
         for panel in over:
-            self._by_cell[place].remove(panel)
-            self._live.remove(panel.task, panel)
-            self._live.run(panel.close)
+            live.remove(panel.task, panel)
+            live.run(panel.close)
+        if table is not None:
+            live.remove(None, table)
+            live.run(table.close)
 
 
 def _is_over(task: Task | RecurringTask) -> bool:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from nbtasks.events import EventType
+from nbtasks.events import COALESCED, EventType
 from nbtasks.manager import TaskManager
 from nbtasks.task import Task
 from nbtasks.threads import doze, start_thread, uninterrupted
@@ -24,15 +24,25 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 V = TypeVar("V", bound="View")
 
+ALL = ""
+"""What stands for the task of a view that shows them all."""
+
 FLUSH_SECONDS = 0.1
 TICK_SECONDS = 1.0
+MESSAGES_PER_SECOND = 11.0
+"""Of all views together, where they show no more than progress and time: the rest waits, and is then the newest."""
+MOST_DEBT = 30.0
+"""Messages, beyond what was due, that are made up for by silence afterwards: what is asked for is sent at once."""
 
 
 class View(Protocol):
-    """What the writer keeps up to date. Both members are used on the writer's thread only."""
+    """What the writer keeps up to date. Both members are used on the writer's thread only.
 
-    def refresh(self) -> None:
-        """Write to the widgets what changed since the last time."""
+    One that has an attribute `owes` which is true after a refresh is refreshed again with the next flush.
+    """
+
+    def refresh(self) -> int | None:
+        """Write to the widgets what changed since the last time; how many messages that took, if it knows."""
 
     @property
     def ticks(self) -> bool:
@@ -50,6 +60,9 @@ class Subject(Protocol):
 class LiveWriter:
     """Keeps views up to date from one thread, at most ten flushes a second for all of them together.
 
+    Progress and time are paced by messages too: where more views change than may be sent, they take turns. What a user
+    asks for, and changes of state in the view of one task, are sent with the next flush.
+
     All comm traffic of the widgets leaves from this thread, which belongs to no cell: ipykernel 7.4 hands a widget's
     clicks to the subshell of the request under which the widget last published, so that a widget written from a cell
     would answer only after the cell that blocks the kernel.
@@ -57,24 +70,29 @@ class LiveWriter:
     `_condition` guards the dirty views, the jobs, the views by task, and the stop flag.
     """
 
+    changes = 0
+    """Counts the changes of state of all tasks: whoever lists them looks here whether to look again."""
+
     def __init__(self, manager: TaskManager) -> None:
         self._condition = threading.Condition()
         self._views: dict[str, list[View]] = {}
         self._dirty: dict[View, None] = {}
+        self._urgent: dict[View, None] = {}
+        self._may_send, self._counted_at = MESSAGES_PER_SECOND, time.monotonic()
         self._jobs: list[_Job] = []
         self._closed = False
         self._next_flush = self._next_tick = float("-inf")
         self._thread = start_thread(self._serve, "nbtasks-live")
         self._subscription = manager.add_event_callback(self._on_event, events=list(EventType))
 
-    def add(self, task: Subject, make: Callable[[], V]) -> V:
-        """Make a view of `task` on the writer's thread and keep it up to date until `remove`."""
+    def add(self, task: Subject | None, make: Callable[[], V]) -> V:
+        """Make a view of `task`, or of all, on the writer's thread and keep it up to date until `remove`."""
 
         def job() -> V:
             view = make()
             with self._condition:
-                self._views.setdefault(task.id, []).append(view)
-                self._dirty[view] = None
+                self._views.setdefault(_key(task), []).append(view)
+                self._urgent[view] = None
             return view
 
         return self.run(job)
@@ -82,18 +100,20 @@ class LiveWriter:
     def touch(self, view: View) -> None:
         """Refresh a view before long. Any thread, a front end's too."""
         with self._condition:
-            self._dirty[view] = None
+            self._urgent[view] = None
             self._condition.notify()
 
-    def remove(self, task: Subject, view: View) -> None:
+    def remove(self, task: Subject | None, view: View) -> None:
         """Keep a view up to date no longer; the caller closes it (with `run`)."""
+        key = _key(task)
         with self._condition:
-            views = self._views.get(task.id, [])
+            views = self._views.get(key, [])
             if view in views:
                 views.remove(view)
             if not views:
-                self._views.pop(task.id, None)
+                self._views.pop(key, None)
             self._dirty.pop(view, None)
+            self._urgent.pop(view, None)
 
     def run(self, job: Callable[[], T]) -> T:
         """Run `job` on the writer's thread and give back what it returns, or raise what it raises."""
@@ -121,13 +141,16 @@ class LiveWriter:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _on_event(self, task: Task, _event_type: EventType) -> None:
+    def _on_event(self, task: Task, event_type: EventType) -> None:
+        changed = event_type not in COALESCED
         with self._condition:
+            self.changes += changed
             # A recurring task's views show its instances too.
-            views = [view for subject in (task.id, task.parent_id) for view in self._views.get(subject or "", ())]
-            if views:
-                self._dirty.update(dict.fromkeys(views))
-                self._condition.notify()
+            own = [view for subject in (task.id, task.parent_id) for view in self._views.get(subject or "-", ())]
+            for views, dirty in ((own, self._urgent if changed else self._dirty), (self._views.get(ALL), self._dirty)):
+                if views:
+                    dirty.update(dict.fromkeys(views))
+                    self._condition.notify()
 
     def _serve(self) -> None:
         _belong_to_no_cell()
@@ -135,8 +158,12 @@ class LiveWriter:
             jobs, views = work
             for job in jobs:
                 job.do()
-            for view in views:
-                _refresh(view)
+            sent = sum(_refresh(view) for view in views)
+            if owing := [view for view in views if getattr(view, "owes", False)]:
+                with self._condition:  # one that was removed meanwhile owes nothing any more
+                    here = {view for views in self._views.values() for view in views}
+                    self._dirty.update(dict.fromkeys(view for view in owing if view in here))
+            self._may_send = max(self._may_send - sent, -MOST_DEBT)
 
     def _next_work(self) -> tuple[list[_Job], list[View]] | None:
         """Wait until there are jobs to run or views to refresh; None when the writer is closed and all is flushed."""
@@ -150,14 +177,38 @@ class LiveWriter:
                 if ticking and now >= self._next_tick:
                     self._next_tick = now + TICK_SECONDS
                     self._dirty.update(dict.fromkeys(ticking))
-                if self._dirty and (now >= self._next_flush or self._closed):
-                    self._next_flush = now + FLUSH_SECONDS
-                    views, self._dirty = list(self._dirty), {}
+                if views := self._next_views(now):
                     return [], views
                 if self._closed:
                     return None
-                due = [self._next_flush] * bool(self._dirty) + [self._next_tick] * bool(ticking)
-                self._condition.wait(min(due) - now if due else None)
+                due = [self._next_tick] if ticking else []
+                if self._dirty or self._urgent:
+                    due.append(max(self._next_flush, now if self._urgent else self._paid_at()))
+                self._condition.wait(max(0.0, min(due) - now) if due else None)
+
+    def _next_views(self, now: float) -> list[View]:
+        """Under the condition: what to refresh now; of what is not urgent as much as may be sent, in turns."""
+        earned = (now - self._counted_at) * MESSAGES_PER_SECOND
+        self._may_send, self._counted_at = min(self._may_send + earned, MESSAGES_PER_SECOND / 4), now
+        if self._closed:
+            self._urgent.update(self._dirty)
+        elif now < self._next_flush or not (self._urgent or (self._dirty and self._may_send >= 0)):
+            return []
+        self._next_flush = now + FLUSH_SECONDS
+        views, self._urgent = list(self._urgent), {}
+        for view in views:
+            self._dirty.pop(view, None)
+        left = self._may_send - len(views)
+        while self._dirty and left >= 0:
+            view = next(iter(self._dirty))
+            del self._dirty[view]
+            views.append(view)
+            left -= 1
+        return views
+
+    def _paid_at(self) -> float:
+        """Under the condition: when something may be sent again that is not urgent."""
+        return self._counted_at + max(0.0, -self._may_send / MESSAGES_PER_SECOND)
 
 
 class _Job:
@@ -179,11 +230,18 @@ class _Job:
             self.over.release()
 
 
-def _refresh(view: View) -> None:
+def _key(task: Subject | None) -> str:
+    return ALL if task is None else task.id
+
+
+def _refresh(view: View) -> int:
+    """How many messages it took."""
     try:
-        view.refresh()
+        sent = view.refresh()
     except Exception:  # one view's fault must not take the others down
         logger.exception("%r could not be refreshed", view)
+        return 1
+    return 1 if sent is None else sent
 
 
 def _belong_to_no_cell() -> None:

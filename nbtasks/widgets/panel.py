@@ -14,6 +14,7 @@ import ipywidgets
 from nbtasks.manager import TaskManager
 from nbtasks.task import Task
 from nbtasks.widgets.output_view import OutputView, kept_output
+from nbtasks.widgets.parts import put
 from nbtasks.widgets.shown import (
     BAR_HEIGHT,
     LOOKS,
@@ -96,32 +97,32 @@ class LivePanel:
         """The elapsed time runs while the task does."""
         return self._shown is None or not self._shown.over or (self._output is not None and self._output.due)
 
-    def refresh(self) -> None:
-        """Write to the widgets what differs from what they show."""
-        shown = Shown.of(self.task, datetime.now(UTC))
+    def refresh(self) -> int:
+        """Write to the widgets what differs from what they show; how many messages that took."""
+        shown, sent = Shown.of(self.task, datetime.now(UTC)), 0
         if shown != self._shown:
             self._shown = shown
-            self._write(shown)
+            sent = self._write(shown)
         if self._output is not None:
             self._output.refresh(on=self._switch.value, final=shown.over)
         if shown.over and self.replace is not None:
             replace, self.replace = self.replace, None
             replace(PanelPicture(shown))
+        return sent
 
-    def _write(self, shown: Shown) -> None:
-        self._label.value = STYLE + label_html(shown)
-        self._bar.value = shown.progress or 0.0
+    def _write(self, shown: Shown) -> int:
+        sent = put(self._label, value=STYLE + label_html(shown)) + put(self._bar, value=shown.progress or 0.0)
         if shown.indeterminate:
             self._bar.add_class("nbtasks-indeterminate")
         else:
             self._bar.remove_class("nbtasks-indeterminate")
         self._bar.style.bar_color = LOOKS[shown.state][2]
-        self._figures.value = figures_html(shown)
-        self._note.value = note_html(shown)
+        sent += put(self._figures, value=figures_html(shown)) + put(self._note, value=note_html(shown))
         self._note.layout.display = None if self._note.value else "none"
         self._cancel.disabled = shown.state == "cancelling"
         self._cancel.description = "Cancelling…" if shown.state == "cancelling" else "Cancel"
         self._cancel.layout.display = "none" if shown.over else None
+        return sent
 
     def bundle(self) -> dict[str, Any]:
         """The mime bundle that shows the live panel, with its picture for viewers that show no widgets."""

@@ -43,14 +43,14 @@ def test_a_wrong_option_is_one_line_and_nothing_is_started(notebook: KernelDrive
 def test_an_empty_cell_is_refused(notebook: KernelDriver, body: str) -> None:
     cell = notebook.run(f"%%bgtask bad\n{body}")
     assert cell.stderr.startswith("UsageError: ") and "empty" in cell.stderr
-    assert "bad" not in notebook.run("%bgtask").text
+    assert "bad" not in notebook.run("%bgtask list").text
 
 
 def test_a_syntax_error_shows_as_in_the_foreground_and_starts_nothing(notebook: KernelDriver) -> None:
     cell = notebook.run("%%bgtask bad\nprint('ran')\nx = = 1")
     assert [error.partition(":")[0] for error in cell.errors] == ["SyntaxError"]
     assert cell.stdout == "" and "x = = 1" in "\n".join(cell.outputs[-1]["traceback"])
-    assert "bad" not in notebook.run("%bgtask").text
+    assert "bad" not in notebook.run("%bgtask list").text
 
 
 def test_the_name_of_a_running_task_is_refused(notebook: KernelDriver) -> None:
@@ -137,7 +137,7 @@ def test_cancel_stops_a_cell_that_awaits(notebook: KernelDriver, backend: str) -
 def test_the_list_tells_name_state_and_error(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask listed\nraise ValueError('boom')").check()
     wait_over(notebook, "listed")
-    [line] = [line for line in notebook.run("%bgtask").stdout.splitlines() if line.startswith("listed ")]
+    [line] = [line for line in notebook.run("%bgtask list").stdout.splitlines() if line.startswith("listed ")]
     assert "failed" in line and "ValueError: boom" in line
 
 
@@ -279,7 +279,7 @@ def test_prune_forgets_what_is_over(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask gone --quiet\n1 / 0").check()
     wait_over(notebook, "gone")
     assert "tasks forgotten" in notebook.run("%bgtask prune").check().stdout
-    assert "gone" not in notebook.run("%bgtask").stdout
+    assert "gone" not in notebook.run("%bgtask list").stdout
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+"""The widgets of one view: made, written to, and all of them closed.
+
+Knows nothing of what they show. Used on the live writer's thread only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets
+
+__all__ = ["Parts", "put"]
+
+
+def put(widget: Any, **traits: Any) -> int:
+    """Give these traits these values; how many messages that took: 1, or 0 where all had them."""
+    changed = {name: value for name, value in traits.items() if getattr(widget, name) != value}
+    if not changed:
+        return 0
+    with widget.hold_sync():
+        for name, value in changed.items():
+            setattr(widget, name, value)
+    return 1
+
+
+class Parts:
+    """Makes widgets. Those that look the same share a layout and a style, which are models of their own."""
+
+    def __init__(self) -> None:
+        self._layouts: dict[tuple[tuple[str, str], ...], Any] = {}
+        self._styles: dict[tuple[type, tuple[tuple[str, str], ...]], Any] = {}
+        self._widgets: list[Any] = []
+
+    def layout(self, **traits: str) -> Any:
+        """The layout with these traits and no margin; shared, and not to be changed."""
+        key = tuple(sorted({"margin": "0", **traits}.items()))
+        if key not in self._layouts:
+            self._layouts[key] = ipywidgets.Layout(**dict(key))
+        return self._layouts[key]
+
+    def html(self, value: str = "", **layout: str) -> Any:
+        """An HTML widget."""
+        return self._made(ipywidgets.HTML, layout, value=value)
+
+    def button(
+        self,
+        description: str = "",
+        tooltip: str = "",
+        on_click: Callable[[], object] | None = None,
+        *,
+        icon: str = "",
+        **layout: str,
+    ) -> Any:
+        """A button. One with no more than an icon is named by its tooltip."""
+        shape = {"width": "auto", "height": "26px", "flex": "0 0 auto", **layout}
+        button = self._made(ipywidgets.Button, shape, description=description, tooltip=tooltip, icon=icon)
+        if on_click is not None:
+            button.on_click(lambda _button: on_click())
+        return button
+
+    def text(self, description: str, description_width: str, layout: dict[str, str], **traits: Any) -> Any:
+        """A field of text."""
+        style = {"description_width": description_width}
+        return self._made(ipywidgets.Text, layout, style=style, description=description, **traits)
+
+    def row(self, *children: Any, **layout: str) -> Any:
+        """Widgets side by side."""
+        return self._made(ipywidgets.HBox, layout, children=children)
+
+    def column(self, *children: Any, **layout: str) -> Any:
+        """Widgets one below the other."""
+        return self._made(ipywidgets.VBox, layout, children=children)
+
+    def close(self) -> None:
+        """Close every widget that was made, with its layout and style."""
+        for widget in (*reversed(self._widgets), *self._layouts.values(), *self._styles.values()):
+            widget.close()
+        self._widgets, self._layouts, self._styles = [], {}, {}
+
+    def _made(self, kind: Any, layout: dict[str, str], style: dict[str, str] | None = None, **traits: Any) -> Any:
+        if "style" in kind.class_traits():
+            look = (kind, tuple(sorted((style or {}).items())))
+            if look not in self._styles:
+                self._styles[look] = kind.class_traits()["style"].klass(**dict(look[1]))
+            traits["style"] = self._styles[look]
+        widget = kind(layout=self.layout(**layout), **traits)
+        self._widgets.append(widget)
+        return widget
