@@ -105,7 +105,7 @@ class Endings(ABC):
             task._exception = task._work = None
         elif state is _FAILED:
             task._exception = error
-            self.effects.append(partial(hooks.failure_logged, task))
+            self._complain(task)
         else:
             task._reason = reason or task._reason or "cancelled"
             task._exception = None
@@ -123,6 +123,11 @@ class Endings(ABC):
         if self.stopped:
             self._check_idle()
 
+    def _complain(self, task: Task) -> None:
+        """Have the failure logged, unless the one who holds the future is to look."""
+        if task._ties is None or task._ties.future is None:
+            self.effects.append(partial(hooks.failure_logged, task))
+
     def _announce(self, task: Task) -> None:
         """Say that it is over."""
         if self.note is not None:
@@ -138,6 +143,8 @@ class Endings(ABC):
             ties.retry_timer.cancel()
         if ties.parent is not None and ties.parent._ties is not None and ties.parent._ties.children is not None:
             ties.parent._ties.children.pop(task._number, None)
+        if ties.future is not None:
+            self.effects.append(ties.future.settle)
         for waiter in ties.waiters:
             self._count_down(waiter)
         if task._wanted:

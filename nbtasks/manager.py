@@ -39,6 +39,7 @@ from nbtasks.waiting import Waits, finish, result_of
 if TYPE_CHECKING:
     import os
 
+    from nbtasks.executor import TaskExecutor
     from nbtasks.history.history import History
     from nbtasks.recurring.scheduler import Scheduler
 
@@ -91,6 +92,16 @@ class TaskManager(Intake, Steering, RecurringMethods, HistoryMethods):
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in self.get_stats().items() if name != "total" and count)
         return f"<TaskManager: {counts or 'no tasks'}{', stopped' if self._dispatcher.stopped else ''}>"
+
+    def as_executor(self, lane: str | None = None, backend: str | None = None, **options: Any) -> TaskExecutor:
+        """The manager as a `concurrent.futures.Executor`: each call is a task in that lane, on that backend.
+
+        `max_workers=N` in place of `lane` gives it a lane of its own. Further options: `priority`, `timeout`, `retry`
+        and `tags`, for each call.
+        """
+        from nbtasks.executor import TaskExecutor
+
+        return TaskExecutor(self, lane=lane, backend=backend, **options)
 
     # -- waiting ----------------------------------------------------------------------------------------------
 

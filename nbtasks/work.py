@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable
 from functools import partial
+from inspect import CO_COROUTINE
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -66,6 +67,10 @@ def described(work: Any) -> tuple[Any, bool, bool]:
 
 def is_async(work: Any) -> bool:
     """Whether calling `work` gives a coroutine, as far as one can tell beforehand."""
+    while work.__class__ is partial:
+        work = work.func
+    if work.__class__ is FunctionType and not work.__dict__:  # the usual; a mark of `inspect`'s would stand in its dict
+        return bool(work.__code__.co_flags & CO_COROUTINE)
     if isinstance(work, Once):
         return True
     if inspect.iscoroutinefunction(work):

@@ -85,16 +85,19 @@ class ThreadBackend(Backend):
         except IndexError:
             _Worker(self, job, f"nbtasks-worker-{next(self._numbers)}")
 
-    def begin_running(self) -> None:
-        """Own thread of a worker: while attempts run, other threads get their turn sooner."""
+    def begin_running(self) -> bool:
+        """Own thread of a worker: while attempts run, other threads get their turn sooner, if that is asked for."""
+        if self.switch_interval is None:
+            return False
         with self._lock:
             self._running += 1
-            if self._running == 1 and self.switch_interval is not None:
+            if self._running == 1:
                 self._usual_interval = sys.getswitchinterval()
                 sys.setswitchinterval(self.switch_interval)
+        return True
 
     def end_running(self) -> None:
-        """Own thread of a worker: its attempts are over."""
+        """Own thread of a worker, if it was counted: its attempts are over."""
         with self._lock:
             self._running -= 1
             if self._running == 0 and self._usual_interval:
@@ -136,13 +139,13 @@ class _Worker:
         gate = Gate()
         while True:
             job, self.job = self.job, None
-            if job is not None and not isinstance(job, Attempt):
-                job = _call(job)
-            if isinstance(job, Attempt):
-                self._pool.begin_running()
-                while isinstance(job, Attempt):
-                    job = job.finished(_run(job, gate))
-                self._pool.end_running()
+            attempt = job if job is None or isinstance(job, Attempt) else _call(job)
+            if attempt is not None:
+                counted = self._pool.begin_running()
+                while attempt is not None:
+                    attempt = attempt.finished(_run(attempt, gate))
+                if counted:
+                    self._pool.end_running()
             del job
             if not self._pool.rest(self):
                 return
