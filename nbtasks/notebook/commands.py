@@ -77,6 +77,8 @@ class Commands:
         words = line.split(" ")[1:]
         if len(words) <= 1:
             return self.names
+        if words[0] == "restore":
+            return self._past.names
         if words[0] in self._schedules.by_name:
             return self._schedules.names
         return [*dict.fromkeys(task.name for task in self._manager.list_tasks())]

@@ -9,7 +9,7 @@ import argparse
 import html
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,7 +20,7 @@ from IPython.display import display
 
 from nbtasks.exceptions import NbtasksError
 from nbtasks.history.history import History
-from nbtasks.history.records import ScheduleRecord, TaskRecord
+from nbtasks.history.records import ScheduleRecord, Statistics, TaskRecord
 from nbtasks.recurring.task import RecurringTask
 from nbtasks.widgets.recurring_shown import span_text, until_text
 
@@ -31,7 +31,9 @@ __all__ = ["HistoryTable", "PastCommands", "history_path", "keep_history", "note
 
 OFF = ("", "0", "off", "no", "none")
 MOST_ROWS = 50
+NOTE = f"the newest {MOST_ROWS}; manager.history.tasks() has them all"
 _COLUMNS = ("when", "name", "state", "took", "error")
+_STATISTICS = ("name", "runs", "failures", "median", "95 of 100 within")
 
 
 def history_path() -> Path | None:
@@ -74,12 +76,17 @@ class PastCommands:
         offered.sort(key=lambda one: one.updated_at)
         return list({one.name: one for one in offered if one.name not in here}.values())
 
+    @property
+    def names(self) -> list[str]:
+        """Of what is offered; of nothing where the history cannot be read."""
+        try:
+            return [one.name for one in self.offers()]
+        except NbtasksError:
+            return []
+
     def tell_of_offers(self) -> None:
         """Say which schedules can be restored, if any; a history that cannot be read is not worth an error here."""
-        try:
-            names = [one.name for one in self.offers()]
-        except NbtasksError:
-            return
+        names = self.names
         if names:
             said = f"{len(names)} schedule{'' if len(names) == 1 else 's'} of an earlier kernel of this notebook"
             print(f"{said}: {', '.join(names)}; to take up again: %bgtask restore")
@@ -90,18 +97,20 @@ class PastCommands:
         return self._manager.history
 
     def _history(self, words: list[str]) -> None:
-        """What ran, in this kernel and others: [NAME] [--failed] [--since 2d] [--notebook NAME or all]."""
+        """What ran, in all kernels: [NAME] [--failed] [--since 2d] [--notebook NAME or all] [--statistics]."""
         options = _history_options(words)
         history = self._kept("history")
         notebook = history.notebook if options.notebook is None else options.notebook
-        records = history.tasks(
-            options.name,
-            state="failed" if options.failed else None,
-            since=options.since,
-            notebook=None if notebook == "all" else notebook,
-            limit=MOST_ROWS + 1,
-        )
-        table = HistoryTable(records)
+        asked: dict[str, Any] = {"since": options.since, "notebook": None if notebook == "all" else notebook}
+        if options.statistics:
+            table = HistoryTable(_STATISTICS, map(_statistics_row, history.statistics(options.name, **asked)))
+        else:
+            state = "failed" if options.failed else None
+            records = history.tasks(options.name, state=state, limit=MOST_ROWS + 1, **asked)
+            everywhere = notebook == "all"
+            columns = ("notebook", *_COLUMNS) if everywhere else _COLUMNS
+            rows = [((record.notebook or "",) if everywhere else ()) + _row(record) for record in records[-MOST_ROWS:]]
+            table = HistoryTable(columns, rows, NOTE if len(records) > MOST_ROWS else "")
         if self._extension.kernel.exists:
             display(table)
         else:
@@ -141,34 +150,31 @@ class PastCommands:
 
 
 class HistoryTable:
-    """Records as a table: text, and HTML where that shows."""
+    """Rows as a table, with a note below: text, and HTML where that shows."""
 
-    def __init__(self, records: Sequence[TaskRecord]) -> None:
-        self._more = len(records) > MOST_ROWS
-        self._rows = [_row(record) for record in records[-MOST_ROWS:]]
+    def __init__(self, columns: Sequence[str], rows: Iterable[tuple[str, ...]], note: str = "") -> None:
+        self._columns = tuple(columns)
+        self._rows = list(rows)
+        self._note = note
 
     def __repr__(self) -> str:
         if not self._rows:
             return "nothing is recorded"
-        rows = [_COLUMNS, *self._rows]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+        rows = [self._columns, *self._rows]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [" ".join(cell.ljust(width + 1) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        return "\n".join(line.rstrip() for line in [*lines, *[self._note] * self._more])
+        return "\n".join(line.rstrip() for line in [*lines, *filter(None, [self._note])])
 
     def _repr_html_(self) -> str:
         if not self._rows:
             return "<p>nothing is recorded</p>"
         cell = 'style="text-align:left;vertical-align:top;white-space:pre-wrap"'
-        head = "".join(f'<th scope="col" {cell}>{column}</th>' for column in _COLUMNS)
+        head = "".join(f'<th scope="col" {cell}>{column}</th>' for column in self._columns)
         body = "".join(
             f"<tr>{''.join(f'<td {cell}>{html.escape(value)}</td>' for value in row)}</tr>" for row in self._rows
         )
-        note = f"<p>{self._note}</p>" if self._more else ""
+        note = f"<p>{self._note}</p>" if self._note else ""
         return f'<table class="nbtasks-history"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}'
-
-    @property
-    def _note(self) -> str:
-        return f"the newest {MOST_ROWS}; manager.history.tasks() has them all"
 
 
 def _row(record: TaskRecord) -> tuple[str, ...]:
@@ -176,6 +182,11 @@ def _row(record: TaskRecord) -> tuple[str, ...]:
     took = "" if record.duration is None else _duration(record.duration)
     error = (record.error or "").strip().splitlines()
     return when, record.name, record.state.value, took, error[0][:200] if error else ""
+
+
+def _statistics_row(one: Statistics) -> tuple[str, ...]:
+    times = ("" if seconds is None else _duration(seconds) for seconds in (one.median, one.percentile_95))
+    return one.name, str(one.runs), str(one.failures), *times
 
 
 def _duration(seconds: float) -> str:
@@ -191,9 +202,13 @@ def _history_options(words: list[str]) -> Any:
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("name", nargs="?")
     parser.add_argument("--failed", action="store_true")
+    parser.add_argument("--statistics", action="store_true")
     parser.add_argument("--since")
     parser.add_argument("--notebook")
     try:
-        return parser.parse_args(shlex.split(" ".join(words)))
+        options = parser.parse_args(shlex.split(" ".join(words)))
     except ValueError as error:  # an open quote
         raise UsageError(f"%bgtask history: {error}") from None
+    if options.failed and options.statistics:
+        raise UsageError("%bgtask history: give --failed or --statistics, which counts failures itself, not both")
+    return options

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import time
+
 import pytest
 
+from nbtasks.history.history import History
 from tests.kernel.driver import KernelDriver
 from tests.kernel.notebook import load
 
@@ -67,8 +71,11 @@ def test_the_history_tells_what_is_asked_for(start) -> None:
     assert "ValueError: no data" in told("--failed") and "fine" not in told("--failed")
     assert "fine" in told("--since 2d") and "nothing is recorded" in told("--since 1ms")
     assert "fine" in told("--notebook prices.ipynb") and "nothing is recorded" in told("--notebook other.ipynb")
-    assert "broken" not in told("fine") and "broken" in told("--notebook all")
-    for wrong, says in {"--fast": "unrecognized arguments: --fast", "--since yesterday": "no interval"}.items():
+    assert "broken" not in told("fine") and "broken" in told("--notebook all") and NOTEBOOK in told("--notebook all")
+    statistics = [line.split() for line in told("--statistics").splitlines()]
+    assert [line[:3] for line in statistics[1:]] == [["broken", "1", "1"], ["fine", "1", "0"]]
+    faults = {"--fast": "unrecognized arguments: --fast", "--since yesterday": "no interval"}
+    for wrong, says in {**faults, "--failed --statistics": "not both"}.items():
         cell = notebook.run(f"%bgtask history {wrong}")
         assert says in cell.stderr and cell.stderr.count("\n") == 1
 
@@ -83,8 +90,10 @@ def test_schedules_of_a_killed_kernel_are_offered_and_restored_in_one_kernel_onl
     second, third = start(), start()
     said = second.run("%bgtask schedules").check().stdout
     assert "1 schedule of an earlier kernel of this notebook: prices; to take up again: %bgtask restore" in said
+    assert second.complete("%bgtask restore pr") == ["prices"]
     cell = second.run("%bgtask restore").check()
     assert cell.stdout.startswith("prices is restored: it fires next in ")
+    assert "prices" not in second.complete("%bgtask restore pr")
     assert third.run("%bgtask restore").check().stdout == "there is nothing to restore\n"
     facts = "(prices.total_runs, prices.enabled, str(prices.schedule), prices.max_concurrent, prices.template.timeout)"
     assert second.value(facts) == (1, True, "1h", 2, 300.0)
@@ -122,3 +131,87 @@ def test_what_cannot_be_restored_says_why(start) -> None:
     first.kill()
     second = start()
     assert "it cannot be restored: '<lambda>' cannot be imported" in second.run("%bgtask restore").check().stdout
+
+
+# -- kernels that are killed ------------------------------------------------------------------------------------
+
+LIVELY = """
+import os, time
+log = os.open(r"{log}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+def tell(task, event):
+    if task.id in schedules: return
+    os.write(log, f"{{time.time()}} {{task.id}} {{event.value}}\\n".encode())
+
+manager = get_manager()
+schedules = {{one.id for one in manager.list_recurring_tasks()}}
+manager.add_lane("wide", 50)
+manager.add_event_callback(tell, events=["created", "started", "completed"])
+WRITES = r'''
+for step in range(100_000):
+    print('step', step)
+    os.write(log, f"{{time.time()}} {{current_task().id}} {{step}}\\n".encode())
+    time.sleep(0.05)
+'''
+for number in range(50):
+    get_ipython().run_cell_magic("bgtask", f"w{{number}} --quiet --lane wide", WRITES)
+"""
+
+
+def check_a_killed_kernel(start, tmp_path, seconds: float) -> None:
+    """Nothing that is older than a second is missing, and what ran is lost with the output that it had."""
+    log, path = tmp_path / "log", tmp_path / "history.sqlite"
+    kernel = start(NBTASKS_HISTORY=str(path))
+    for number in range(5):
+        kernel.run(f"%%bgtask s{number} --quiet --every {100 + 30 * number}ms\nprint('run')").check()
+    kernel.run(LIVELY.format(log=log)).check()
+    time.sleep(seconds)  # the moment itself is what is tested
+    kernel.kill()
+    killed_at = time.time()
+    told: dict[str, str] = {}
+    for line in log.read_text().splitlines():
+        at, task_id, what = line.split()
+        if float(at) < killed_at - 1.0:
+            told[task_id] = what
+    history = History(path)
+    try:
+        records = {record.id: record for record in history.tasks()}
+        offered = [(one.name, one.offered) for one in history.schedules()]
+    finally:
+        history.close()
+    assert len(told) >= 50 and not told.keys() - records.keys()
+    lost = [record for record in records.values() if record.state == "lost" and record.name.startswith("w")]
+    assert len(lost) == 50 and {str(record.state) for record in records.values()} <= {"completed", "lost"}
+    for task_id, what in told.items():
+        record = records[task_id]
+        if what == "completed":
+            assert record.state == "completed" and record.tail == "run\n"
+        elif what.isdecimal():
+            written = [line for line in (record.tail or "").splitlines() if line.startswith("step ")]
+            assert written and int(written[-1].split()[1]) >= int(what)
+    assert offered == [(f"s{number}", True) for number in range(5)]
+
+
+def test_a_killed_kernel_loses_no_more_than_the_last_second(start, tmp_path) -> None:
+    check_a_killed_kernel(start, tmp_path, 2.0)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", range(20))
+def test_a_killed_kernel_loses_no_more_than_the_last_second_at_any_moment(start, tmp_path, number: int) -> None:
+    check_a_killed_kernel(start, tmp_path, random.Random(number).uniform(1.2, 4.0))
+
+
+def test_a_history_that_cannot_be_used_costs_one_warning_and_no_task(start, tmp_path) -> None:
+    path = tmp_path / "garbage.sqlite"
+    path.write_bytes(b"no database" * 500)
+    notebook = start(NBTASKS_HISTORY=str(path))
+    cells = [notebook.run(f"%%bgtask it{n}\nprint('ran', {n})").check() for n in range(3)]
+    for n, cell in enumerate(cells):
+        cell.wait_output(f"ran {n}")
+        notebook.run("get_manager().history.flush()").check()
+    texts = [cell.text for cell in notebook.cells.values()]
+    assert "".join(texts).count("cannot be written, tasks go on without it") == 1
+    assert "cannot be used" in notebook.run("%bgtask history").stderr
+    assert notebook.run("%bgtask schedules").check().errors == []
