@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import keyword
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -29,6 +30,7 @@ from nbtasks.notebook.panels import Panels
 from nbtasks.notebook.past import keep_history
 from nbtasks.notebook.publisher import Publisher
 from nbtasks.notebook.recurring import CellRun, once_more, template_from
+from nbtasks.notebook.repeats import CellRepeats
 from nbtasks.notebook.routing import Router
 from nbtasks.notebook.settings import BackgroundTasks
 from nbtasks.notebook.upkeep import Upkeep
@@ -74,6 +76,7 @@ class Extension:
         self.panels = Panels(self.manager, self.kernel, self.retry)
         self.slots = Slots(self.kernel)
         self.place = CellPlace(shell, self.kernel, self.names, self.variables)
+        self.repeats = CellRepeats(self.manager, self.kernel, self.panels, self.publisher)
         self.nested = NestedCells(shell, self.router)
         self.commands = Commands(shell, self)
         self.settings = BackgroundTasks(parent=shell)
@@ -89,6 +92,7 @@ class Extension:
         self.shell.configurables.append(self.settings)
         # A task that is the last line of a cell is shown, panel, output and all.
         self.shell.display_formatter.ipython_display_formatter.for_type(Task, self.show)
+        self.shell.display_formatter.ipython_display_formatter.for_type(RecurringTask, self.show_schedule)
         self.upkeep.start()
         keep_history(self)
         self.shell.register_magics(TaskMagics(self.shell, self))
@@ -105,6 +109,7 @@ class Extension:
         self.upkeep.stop()
         self.shell.configurables.remove(self.settings)
         self.shell.display_formatter.ipython_display_formatter.pop(Task, None)
+        self.shell.display_formatter.ipython_display_formatter.pop(RecurringTask, None)
         self._unbridge()
         self.nested.uninstall()
         self.figures.uninstall()
@@ -135,6 +140,10 @@ class Extension:
     def show_schedule(self, recurring: RecurringTask) -> None:
         """Show the panel of a recurring task, which has the output of its last runs, in the cell that runs now."""
         self.panels.show(recurring, self.kernel.launching_cell())
+
+    def show_schedules(self, chosen: Sequence[RecurringTask] | None) -> None:
+        """Show the controls of these schedules, or of all, in the cell that runs now."""
+        self.panels.show_schedules(self.kernel.launching_cell(), chosen, self.repeats)
 
     def show_launched_schedule(self, recurring: RecurringTask, cell: LaunchingCell, *, quiet: bool) -> None:
         """Show the panel of a recurring cell under it, or make room there for its output."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,14 @@ from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.recurring.task import RecurringTask
 from nbtasks.task import Task
 from nbtasks.widgets.live import LiveWriter
-from nbtasks.widgets.recurring_shown import shown_of
+from nbtasks.widgets.recurring_shown import schedule_list, shown_of
 from nbtasks.widgets.shown import PanelPicture, PicturePanel
 from nbtasks.widgets.table_shown import PictureTable, task_list
 
 if TYPE_CHECKING:
     from nbtasks.widgets.panel import LivePanel
     from nbtasks.widgets.recurring_panel import RecurringPanel
+    from nbtasks.widgets.schedule_board import Repeats, ScheduleBoard
     from nbtasks.widgets.table import LiveTable
 
     Panel = LivePanel | RecurringPanel | PicturePanel
@@ -43,7 +44,7 @@ class Panels:
         self._live: LiveWriter | None = None
         self._lock = threading.Lock()
         self._by_cell: dict[str, list[Panel]] = {}
-        self._tables: dict[str, LiveTable | PictureTable] = {}
+        self._tables: dict[str, LiveTable | PictureTable | ScheduleBoard] = {}
 
     def use_widgets(self, cell: LaunchingCell) -> bool:
         """Whether a panel in `cell` is made of widgets: where front ends show them, or as NBTASKS_WIDGETS says."""
@@ -66,11 +67,15 @@ class Panels:
         if not self._kernel.exists:
             print(task_list(self._manager.list_tasks()))
         else:
-            table = self._writer().add(None, lambda: self._put_table(cell))
-            place = _place(cell)
-            self._close_earlier(place)
-            with self._lock:
-                self._tables[place] = table
+            self._keep_table(self._writer().add(None, lambda: self._put_table(cell)), cell)
+
+    def show_schedules(self, cell: LaunchingCell, chosen: Sequence[RecurringTask] | None, repeats: Repeats) -> None:
+        """Show the controls of these schedules, or of all, in `cell`; as text where widgets cannot show."""
+        if not self.use_widgets(cell):
+            shown = self._manager.list_recurring_tasks() if chosen is None else chosen
+            print(schedule_list(shown, datetime.now(UTC)))
+        else:
+            self._keep_table(self._writer().add(None, lambda: self._put_board(cell, chosen, repeats)), cell)
 
     def settle(self, task: Task) -> None:
         """Return when the panels of `task` show how it is now."""
@@ -113,6 +118,21 @@ class Panels:
             table.replace = lambda data: self._kernel.send(cell, "update_display_data", _content(data, display_id))
         self._kernel.send(cell, "display_data", _content(table.bundle(), display_id))
         return table
+
+    def _put_board(
+        self, cell: LaunchingCell, chosen: Sequence[RecurringTask] | None, repeats: Repeats
+    ) -> ScheduleBoard:
+        from nbtasks.widgets.schedule_board import ScheduleBoard
+
+        board = ScheduleBoard(self._manager, self._writer().touch, repeats, chosen)
+        self._kernel.send(cell, "display_data", {"data": board.bundle(), "metadata": {}})
+        return board
+
+    def _keep_table(self, table: LiveTable | PictureTable | ScheduleBoard, cell: LaunchingCell) -> None:
+        place = _place(cell)
+        self._close_earlier(place)
+        with self._lock:
+            self._tables[place] = table
 
     def _put(self, task: Task | RecurringTask, cell: LaunchingCell) -> Panel:
         """Make the panel and show it, on the writer's thread: its models are open before the view is sent."""

@@ -26,7 +26,7 @@ from nbtasks.recurring.keeping import rule_from, rule_record
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 
-__all__ = ["KEPT_RUNS", "CellRun", "CellRuns", "Run", "once_more", "template_from"]
+__all__ = ["KEPT_RUNS", "CellRun", "CellRuns", "Run", "once_more", "repeated", "template_from"]
 
 KEPT_RUNS = 10
 """Of so many runs of a recurring cell, the newest, the output is kept."""
@@ -196,10 +196,20 @@ def template_from(
 
 def once_more(task: CellTask, **changes: Any) -> CellTask:
     """A cell task that does what `task` did, on its own: a run of a recurring cell too runs once then."""
-    names = (one.name for one in fields(CellTask) if one.init)
-    given = {name: getattr(task, name) for name in names}
-    alone = {"after": (), "earlier_runs": (), "raises_in_cell": False, "parent_id": None}
-    return CellTask(**{**given, **alone, **changes})
+    return CellTask(**{**_alone(task), **changes})
+
+
+def repeated(task: CellTask, send: Send, publisher: Publisher) -> CellRun:
+    """The template of a recurring cell that does what `task` did, in the same cell."""
+    output = Output(None, publisher)
+    output.shows_pages = task.output.shows_pages
+    return CellRun(**{**_alone(task), "output": output, "runs": CellRuns(send, publisher)})
+
+
+def _alone(task: CellTask) -> dict[str, Any]:
+    """What `task` was given, without its ties to other tasks and to whoever waits."""
+    given = {one.name: getattr(task, one.name) for one in fields(CellTask) if one.init}
+    return {**given, "after": (), "earlier_runs": (), "raises_in_cell": False, "parent_id": None}
 
 
 def _call(method: weakref.WeakMethod[Any]) -> None:

@@ -15,7 +15,7 @@ from IPython.core.error import UsageError
 
 from nbtasks.cron import CronSchedule, IntervalSchedule, Schedule, find_zone
 from nbtasks.recurring.task import RecurringTask
-from nbtasks.widgets.recurring_shown import schedule_list, until_text
+from nbtasks.widgets.recurring_shown import until_text
 
 if TYPE_CHECKING:
     from nbtasks.notebook.extension import Extension
@@ -70,6 +70,7 @@ class ScheduleCommands:
     """The commands that steer schedules. A name means the newest schedule of that name."""
 
     def __init__(self, extension: Extension, tell_of_offers: Callable[[], None]) -> None:
+        self._extension = extension
         self._tell_of_offers = tell_of_offers
         self._manager = extension.manager
         self.by_name: dict[str, Callable[[list[str]], None]] = {
@@ -104,9 +105,8 @@ class ScheduleCommands:
         return found
 
     def _schedules(self, names: list[str]) -> None:
-        """The schedules, all or those named."""
-        chosen = self._named("schedules", names) if names else self._manager.list_recurring_tasks()
-        print(schedule_list(chosen, datetime.now(UTC)))
+        """The schedules, all or those named, with what changes them."""
+        self._extension.show_schedules(self._named("schedules", names) if names else None)
         if not names:
             self._tell_of_offers()
 

@@ -5,7 +5,7 @@ Knows nothing of what they show. Used on the live writer's thread only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets
@@ -63,6 +63,19 @@ class Parts:
         """A field of text."""
         style = {"description_width": description_width}
         return self._made(ipywidgets.Text, layout, style=style, description=description, **traits)
+
+    def choice(self, options: Sequence[tuple[str, Any]], layout: dict[str, str], tooltip: str) -> Any:
+        """A list to choose one of, each as what is shown and what it means."""
+        return self._made(ipywidgets.Dropdown, layout, style={}, options=list(options), tooltip=tooltip)
+
+    def combo(
+        self, description: str, description_width: str, options: Sequence[str], layout: dict[str, str], **traits: Any
+    ) -> Any:
+        """A field of text that offers these."""
+        style = {"description_width": description_width}
+        return self._made(
+            ipywidgets.Combobox, layout, style=style, description=description, options=tuple(options), **traits
+        )
 
     def row(self, *children: Any, **layout: str) -> Any:
         """Widgets side by side."""

@@ -15,8 +15,10 @@ import ipywidgets
 
 from nbtasks.manager import TaskManager
 from nbtasks.recurring.task import RecurringTask
+from nbtasks.widgets.cron_controls import CONTROLS_STYLE, CronControls
 from nbtasks.widgets.output_view import KeptOutput, OutputView
 from nbtasks.widgets.panel import STYLE, VIEW_TYPE
+from nbtasks.widgets.parts import Parts, put
 from nbtasks.widgets.recurring_shown import RecurringShown
 from nbtasks.widgets.shown import BAR_HEIGHT, LOOKS, PanelPicture, Shown, figures_html, label_html, note_html
 
@@ -53,9 +55,10 @@ class RecurringPanel:
         self._bar = ipywidgets.FloatProgress(min=0.0, max=100.0, layout=_layout(width="auto", height=f"{BAR_HEIGHT}px"))
         self._note = ipywidgets.HTML(layout=_layout())
         self._runs = _Runs(recurring, lambda: wake(self))
-        self._row.children = (self._label, self._figures, self._runs.switch, self._cancel)
+        self._schedule = _Schedule(recurring, lambda: wake(self))
+        self._row.children = (self._label, self._figures, self._runs.switch, self._schedule.switch, self._cancel)
         self.widget = ipywidgets.VBox(
-            [self._row, self._bar, self._note, self._runs.widget],
+            [self._row, self._bar, self._note, self._schedule.widget, self._runs.widget],
             layout=_layout(width="100%", max_width="760px", padding="0 0 6px 6px"),
         )
         self.widget.add_class("nbtasks-panel")
@@ -75,6 +78,7 @@ class RecurringPanel:
             self._shown = shown
             self._write(shown)
         self._runs.refresh()
+        self._schedule.refresh()
         if shown.over and self.replace is not None:
             replace, self.replace = self.replace, None
             replace(PanelPicture(shown))
@@ -103,7 +107,42 @@ class RecurringPanel:
     def close(self) -> None:
         """Close the widgets, on the writer's thread."""
         self._runs.close()
+        self._schedule.close()
         close_all((self.widget, self._label, self._bar, self._figures, self._cancel, self._note, self._row))
+
+
+class _Schedule:
+    """The controls of the schedule, made when they are asked for."""
+
+    def __init__(self, recurring: RecurringTask, wake: Callable[[], None]) -> None:
+        self._task = recurring
+        self._wake = wake
+        self._parts = Parts()
+        self._controls: CronControls | None = None
+        self.switch = ipywidgets.ToggleButton(
+            description="Schedule",
+            tooltip="Show here what changes the schedule",
+            layout=_layout(flex="0 0 auto", width="auto", height="24px", margin="0 0 0 6px"),
+        )
+        self.widget = ipywidgets.VBox(layout=_layout())
+        self.widget.add_class("nbtasks-schedules")
+        self.switch.observe(lambda _change: wake(), names="value")
+
+    def refresh(self) -> None:
+        """Show the schedule as it is, if the switch is on."""
+        if not self.switch.value:
+            put(self.widget, children=())
+            return
+        if self._controls is None:
+            self._controls = CronControls(self._parts, self._wake)
+            self._style = self._parts.html(CONTROLS_STYLE, display="none")
+        self._controls.show(self._task, datetime.now(UTC))
+        put(self.widget, children=(self._style, self._controls.widget))
+
+    def close(self) -> None:
+        """Close the widgets."""
+        self._parts.close()
+        close_all((self.switch, self.widget))
 
 
 class _Runs:

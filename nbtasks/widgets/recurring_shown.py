@@ -5,6 +5,7 @@ Knows nothing of widgets.
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -15,7 +16,16 @@ from nbtasks.recurring.task import RecurringTask
 from nbtasks.task import Task
 from nbtasks.widgets.shown import Shown, clock_text
 
-__all__ = ["RecurringShown", "counters_text", "schedule_list", "shown_of", "span_text", "state_of", "until_text"]
+__all__ = [
+    "RecurringShown",
+    "board_bundle",
+    "counters_text",
+    "schedule_list",
+    "shown_of",
+    "span_text",
+    "state_of",
+    "until_text",
+]
 
 DAY = 86_400
 _COLUMNS = ("name", "schedule", "zone", "state", "next", "runs", "failures", "skipped", "last error")
@@ -114,6 +124,12 @@ def schedule_list(recurring_tasks: Iterable[RecurringTask], now: datetime) -> st
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def board_bundle(recurring_tasks: Iterable[RecurringTask], now: datetime) -> dict[str, Any]:
+    """The list as a mime bundle, for viewers that show no widgets."""
+    text = schedule_list(recurring_tasks, now)
+    return {"text/html": f'<pre class="nbtasks-schedules">{html.escape(text)}</pre>', "text/plain": text}
 
 
 def shown_of(subject: Task | RecurringTask, now: datetime) -> Shown:

@@ -110,9 +110,9 @@ def test_a_schedule_that_was_removed_or_is_here_again_is_not_offered(start) -> N
     wait_written(first)
     first.kill()
     second = start()
-    assert second.run("%bgtask schedules").check().stdout.count("back") == 1
+    assert second.run("%bgtask schedules").check().text.count("back") == 1
     second.run("%%bgtask back --every 2h\n1").check()
-    assert "earlier kernel" not in second.run("%bgtask schedules").check().stdout
+    assert "earlier kernel" not in second.run("%bgtask schedules").check().text
 
 
 def test_schedules_of_another_notebook_are_not_offered(start, start_kernel) -> None:
@@ -121,7 +121,7 @@ def test_schedules_of_another_notebook_are_not_offered(start, start_kernel) -> N
     wait_written(first)
     first.kill()
     other = load(start_kernel(JPY_SESSION_NAME="/home/somebody/other.ipynb"))
-    assert other.run("%bgtask schedules").check().stdout == "no schedules\n"
+    assert other.run("%bgtask schedules").check().text == "no schedules\n"
 
 
 def test_what_cannot_be_restored_says_why(start) -> None:

@@ -135,7 +135,7 @@ def test_of_runs_that_overlap_the_later_one_has_the_cell(notebook: KernelDriver)
 def test_schedules_are_listed_paused_resumed_and_removed_by_name(notebook: KernelDriver) -> None:
     notebook.run('%%bgtask report --cron "0 8 * * 1-5" --tz Europe/Paris\n1').check()
     assert notebook.value("(report.timezone, report.describe())") == ("Europe/Paris", "At 08:00, Monday to Friday")
-    [_, line] = notebook.run("%bgtask schedules report").check().stdout.splitlines()
+    [_, line] = notebook.run("%bgtask schedules report").check().text.splitlines()
     assert line.startswith("report  0 8 * * 1-5  Europe/Paris  scheduled  in ")
     assert notebook.run("%bgtask pause report").check().stdout == "report is paused\n"
     assert notebook.value("(report.enabled, report.next_run)") == (False, None)
