@@ -1,4 +1,4 @@
-"""A clock that a test moves, whose times can come apart, and a backend that runs work where it is started."""
+"""A clock that a test moves, whose times can come apart, and backends whose work takes no time or the clock's."""
 
 from __future__ import annotations
 
@@ -78,6 +78,42 @@ class InlineBackend(Backend):
 
     def interrupt(self, attempt: Attempt) -> None:
         """Nothing: work is over before anybody can ask."""
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+
+class LastingBackend(Backend):
+    """Runs plain work where it is started; the attempt then lasts, by the clock, as many seconds as the work returns.
+
+    What it returns below zero lasts so long too, and fails.
+    """
+
+    name: ClassVar[str] = "lasting"
+
+    def __init__(self, clock: MovedClock) -> None:
+        self.live: list[tuple[float, Attempt, Outcome]] = []
+        self.ended: list[Outcome] = []
+        self._clock = clock
+        clock.attach(self)  # type: ignore[arg-type]  # it has what the clock asks of a timer
+
+    def start(self, attempt: Attempt) -> None:
+        seconds = attempt.context.run(attempt.function, *attempt.args)
+        error = ValueError("no data") if seconds < 0 else None
+        outcome = Outcome(TaskState.FAILED if error else TaskState.COMPLETED, None, error)
+        self.live.append((self._clock.monotonic() + abs(seconds), attempt, outcome))
+
+    def run_due(self) -> float | None:
+        """End what is over; when the next one is."""
+        now = self._clock.monotonic()
+        for one in sorted((one for one in self.live if one[0] <= now), key=lambda one: one[0]):
+            self.live.remove(one)
+            self.ended.append(one[2])
+            one[1].finished(one[2])
+        return min((end for end, _, _ in self.live), default=None)
+
+    def interrupt(self, attempt: Attempt) -> None:
+        """Nothing: it goes on to its end."""
 
     def close(self) -> None:
         """Nothing to let go."""

@@ -6,6 +6,7 @@ The clock is moved by the tests; work runs where it is started, unless a test ne
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from nbtasks.exceptions import (
     WorkError,
 )
 from nbtasks.recurring.hours import BusinessHours, business_hours
-from tests.clocks import START, InlineBackend, MovedClock
+from tests.clocks import START, InlineBackend, LastingBackend, MovedClock
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 PARIS = "Europe/Paris"
@@ -397,6 +398,59 @@ def test_a_small_adjustment_back_repeats_no_fire(every, clock):
     clock.set(timedelta(milliseconds=-400))
     clock.advance(MINUTE + timedelta(seconds=1))
     assert len(ran) == 2
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_through_months_of_sleep_leaps_overlaps_and_failures_every_counter_is_right(manager, clock, seed):
+    rng = random.Random(seed)
+    backend = manager.backends["lasting"] = LastingBackend(clock)
+    begun, most_at_once = [], 0
+
+    def work():
+        nonlocal most_at_once
+        begun.append(clock.now())
+        most_at_once = max(most_at_once, len(backend.live) + 1)
+        return rng.choice([0, 60, -60, 900, -1500, 2500])
+
+    recurring = manager.add_recurring_task(
+        "*/10 * * * *", work, backend="lasting", timezone="UTC", max_concurrent=2, misfire_grace=DAY
+    )
+    due = 0
+    for _ in range(50):
+        before, forward = clock.now(), True
+        match rng.choice(["pass", "pass", "sleep", "set forward", "set back"]):
+            case "pass":
+                clock.advance(MINUTE * rng.randrange(1, 2000))
+            case "sleep":
+                clock.sleep(MINUTE * rng.randrange(1, 2000))
+            case "set forward":
+                clock.set(10 * MINUTE * rng.randrange(1, 100))
+            case _:
+                clock.set(-10 * MINUTE * rng.randrange(1, 15))
+                forward = False
+        if forward:
+            due += fires_between(before, clock.now())
+        # The clock is looked at every minute; and nothing is set or put to sleep within that minute of a fire.
+        before = clock.now()
+        clock.advance(MINUTE)
+        due += fires_between(before, clock.now())
+        minutes = clock.now().minute % 10
+        if minutes > 7 or minutes == 0:
+            before = clock.now()
+            clock.advance(3 * MINUTE)
+            due += fires_between(before, clock.now())
+        failures = [outcome.state == "failed" for outcome in backend.ended]
+        in_a_row = failures[::-1].index(False) if False in failures else len(failures)
+        assert recurring.total_runs + recurring.total_skipped == due
+        assert recurring.total_runs == len(begun) and len(recurring.instances) == len(backend.live)
+        assert (recurring.total_failures, recurring.consecutive_failures) == (sum(failures), in_a_row)
+        assert recurring.last_run == begun[-1] and recurring.next_run - clock.now() <= 10 * MINUTE
+    assert most_at_once == 2 and recurring.total_skipped > 100 and recurring.total_runs > 500
+
+
+def fires_between(begin, end):
+    """How many times of */10 lie after `begin`, up to `end`."""
+    return (end - START) // (10 * MINUTE) - (begin - START) // (10 * MINUTE)
 
 
 # -- rules --------------------------------------------------------------------------------------------------------

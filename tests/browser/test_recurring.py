@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import expect
+
+from tests.browser.driver import TIME_LIMIT_MS
 
 pytestmark = pytest.mark.browser
 
@@ -46,6 +49,32 @@ def test_after_a_reload_the_panel_is_the_live_place(open_page):
         ".size >= 3",
         arg=panel._name,
     )
-    page.button(1, "Earlier").click()
     page.screenshot("recurring-after-reload")
     assert not page.has_broken_widget(1)
+
+
+def test_the_panel_pages_through_the_outputs_of_the_last_runs(open_page):
+    page = open_page(
+        [
+            LOAD,
+            "%%bgtask it --every 1h\nn += 1\nprint('written by run', n)",
+            "for _ in range(3):\n    it.run_now().wait()",
+            "time.sleep(60)",
+        ]
+    )
+    for number in range(3):
+        page.run(number)
+    page.wait_text(1, "written by run 3")
+    assert "written by run 2" not in page.text(1) and page.text(1).count("written by") == 1
+    page.start(3)  # the kernel is blocked meanwhile
+    page.button(1, "Output").click()
+    page.wait_text(1, "run 3 ·")
+    for run in (2, 1):
+        page.button(1, "Earlier").click()
+        page.wait_text(1, f"written by run {run}")
+    expect(page.button(1, "Earlier")).to_be_disabled(timeout=TIME_LIMIT_MS)
+    page.screenshot("recurring-first-run")
+    page.button(1, "Later").click()
+    page.wait_text(1, "written by run 2")
+    assert page.is_running(3)
+    page.interrupt()
