@@ -56,7 +56,7 @@ class Interference:
     """Called after each cell was started: runs one to three foreground cells, chosen by `seed`."""
 
     def __init__(self, seed: str, *, plots: bool = True) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - a test's choice
+        self._random = random.Random(seed)
         self._cells = [*CELLS, PLOT] if plots else CELLS
         self._marks = itertools.count(1)
         self.ran = 0
