@@ -36,15 +36,15 @@ __all__ = ["TaskExecutor"]
 
 T = TypeVar("T")
 
-EXIT_SECONDS = 5.0
+EXIT_SECONDS = 3.0
 """How long an interpreter that exits waits for calls that an executor has taken."""
 
 
 class TaskExecutor(Executor):
     """A manager as an executor: made by `manager.as_executor`. Each call is a task of its own, in one lane.
 
-    The manager outlives it; `shutdown` ends this executor alone. Calls that run when the interpreter exits are waited
-    for, as those of other executors, but not for more than five seconds.
+    The manager outlives it; `shutdown` ends this executor alone. Calls that run when a script exits are waited for, as
+    those of other executors, but not for more than three seconds.
     """
 
     def __init__(
@@ -244,6 +244,8 @@ def _finish_calls() -> None:
     for executor in executors:
         executor._close()
     for executor in executors:
+        if executor._manager.loop is not None:  # a kernel that ends is to be gone
+            continue
         tasks = [future._task for future in list(executor._unfinished)]
         with suppress(TimeoutError):
             executor.block([task for task in tasks if _can_end(task)], max(0.0, end - time.monotonic()), quietly=True)

@@ -75,8 +75,8 @@ class TaskManager(Intake, Steering, RecurringMethods, HistoryMethods):
         self.loop = loop
         """The notebook's event loop, where there is one."""
         self._loop_thread = LoopThread()
-        self._threads = ThreadBackend()
-        self.backends: dict[str, Backend] = {"loop": LoopBackend(), "thread": self._threads}
+        self._threads, self.loop_backend = ThreadBackend(), LoopBackend(self._loop_thread.loop)
+        self.backends: dict[str, Backend] = {"loop": self.loop_backend, "thread": self._threads}
         """Where work can run, by name. More can be put in."""
         every_lane = Lanes(limits, max_concurrent_tasks)
         self._dispatcher = Dispatcher(self, every_lane, self.clock, self.backends, self._threads.call)

@@ -364,7 +364,7 @@ executor.submit(lambda: (time.sleep(0.5), print("whole", flush=True)))
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
     assert (done.stdout, done.stderr) == ("whole\n", "")
-    assert time.monotonic() - start > 4, "the call that never ends was given up at once"
+    assert time.monotonic() - start > 2, "the call that never ends was given up at once"
 
 
 def test_it_says_what_it_is(manager, gate):

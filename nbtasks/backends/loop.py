@@ -34,9 +34,16 @@ class LoopBackend(Backend):
     name: ClassVar[str] = "loop"
     takes_over: ClassVar[bool] = True
 
+    def __init__(self, elsewhere: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
+        self._elsewhere = elsewhere
+        self.passing_loop: asyncio.AbstractEventLoop | None = None
+        """A loop that turns now and then only, as a terminal's does while a cell awaits: work goes `elsewhere`."""
+
     def start(self, attempt: Attempt) -> None:
         """Begin at once on the loop's own thread, else as soon as the loop turns."""
         loop = attempt.loop
+        if self.passing_loop is not None and loop is self.passing_loop and self._elsewhere is not None:
+            loop = attempt.loop = self._elsewhere()
         if loop is None:
             raise TaskFailedError(f"{attempt.task.name!r} cannot run: there is no event loop for it")
         run = _Run(self, attempt)

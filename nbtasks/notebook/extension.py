@@ -67,6 +67,7 @@ class Extension:
         self.shell = shell
         self.kernel = Kernel(shell)
         self.manager = get_manager(loop=self.kernel.loop)
+        self.manager.loop_backend.passing_loop = self.kernel.passing_loop
         self.names = NotebookNames(shell.user_ns)
         self.variables = NotebookVariables()
         self.router = Router(shell, self.kernel)

@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from IPython.core.async_helpers import get_asyncio_loop
 from IPython.core.interactiveshell import InteractiveShell
 
 __all__ = ["Kernel", "LaunchingCell"]
@@ -52,6 +53,11 @@ class Kernel:
         """The event loop that the kernel runs foreground cells on."""
         io_loop = getattr(self._kernel, "io_loop", None)
         return getattr(io_loop, "asyncio_loop", None)
+
+    @property
+    def passing_loop(self) -> asyncio.AbstractEventLoop | None:
+        """In a terminal: the loop on which cells that await run, and which stands still after them."""
+        return None if self.exists else get_asyncio_loop()
 
     def launching_cell(self) -> LaunchingCell:
         """The cell whose request is being executed in this thread now."""

@@ -1,0 +1,61 @@
+"""A kernel that is told to end, or to start again, does not wait for tasks."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.kernel.notebook import load
+
+ENDLESS = """
+import asyncio, threading, time
+from nbtasks import get_manager
+begun = threading.Semaphore(0)
+
+def endless():
+    begun.release()
+    while True:
+        try:
+            time.sleep(1000)
+        except BaseException:
+            pass
+
+async def keeps_on():
+    begun.release()
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            pass
+
+manager = get_manager()
+manager.create_task("endless", endless, lane="multiple")
+manager.create_task("keeps on", keeps_on, lane="multiple")
+manager.add_recurring_task("1s", endless)
+call = manager.as_executor(max_workers=1).submit(endless)
+"""
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_a_kernel_ends_by_itself_whatever_runs_in_it(kernel, restart):
+    load(kernel)
+    kernel.run(ENDLESS).check()
+    kernel.run("%%bgtask cell\nbegun.release()\nthreading.Event().wait()").check()
+    kernel.run("for _ in range(4): assert begun.acquire(timeout=30)\nawait asyncio.sleep(0)").check()
+    start = time.monotonic()
+    kernel.request("shutdown_request", {"restart": restart}, channel="control")
+    while kernel.alive and time.monotonic() - start < 30:
+        time.sleep(0.05)  # a process tells nobody of its end
+    took = time.monotonic() - start
+    assert not kernel.alive, f"it hangs: it was asked to end {took:.0f} s ago"
+
+
+def test_a_new_kernel_of_the_notebook_starts_with_no_tasks(start_kernel):
+    first = start_kernel()
+    load(first)
+    first.run("%%bgtask endless\nimport threading\nthreading.Event().wait()").check()
+    first.shutdown()
+    second = start_kernel()
+    load(second)
+    assert second.value("__import__('nbtasks').get_manager().list_tasks()") == []

@@ -1,0 +1,63 @@
+"""What holds in IPython's terminal, where no loop turns between two lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("pexpect", reason="IPython's terminal is driven by pexpect, which needs a pseudo-terminal")
+
+from tests.kernel.conftest import kernel_env
+from tests.kernel.terminal import Terminal
+
+
+@pytest.fixture(scope="module")
+def terminal(tmp_path_factory) -> Iterator[Terminal]:
+    home = tmp_path_factory.mktemp("terminal")
+    with Terminal(kernel_env(home), home) as terminal:
+        terminal.run("import asyncio, threading, time, nbtasks; from nbtasks import get_manager")
+        terminal.run("%load_ext nbtasks")
+        terminal.run("async def where(): return await asyncio.sleep(0.01, threading.current_thread().name)\n")
+        yield terminal
+
+
+def test_a_coroutine_runs_on_a_private_loop_thread_and_is_waited_for(terminal):
+    terminal.run("t = get_manager().create_task('t', where)")
+    assert "'nbtasks-loop'" in terminal.run("t.wait(30)")
+    assert "'nbtasks-loop'" in terminal.run("await t")
+
+
+def test_a_coroutine_that_an_awaiting_line_starts_goes_on_after_it(terminal):
+    terminal.run("t = get_manager().create_task('t', where); await asyncio.sleep(0)")
+    assert "'nbtasks-loop'" in terminal.run("t.wait(30)")
+    terminal.run("both = get_manager().create_task('both', lambda: where()); await asyncio.sleep(0)")
+    assert "'nbtasks-loop'" in terminal.run("both.wait(30)")
+
+
+def test_a_cell_in_the_background_prints_when_it_prints_and_its_names_arrive(terminal):
+    terminal.run("%%bgtask fit\ntime.sleep(0.2)\nanswer = 6 * 7\nprint('worked', 'out')\nanswer")
+    terminal.read_until("worked out")
+    assert terminal.run("await fit; print(answer)").endswith("42")
+    assert "completed" in terminal.run("%bgtask list")
+
+
+def test_the_cancel_of_a_task_is_a_line_away(terminal):
+    terminal.run("t = get_manager().create_task('endless', asyncio.Event().wait)")
+    assert "True" in terminal.run("t.cancel()")
+    assert "cancelled" in terminal.run("get_manager().wait(t, timeout=30); t")
+
+
+def test_exit_does_not_wait_for_what_runs(tmp_path):
+    with Terminal(kernel_env(tmp_path), tmp_path) as terminal:
+        terminal.run("import asyncio, threading; from nbtasks import get_manager")
+        terminal.run("%load_ext nbtasks")
+        terminal.run("begun = threading.Semaphore(0)")
+        terminal.run("t = get_manager().create_task('thread', lambda: (begun.release(), threading.Event().wait()))")
+        terminal.run("t = get_manager().create_task('loop', asyncio.Event().wait)")
+        terminal.run("%%bgtask cell\nbegun.release()\nthreading.Event().wait()")
+        assert "True" in terminal.run("begun.acquire(timeout=30) and begun.acquire(timeout=30)")
+        start = time.monotonic()
+        assert terminal.exit() == 0
+        assert time.monotonic() - start < 20
