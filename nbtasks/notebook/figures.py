@@ -270,8 +270,9 @@ def _settings_class(notebook: Any) -> type[Any]:
 
         def _get(self, key: str) -> Any:
             settings = _task_settings(self)
-            own = settings is not None and key in settings and key not in _PROCESS_WIDE
-            return settings[key] if settings is not None and own else super()._get(key)
+            if settings is None or key not in settings or key in _PROCESS_WIDE:
+                return super()._get(key)
+            return settings[key]
 
         def _set(self, key: str, value: Any) -> None:
             settings = _task_settings(self)
