@@ -295,8 +295,9 @@ def _settings_class(notebook: Any) -> type[Any]:
             else:
                 super().__delitem__(key)
 
-    def _task_settings(self: Any) -> dict[str, Any] | None:
-        plots = _plots.get() if self is notebook else None
-        return None if plots is None else plots.settings
-
     return RcParams
+
+
+def _task_settings(params: Any) -> dict[str, Any] | None:
+    plots = _plots.get()
+    return None if plots is None or params is not sys.modules["matplotlib"].rcParams else plots.settings

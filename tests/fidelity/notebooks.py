@@ -15,16 +15,22 @@ import nbformat
 CORPUS = Path(__file__).parent / "corpus"
 
 _SEPARATOR = re.compile(r"^# %%(?!%)[ \t]*(.*)\n", re.MULTILINE)
+_TITLE = re.compile(r"(?:\[(foreground|threads)\] *)?(.*)")
 _REQUIRES = re.compile(r"^# requires: *(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Source:
-    """The source of one code cell. A `foreground` one is run in the foreground in every run."""
+    """The source of one code cell. A `foreground` one is run in the foreground in every run.
+
+    One with `threads` prints from threads that it starts: in the foreground, ipykernel 6 shows that in the cell that
+    had a thread of the same identifier before.
+    """
 
     text: str
     title: str = ""
     foreground: bool = False
+    threads: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,15 +52,17 @@ def read_percent(path: Path) -> Notebook:
     """A notebook of the corpus: IPython's syntax, a line `# %% title` before each cell.
 
     What comes before the first cell is about the notebook: a line `# requires: a, b` names packages that it needs.
-    A title that begins with `[foreground]` marks a cell that is never run in the background.
+    Titles begin with what is special about a cell: `[foreground]` or `[threads]`, see `Source`.
     """
     head, *rest = _SEPARATOR.split(path.read_text(encoding="utf-8"))
     requires = _REQUIRES.search(head)
-    cells = tuple(
-        Source(text.strip("\n"), title.removeprefix("[foreground]").strip(), title.startswith("[foreground]"))
-        for title, text in zip(rest[::2], rest[1::2], strict=True)
-    )
+    cells = tuple(_source(title, text) for title, text in zip(rest[::2], rest[1::2], strict=True))
     return Notebook(path.stem, cells, tuple(re.split(r"[ ,]+", requires[1].strip())) if requires else ())
+
+
+def _source(title: str, text: str) -> Source:
+    mark, title = _TITLE.fullmatch(title).groups()  # type: ignore[union-attr] - it matches any line
+    return Source(text.strip("\n"), title, foreground=mark == "foreground", threads=mark == "threads")
 
 
 def read_ipynb(path: Path) -> Notebook:
