@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import functools
 import time
-import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
 from contextvars import ContextVar
+from numbers import Real
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from nbtasks.exceptions import WorkError
 from nbtasks.imports import after_import
+from nbtasks.meters import Meter, drives, finished, started
 from nbtasks.task import Task
 
 __all__ = ["CURRENT", "bridge_tqdm", "current_task", "track"]
@@ -35,17 +36,30 @@ def current_task() -> Task | None:
 
 
 class track(Generic[T]):  # noqa: N801 - used like a function: `for x in track(items)`
-    """Iterate over `items`, plain or async, and let the current task show how far it is.
+    """Iterate over `items`, plain or async, and let the current task show how far it is, how fast, and what is left.
 
-    `total` is their number, if it is known and `len(items)` does not tell. Outside a task it only iterates. The
-    outermost `track` of a task drives its progress.
+    `total` is their number, if it is known and `len(items)` does not tell; without it the bar only shows that
+    something moves. `unit` is what one of them is called, `description` what the loop does. Outside a task it only
+    iterates. Loops may be nested: the outermost one that knows its total drives the task's progress.
     """
 
-    def __init__(self, items: Iterable[T] | AsyncIterable[T], total: float | None = None, *, task: Task | None = None):
+    def __init__(
+        self,
+        items: Iterable[T] | AsyncIterable[T],
+        total: float | None = None,
+        *,
+        unit: str = "it",
+        description: str = "",
+        task: Task | None = None,
+    ) -> None:
         if not isinstance(items, Iterable | AsyncIterable):
             raise WorkError(f"track() iterates over something: {items!r} is not iterable")
+        if total is not None and (isinstance(total, bool) or not isinstance(total, Real)):
+            raise WorkError(f"track(): total is the number of items, not {total!r}")
         self._items: Any = items
         self._total = len(items) if total is None and isinstance(items, Sized) else total
+        self._unit = str(unit)
+        self._description = str(description)
         self._task = task
 
     def __len__(self) -> int:
@@ -54,68 +68,62 @@ class track(Generic[T]):  # noqa: N801 - used like a function: `for x in track(i
         return int(self._total)
 
     def __iter__(self) -> Iterator[T]:
-        steps = _Steps(self._task or CURRENT.get(), self._total)
+        steps = self._begin()
+        if steps is None:
+            yield from self._items
+            return
+        count, clock = 0, time.monotonic
         for item in self._items:
             yield item
-            steps.made()
+            steps.count = count = count + 1
+            if clock() >= steps.due:
+                steps.tell()
         steps.finish()
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        steps = _Steps(self._task or CURRENT.get(), self._total)
+        steps = self._begin()
         async for item in self._items:
             yield item
-            steps.made()
-        steps.finish()
+            if steps is not None:
+                steps.count += 1
+                if time.monotonic() >= steps.due:
+                    steps.tell()
+        if steps is not None:
+            steps.finish()
+
+    def _begin(self) -> _Steps | None:
+        task = self._task or CURRENT.get()
+        return None if task is None else _Steps(task, self._total, self._unit, self._description)
 
 
-class _Steps:
+class _Steps(Meter):
     """Counts, and tells the task now and then."""
 
-    __slots__ = ("__weakref__", "_count", "_next", "_task", "_total")
+    __slots__ = ("_drives", "_task", "due")
 
-    def __init__(self, task: Task | None, total: float | None) -> None:
-        self._task = task if total and _drives(self, task) else None
-        self._total = total or 1.0
-        self._count = 0
-        self._next = 0.0
-        if self._task is not None:
-            self._task.progress = 0.0
+    def __init__(self, task: Task, total: float | None, unit: str, description: str) -> None:
+        super().__init__(total, unit, description)
+        started(task, self)
+        self._task = task
+        self._drives = drives(task, self)
+        self.due = 0.0
+        """When the task is told next; on the monotonic clock."""
+        if self._drives:
+            task.progress = 0.0
 
-    def made(self) -> None:
-        self._count += 1
-        if self._task is not None:
-            now = time.monotonic()
-            if now >= self._next:
-                self._next = now + _STEP_SECONDS
-                self._task.progress = min(100.0, 100.0 * self._count / self._total)
+    def tell(self) -> None:
+        self.due = time.monotonic() + _STEP_SECONDS
+        if self._drives:
+            self._task.progress = _percent(self)
 
     def finish(self) -> None:
-        if self._task is not None:
-            self._task.progress = min(100.0, 100.0 * self._count / self._total)
-            _hand_over(self, self._task)
+        if self._drives:
+            self._task.progress = _percent(self)
+        finished(self._task, self)
 
 
-_drivers: WeakKeyDictionary[Task, weakref.ref[Any]] = WeakKeyDictionary()
-"""What drives each task's progress: the outermost `track` or bar that is not finished, as long as it lives."""
-
-
-def _drives(bar: Any, task: Task | None) -> bool:
-    """Whether `bar` is the one that drives the progress of `task`, now that nobody else does."""
-    if task is None:
-        return False
-    reference = _drivers.get(task)
-    driver = None if reference is None else reference()
-    if driver is None:
-        _drivers[task] = weakref.ref(bar)
-        return True
-    return driver is bar
-
-
-def _hand_over(bar: Any, task: Task) -> None:
-    """`bar` is finished: the next one may drive."""
-    reference = _drivers.get(task)
-    if reference is not None and reference() is bar:
-        _drivers.pop(task, None)
+def _percent(meter: Meter) -> float:
+    return min(100.0, 100.0 * meter.count / (meter.total or 1.0))
 
 
 def bridge_tqdm() -> Callable[[], None]:
@@ -166,9 +174,25 @@ def bridge_tqdm() -> Callable[[], None]:
     return take_back
 
 
+_bars: WeakKeyDictionary[Any, Meter] = WeakKeyDictionary()
+"""The meters of tqdm's bars, which live as long as the bars do."""
+
+
 def _tell(bar: Any) -> None:
     task = CURRENT.get()
-    total = getattr(bar, "total", None)
-    shown = hasattr(bar, "start_t")  # a disabled bar counts nothing
-    if task is not None and total and shown and _drives(bar, task):
-        task.progress = min(100.0, 100.0 * bar.n / total)
+    if task is None or not hasattr(bar, "start_t"):  # a disabled bar counts nothing
+        return
+    meter = _bars.get(bar)
+    if meter is None:
+        meter = _bars[bar] = Meter(bar.total, str(bar.unit), str(bar.desc or "").rstrip(": "), bar.initial)
+        started(task, meter)
+    meter.count, meter.total = bar.n, bar.total
+    if meter.total and drives(task, meter):
+        task.progress = _percent(meter)
+
+
+def _hand_over(bar: Any, task: Task) -> None:
+    """`bar` is finished: the next one may drive."""
+    meter = _bars.pop(bar, None)
+    if meter is not None:
+        finished(task, meter)

@@ -139,6 +139,7 @@ class Panels:
         display_id = _display_id(task, cell)
 
         def put_in_its_place(picture: PanelPicture) -> None:
+            picture.again = _is_in_its_cell(task, cell)
             self._kernel.send(cell, "update_display_data", _content(picture.bundle(), display_id))
 
         panel: Panel
@@ -173,6 +174,12 @@ class Panels:
 
 def _is_over(task: Task | RecurringTask) -> bool:
     return task.removed if isinstance(task, RecurringTask) else task.state.is_final
+
+
+def _is_in_its_cell(task: Task | RecurringTask, cell: LaunchingCell) -> bool:
+    """Whether to run `cell` again is to run the task again."""
+    own: LaunchingCell | None = getattr(task, "cell", None)
+    return own is not None and own.cell_id is not None and own.cell_id == cell.cell_id
 
 
 def _place(cell: LaunchingCell) -> str:

@@ -13,8 +13,9 @@ import ipywidgets
 
 from nbtasks.manager import TaskManager
 from nbtasks.task import Task
+from nbtasks.widgets.image import image_html
 from nbtasks.widgets.output_view import OutputView, kept_output
-from nbtasks.widgets.parts import put
+from nbtasks.widgets.parts import Parts, put
 from nbtasks.widgets.shown import (
     BAR_HEIGHT,
     LOOKS,
@@ -60,36 +61,35 @@ class LivePanel:
         self.replace: Callable[[PanelPicture], None] | None = None
         """Puts a picture in the place of the widget in its document: called once, when the task is over."""
         self._shown: Shown | None = None
-        self._label = ipywidgets.HTML(layout=_layout(flex="0 1 auto", min_width="0"))
-        self._figures = ipywidgets.HTML(layout=_layout(flex="0 0 auto"))
-        self._cancel = ipywidgets.Button(
-            description="Cancel",
-            tooltip="Cancel this task",
-            layout=_layout(flex="0 0 auto", width="auto", min_width="84px", height="24px", margin="0 0 0 6px"),
+        parts = self._parts = Parts()
+        # A click may come on any thread; it only calls the manager, whose events bring the change back here.
+        self._label = parts.html(flex="0 1 auto", min_width="0")
+        self._figures = parts.html(flex="0 0 auto")
+        self._cancel = parts.button(
+            "Cancel",
+            "Cancel this task",
+            lambda: manager.cancel_task(task),
+            height="24px",
+            min_width="84px",
+            margin="0 0 0 6px",
         )
-        self._switch = ipywidgets.ToggleButton(
+        self._switch = parts.make(
+            ipywidgets.ToggleButton,
+            {"flex": "0 0 auto", "width": "auto", "height": "24px", "margin": "0 0 0 auto"},
             description="Output",
             tooltip="Show here what this task wrote",
-            layout=_layout(flex="0 0 auto", width="auto", height="24px", margin="0 0 0 auto"),
         )
+        self._switch.observe(lambda _change: wake(self), names="value")
         output = kept_output(task)
         self._output = OutputView(output) if output is not None else None
-        self._switch.layout.display = None if self._output is not None else "none"
-        self._row = ipywidgets.HBox(
-            [self._label, self._figures, self._switch, self._cancel],
-            layout=_layout(align_items="center", height="28px"),
-        )
+        self._row = parts.row(align_items="center", height="28px")
         self._row.add_class("nbtasks-row")
-        self._bar = ipywidgets.FloatProgress(min=0.0, max=100.0, layout=_layout(width="auto", height=f"{BAR_HEIGHT}px"))
-        self._note = ipywidgets.HTML(layout=_layout())
-        self.widget = ipywidgets.VBox(
-            [self._row, self._bar, self._note, *([self._output.widget] if self._output is not None else [])],
-            layout=_layout(width="100%", max_width="760px", padding="0 0 6px 6px"),
+        self._bar = parts.make(
+            ipywidgets.FloatProgress, {"width": "auto", "height": f"{BAR_HEIGHT}px"}, min=0.0, max=100.0
         )
+        self._note, self._image = parts.html(), parts.html()
+        self.widget = parts.column(width="100%", max_width="760px", padding="0 0 6px 6px")
         self.widget.add_class("nbtasks-panel")
-        # A click may come on any thread; it only calls the manager, whose events bring the change back here.
-        self._cancel.on_click(lambda _button: manager.cancel_task(task))
-        self._switch.observe(lambda _change: wake(self), names="value")
         self.refresh()
 
     @property
@@ -108,21 +108,23 @@ class LivePanel:
         if shown.over and self.replace is not None:
             replace, self.replace = self.replace, None
             replace(PanelPicture(shown))
+            sent += 1
         return sent
 
     def _write(self, shown: Shown) -> int:
-        sent = put(self._label, value=STYLE + label_html(shown)) + put(self._bar, value=shown.progress or 0.0)
-        if shown.indeterminate:
-            self._bar.add_class("nbtasks-indeterminate")
-        else:
-            self._bar.remove_class("nbtasks-indeterminate")
-        self._bar.style.bar_color = LOOKS[shown.state][2]
-        sent += put(self._figures, value=figures_html(shown)) + put(self._note, value=note_html(shown))
-        self._note.layout.display = None if self._note.value else "none"
-        self._cancel.disabled = shown.state == "cancelling"
-        self._cancel.description = "Cancelling…" if shown.state == "cancelling" else "Cancel"
-        self._cancel.layout.display = "none" if shown.over else None
-        return sent
+        sent = put(self._label, value=STYLE + label_html(shown)) + put(self._figures, value=figures_html(shown))
+        moves = ("nbtasks-indeterminate",) if shown.indeterminate else ()
+        sent += put(self._bar, value=shown.progress or 0.0, _dom_classes=moves)
+        sent += put(self._bar.style, bar_color=LOOKS[shown.state][2])
+        sent += put(self._note, value=note_html(shown)) + put(self._image, value=image_html(shown.image, shown.title))
+        stopping = shown.state == "cancelling"
+        sent += put(self._cancel, disabled=stopping, description="Cancelling…" if stopping else "Cancel")
+        switch = [self._switch] if self._output is not None else []
+        cancel = [] if shown.over else [self._cancel]
+        sent += put(self._row, children=(self._label, self._figures, *switch, *cancel))
+        below = [widget for widget in (self._note, self._image) if widget.value]
+        output = [self._output.widget] if self._output is not None else []
+        return sent + put(self.widget, children=(self._row, self._bar, *below, *output))
 
     def bundle(self) -> dict[str, Any]:
         """The mime bundle that shows the live panel, with its picture for viewers that show no widgets."""
@@ -132,14 +134,6 @@ class LivePanel:
 
     def close(self) -> None:
         """Close the widgets, on the writer's thread."""
-        children = (self._label, self._bar, self._figures, self._cancel, self._switch, self._note, self._row)
         if self._output is not None:
             self._output.close()
-        for widget in (self.widget, *children):
-            for part in (getattr(widget, "style", None), widget.layout, widget):
-                if part is not None:
-                    part.close()
-
-
-def _layout(**traits: str) -> ipywidgets.Layout:
-    return ipywidgets.Layout(**{"margin": "0", **traits})
+        self._parts.close()

@@ -41,7 +41,7 @@ class Parts:
 
     def html(self, value: str = "", **layout: str) -> Any:
         """An HTML widget."""
-        return self._made(ipywidgets.HTML, layout, value=value)
+        return self.make(ipywidgets.HTML, layout, value=value)
 
     def button(
         self,
@@ -54,7 +54,7 @@ class Parts:
     ) -> Any:
         """A button. One with no more than an icon is named by its tooltip."""
         shape = {"width": "auto", "height": "26px", "flex": "0 0 auto", **layout}
-        button = self._made(ipywidgets.Button, shape, description=description, tooltip=tooltip, icon=icon)
+        button = self.make(ipywidgets.Button, shape, description=description, tooltip=tooltip, icon=icon)
         if on_click is not None:
             button.on_click(lambda _button: on_click())
         return button
@@ -62,28 +62,28 @@ class Parts:
     def text(self, description: str, description_width: str, layout: dict[str, str], **traits: Any) -> Any:
         """A field of text."""
         style = {"description_width": description_width}
-        return self._made(ipywidgets.Text, layout, style=style, description=description, **traits)
+        return self.make(ipywidgets.Text, layout, style=style, description=description, **traits)
 
     def choice(self, options: Sequence[tuple[str, Any]], layout: dict[str, str], tooltip: str) -> Any:
         """A list to choose one of, each as what is shown and what it means."""
-        return self._made(ipywidgets.Dropdown, layout, style={}, options=list(options), tooltip=tooltip)
+        return self.make(ipywidgets.Dropdown, layout, style={}, options=list(options), tooltip=tooltip)
 
     def combo(
         self, description: str, description_width: str, options: Sequence[str], layout: dict[str, str], **traits: Any
     ) -> Any:
         """A field of text that offers these."""
         style = {"description_width": description_width}
-        return self._made(
+        return self.make(
             ipywidgets.Combobox, layout, style=style, description=description, options=tuple(options), **traits
         )
 
     def row(self, *children: Any, **layout: str) -> Any:
         """Widgets side by side."""
-        return self._made(ipywidgets.HBox, layout, children=children)
+        return self.make(ipywidgets.HBox, layout, children=children)
 
     def column(self, *children: Any, **layout: str) -> Any:
         """Widgets one below the other."""
-        return self._made(ipywidgets.VBox, layout, children=children)
+        return self.make(ipywidgets.VBox, layout, children=children)
 
     def close(self) -> None:
         """Close every widget that was made, with its layout and style."""
@@ -91,7 +91,8 @@ class Parts:
             widget.close()
         self._widgets, self._layouts, self._styles = [], {}, {}
 
-    def _made(self, kind: Any, layout: dict[str, str], style: dict[str, str] | None = None, **traits: Any) -> Any:
+    def make(self, kind: Any, layout: dict[str, str], style: dict[str, str] | None = None, **traits: Any) -> Any:
+        """A widget of that kind."""
         if "style" in kind.class_traits():
             look = (kind, tuple(sorted((style or {}).items())))
             if look not in self._styles:

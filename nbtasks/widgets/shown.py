@@ -14,6 +14,8 @@ from typing import Any
 
 from nbtasks.states import TaskState
 from nbtasks.task import Task
+from nbtasks.widgets.image import image_html, image_source
+from nbtasks.widgets.pace import Pace, attempt_text, children_text
 
 __all__ = ["PanelPicture", "PicturePanel", "Shown", "figures_html", "label_html", "note_html"]
 
@@ -61,22 +63,45 @@ class Shown:
     """Whole seconds since the cancel was asked for, while the work has not stopped."""
     tail: str = ""
     """The last lines of a flood of output, which the cell does not show while it lasts."""
+    rate: str = ""
+    """How fast the outermost loop goes: "12 file/s"."""
+    left: int | None = None
+    """Whole seconds until it is over, if it goes on like this; None where one cannot tell."""
+    loops: str = ""
+    """Where nested loops are: "epoch 3/10 · batch 40/200"."""
+    attempt: str = ""
+    """"attempt 2 of 3", once there was a first that failed."""
+    children: str = ""
+    """Its children that are not over: "2 running, 1 pending"."""
+    image: str = ""
+    """The `src` of its image."""
+    last_error: str = ""
+    """Why the last attempt failed, while another is due."""
 
     @classmethod
-    def of(cls, task: Task, now: datetime) -> Shown:
-        """What to show of `task` at the aware moment `now`."""
+    def of(cls, task: Task, now: datetime, *, whole: bool = True) -> Shown:
+        """What to show of `task` at the aware moment `now`; `whole`: with its children and its image."""
         over = task.state not in (TaskState.PENDING, TaskState.RUNNING)
         cancelling = task.cancelling and not over
         end = task.completed_at if over and task.completed_at is not None else now
+        elapsed = _seconds(task.started_at, end)
+        pace = Pace.of(task) if task.state is TaskState.RUNNING else Pace()
         return cls(
             state="cancelling" if cancelling else str(task.state.value),
             title=task.heading or task.name,
             body=task.body or "",
             error=_shortened(_why(task)) if over else "",
-            progress=task.progress,
-            elapsed=_seconds(task.started_at, end),
+            last_error="" if over else _shortened(_why(task)),
+            progress=task.progress if pace.progress is None else pace.progress,
+            elapsed=elapsed,
             waited_to_stop=_seconds(task.cancel_requested_at, now) if cancelling else None,
             tail="" if over else _tail(task),
+            rate=pace.rate,
+            left=None if cancelling else pace.left,
+            loops=pace.loops,
+            attempt=attempt_text(task),
+            children=children_text(task) if whole else "",
+            image=image_source(task) if whole else "",
         )
 
     @property
@@ -94,6 +119,8 @@ class Shown:
         """The line under the bar: the error, else what a cancel waits for, else the body."""
         if self.error:
             return self.error
+        if self.state == "pending" and self.last_error:
+            return f"the last attempt failed: {self.last_error}"
         if self.waited_to_stop is not None and self.waited_to_stop >= 2:
             waited = f"cannot be stopped yet: asked {clock_text(self.waited_to_stop)} ago"
             return f"{self.body} ({waited})" if self.body else waited
@@ -106,8 +133,21 @@ class Shown:
 
     @property
     def figures(self) -> str:
-        """Percent and elapsed time: "40% · 0:12"."""
-        return " · ".join(part for part in (self.percent, self.elapsed_text) if part)
+        """Percent, rate, elapsed time and the time left: "40% · 12 it/s · 0:12 · 0:18 left"."""
+        left = "" if self.left is None else f"{clock_text(self.left)} left"
+        return " · ".join(part for part in (self.percent, self.rate, self.elapsed_text, left) if part)
+
+    @property
+    def words(self) -> str:
+        """The state in words: "running", "running, attempt 2 of 3"."""
+        words = LOOKS[self.state][1]
+        return f"{words}, {self.attempt}" if self.attempt else words
+
+    @property
+    def where(self) -> str:
+        """Where its loops are and what its children do, in one line."""
+        children = f"children: {self.children}" if self.children else ""
+        return " · ".join(part for part in (self.loops, children) if part)
 
     @property
     def elapsed_text(self) -> str:
@@ -116,27 +156,53 @@ class Shown:
 
     def text(self) -> str:
         """The panel as one line of plain text."""
-        parts = (f"[{self.state}] {self.title}", self.figures, self.note)
+        state = self.state if not self.attempt else f"{self.state}, {self.attempt}"
+        parts = (f"[{state}] {self.title}", self.figures, self.where, self.note)
         return "  ".join(part for part in parts if part)
 
 
 class PanelPicture:
-    """A panel as static HTML and text: what a saved notebook shows without a kernel."""
+    """A panel as static HTML and text: what a saved notebook shows without a kernel.
 
-    def __init__(self, shown: Shown) -> None:
+    `again`: whether one that failed or was cancelled offers to run the cell that it is in once more.
+    """
+
+    def __init__(self, shown: Shown, *, again: bool = False) -> None:
         self.shown = shown
+        self.again = again
 
     def bundle(self) -> dict[str, Any]:
         """The mime bundle of the picture."""
         return {"text/html": self.html(), "text/plain": self.shown.text()}
 
     def html(self) -> str:
-        """HTML with inline styles only, which survives in untrusted notebooks; everything of the user is escaped."""
+        """HTML with inline styles only, which survives in untrusted notebooks; everything of the user is escaped.
+
+        Of a task that is over it is one line, with the error under it where there is one.
+        """
         shown = self.shown
-        row = f'<div style="display:flex;align-items:center;height:28px">{label_html(shown)}{figures_html(shown)}</div>'
+        if shown.state == "completed" or (shown.over and not shown.error):
+            row, below = _row_html(label_html(shown), figures_html(shown), brief_html(shown), self._again_html()), ""
+        elif shown.over:
+            row, below = _row_html(label_html(shown), figures_html(shown), self._again_html()), note_html(shown)
+        else:
+            row, below = _row_html(label_html(shown), figures_html(shown)), _bar_html(shown) + note_html(shown)
         return (
             f'<div class="nbtasks-panel" data-state="{shown.state}" style="max-width:754px;padding:0 0 6px 6px;'
-            f'font-size:13px;line-height:1.5">{row}{_bar_html(shown)}{note_html(shown)}</div>'
+            f'font-size:13px;line-height:1.5">{row}{below}{image_html(shown.image, shown.title)}</div>'
+        )
+
+    def _again_html(self) -> str:
+        """What runs the cell again, in JupyterLab and Notebook 7; a click makes the cell around it the active one."""
+        if not self.again or self.shown.state not in ("failed", "cancelled"):
+            return ""
+        style = (
+            "flex:0 0 auto;margin:0 0 0 auto;padding:2px 10px;border:1px solid rgba(128,128,128,.5);border-radius:2px;"
+            "background:rgba(128,128,128,.15);color:inherit;font:inherit;font-size:12px;cursor:pointer"
+        )
+        return (
+            '<button type="button" data-commandlinker-command="notebook:run-cell" data-commandlinker-args="{}" '
+            f'title="Run this cell again" style="{style}">Run again</button>'
         )
 
 
@@ -173,13 +239,13 @@ class PicturePanel:
 
 def label_html(shown: Shown) -> str:
     """Sign, name and state as HTML; of a long name as much as there is room for."""
-    sign, words, colour = LOOKS[shown.state]
+    sign, _, colour = LOOKS[shown.state]
     title = html.escape(shown.title)
     return (
         '<span style="display:flex;min-width:0;white-space:nowrap">'
         f'<span style="color:{colour}" aria-hidden="true">{sign}</span>'
         f'<b style="margin:0 6px;overflow:hidden;text-overflow:ellipsis" title="{title}">{title}</b>'
-        f'<span style="opacity:.75">{words}</span></span>'
+        f'<span style="opacity:.75">{html.escape(shown.words)}</span></span>'
     )
 
 
@@ -189,12 +255,24 @@ def figures_html(shown: Shown) -> str:
     return f'<span style="{style}">{html.escape(shown.figures)}</span>'
 
 
+def brief_html(shown: Shown) -> str:
+    """What was said last, beside the rest, as much of it as there is room for."""
+    said = html.escape(shown.note)
+    style = "min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;opacity:.8"
+    return f'<bdi style="{style}" title="{said}">{said}</bdi>' if said else ""
+
+
 def note_html(shown: Shown) -> str:
     """The line under the bar as HTML, and the tail of a flood; a long text scrolls. Empty where there is none."""
     style = "margin-top:4px;max-height:156px;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.5"
-    note = f'<div style="{style}">{html.escape(shown.note)}</div>' if shown.note else ""
+    where = f'<div style="{style}">{html.escape(shown.where)}</div>' if shown.where else ""
+    note = where + (f'<div style="{style}">{html.escape(shown.note)}</div>' if shown.note else "")
     code = f"{style};font-family:monospace;font-size:12px;opacity:.8"
     return note + (f'<div style="{code}">{html.escape(shown.tail)}</div>' if shown.tail else "")
+
+
+def _row_html(*parts: str) -> str:
+    return f'<div style="display:flex;align-items:center;height:28px">{"".join(parts)}</div>'
 
 
 def _bar_html(shown: Shown) -> str:

@@ -21,7 +21,6 @@ from nbtasks.widgets.lane_controls import LaneControls
 from nbtasks.widgets.output_view import OutputView, kept_output
 from nbtasks.widgets.parts import Parts, put
 from nbtasks.widgets.selection import COLUMNS, PAGE_ROWS, Query, Selection, select
-from nbtasks.widgets.shown import Shown
 from nbtasks.widgets.table_row import BUTTONS_WIDTH, TABLE_STYLE, Row
 from nbtasks.widgets.table_shown import count_text, message_html, table_bundle
 
@@ -66,7 +65,7 @@ class LiveTable:
         self._look_at = float("-inf")
         self._selection = Selection((), 0, 0, 1)
         self._output: OutputView | None = None
-        self._told: tuple[Task, Shown] | None = None
+        self._told: object = None
         self._make()
         self.refresh()
 
@@ -138,7 +137,7 @@ class LiveTable:
         for row, task in zip(self._rows, self._selection.tasks, strict=False):
             opened = self._opened[1] if self._opened is not None and self._opened[0] is task else None
             sent += row.show(task, now, opened)
-        sent += self._show_opened(now)
+        sent += self._show_opened()
         if self._lanes_shown:
             sent += self._lanes.refresh()
         below = self._opened_widget()
@@ -224,7 +223,7 @@ class LiveTable:
             return None
         return self._details if self._opened[1] == "details" else self._output and self._output.widget
 
-    def _show_opened(self, now: datetime) -> int:
+    def _show_opened(self) -> int:
         """Fill the part under the row that is opened."""
         opened = self._opened
         if opened is None:
@@ -241,9 +240,9 @@ class LiveTable:
                 self._output.refresh(on=True, final=True)
             self._output.refresh(on=True, final=task.done)
             return 1
-        shown = replace(Shown.of(task, now), progress=None, elapsed=None, body="", tail="", waited_to_stop=None)
-        if self._told != (task, shown):
-            self._told = (task, shown)
+        told = (task, task.state, task.priority, task.attempts, task.started_at)
+        if self._told != told:
+            self._told = told
             return put(self._details, value=details_html(task, self._manager.past_attempts(task)))
         return 0
 

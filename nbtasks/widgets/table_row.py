@@ -123,7 +123,7 @@ class Row:
 
     def show(self, task: Task, now: datetime, opened: str | None) -> int:
         """Show `task`; of the parts under the row, `opened` is shown. How many messages that took."""
-        shown = Shown.of(task, now)
+        shown = Shown.of(task, now, whole=False)
         name = f"{task.heading or task.name}"[:80]
         sent = 0
         if task is not self.task:

@@ -114,7 +114,7 @@ def _html(tasks: list[Task], counts: str) -> str:
 
 
 def _cells(task: Task) -> tuple[str, ...]:
-    shown = Shown.of(task, datetime.now(UTC))
+    shown = Shown.of(task, datetime.now(UTC), whole=False)
     name, lane, note = map(_one_line, (task.name, task.lane, shown.note))
     return name, shown.state, lane, shown.percent, shown.elapsed_text, note
 

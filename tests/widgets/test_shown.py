@@ -73,7 +73,7 @@ def test_only_what_runs_and_cannot_tell_how_far_is_indeterminate(state, progress
 def test_what_runs_and_cannot_tell_how_far_has_a_pale_bar_over_the_whole_width():
     assert "width:100.0%" in PanelPicture(shown()).html()
     assert "opacity:.35" in PanelPicture(shown()).html()
-    assert "width:0.0%" in PanelPicture(shown(state="cancelled")).html()
+    assert "width:0.0%" in PanelPicture(shown(state="pending")).html()
 
 
 def test_a_picture_has_colours_that_untrusted_notebooks_may_use():
@@ -100,3 +100,39 @@ def test_elapsed_time_runs_from_the_start_to_the_end(manager):
     task = manager.create_task("it", lambda: 1)
     manager.wait(task)
     assert Shown.of(task, datetime.now(UTC) + timedelta(hours=2)).elapsed == 0
+
+
+@pytest.mark.parametrize("state", ["completed", "cancelled"])
+def test_what_is_over_is_one_line(state):
+    html = PanelPicture(shown(state=state, progress=50.0, body="so far: 3")).html()
+    assert html.count("<div") == 2
+    assert "so far: 3" in html
+
+
+def test_what_failed_is_one_line_and_the_error():
+    html = PanelPicture(shown(state="failed", error="ValueError: boom")).html()
+    assert html.count("<div") == 3
+    assert "width:" not in html.replace("min-width:", "").replace("max-width:", "")
+
+
+@pytest.mark.parametrize(("state", "offered"), [("failed", True), ("cancelled", True), ("completed", False)])
+def test_a_cell_that_did_not_complete_offers_to_run_again(state, offered):
+    assert ("Run again" in PanelPicture(shown(state=state), again=True).html()) is offered
+    assert "Run again" not in PanelPicture(shown(state=state)).html()
+
+
+def test_all_figures_in_one_line():
+    told = shown(progress=40.0, rate="12 it/s", left=18)
+    assert told.figures == "40% · 12 it/s · 0:03 · 0:18 left"
+
+
+def test_loops_attempts_and_children_are_told():
+    told = shown(loops="epoch 3/10 · batch 40/200", attempt="attempt 2 of 3", children="2 running")
+    html = PanelPicture(told).html()
+    assert "epoch 3/10 · batch 40/200 · children: 2 running" in html
+    assert "running, attempt 2 of 3" in html
+    assert told.text().startswith("[running, attempt 2 of 3] it")
+
+
+def test_while_another_attempt_is_due_the_last_error_is_told():
+    assert shown(state="pending", last_error="ValueError: boom").note == "the last attempt failed: ValueError: boom"
