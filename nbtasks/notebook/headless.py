@@ -65,11 +65,15 @@ def _is_over(task: CellTask | RecurringTask) -> bool:
 
 
 def _outputs(task: CellTask | RecurringTask) -> list[dict[str, Any]]:
-    """What the task wrote, or the last run of a recurring cell."""
+    """What the task wrote, or the last run of a recurring cell; one that runs, and wrote nothing yet, is no run yet."""
     if isinstance(task, CellTask):
         return task.output.excerpt
     runs = task.template.runs.kept if isinstance(task.template, CellRun) else []
-    return runs[-1].output.excerpt if runs else []
+    for run in reversed(runs):
+        outputs: list[dict[str, Any]] = run.output.excerpt
+        if outputs or run.state not in ("pending", "running"):
+            return outputs
+    return []
 
 
 def _bundle(picture: PanelPicture, outputs: list[dict[str, Any]]) -> dict[str, Any]:

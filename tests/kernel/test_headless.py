@@ -83,3 +83,14 @@ def test_of_a_recurring_cell_the_last_run_is_delivered(run) -> None:
     )
     assert "written by run 2" in plain(outputs[1]) and "written by run 1" not in plain(outputs[1])
     assert "scheduled" in plain(outputs[4])
+
+
+def test_of_a_recurring_cell_the_last_output_stays_while_another_run_has_none_yet(run) -> None:
+    outputs = run(
+        "%load_ext nbtasks\nfrom nbtasks import get_manager\n"
+        "import threading\nbegun, go = threading.Event(), threading.Event()",
+        "%%bgtask it --every 1h\nif seen:\n    begun.set(); go.wait()\nprint('written')",
+        "seen = False\n%bgtask run it\nget_manager().wait()",
+        "seen = True\n%bgtask run it\nassert begun.wait(30)",
+    )
+    assert "[running] it" in plain(outputs[1]) and "written" in plain(outputs[1])
