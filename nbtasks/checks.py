@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nbtasks.retry import Retry
 
 __all__ = [
+    "checked_age",
     "checked_callback",
     "checked_interval",
     "checked_keep",
@@ -35,6 +36,7 @@ __all__ = [
     "checked_retry",
     "checked_tags",
     "checked_timeout",
+    "checked_wait",
 ]
 
 
@@ -68,6 +70,24 @@ def checked_timeout(timeout: Any) -> float | None:
     return float(seconds)
 
 
+def checked_wait(timeout: Any) -> float | None:
+    """How many seconds to wait, from a number or a timedelta; no time is left if it is negative. None: no limit."""
+    if timeout is None:
+        return None
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(seconds):
+        raise TimeoutValueError(f"a wait takes a number of seconds, a timedelta, or None for no limit, not {timeout!r}")
+    return None if seconds == math.inf else max(0.0, seconds)
+
+
+def checked_age(age: Any) -> float:
+    """Seconds from 0 on, from a number or a timedelta."""
+    seconds = age.total_seconds() if isinstance(age, timedelta) else age
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+        raise InvalidValueError(f"older_than is a number of seconds from 0 on, or a timedelta, not {age!r}")
+    return float(seconds)
+
+
 def checked_interval(seconds: Any) -> float:
     """Positive seconds between two calls of a progress hook."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
@@ -88,7 +108,10 @@ def checked_retry(retry: Any) -> Retry | None:
 
 def checked_tags(tags: Any) -> tuple[str, ...]:
     """Strings, from one or several."""
-    named = (tags,) if isinstance(tags, str) else tuple(tags or ())
+    try:
+        named = (tags,) if isinstance(tags, str) else tuple(tags or ())
+    except TypeError:
+        named = (tags,)
     for tag in named:
         if not isinstance(tag, str):
             raise InvalidValueError(f"tags are strings, not {tag!r}")

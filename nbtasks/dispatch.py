@@ -27,7 +27,7 @@ from nbtasks.states import LIVE_STATES, TaskState
 from nbtasks.task import Outcome, Task
 from nbtasks.threads import acquire_in_passing
 from nbtasks.ties import tie_to_blockers, tie_to_parent, ties_of
-from nbtasks.work import is_async
+from nbtasks.work import Once, is_async
 
 __all__ = ["Dispatcher"]
 
@@ -278,7 +278,7 @@ class Dispatcher(Endings):
         with self.lock:
             attempt.backend = backend
             attempt.handle = None
-            attempt.function, attempt.args = (lambda: awaitable), ()
+            attempt.function, attempt.args = Once(awaitable), ()
             if attempt.loop is None:
                 attempt.loop = self.owner.default_loop()
             if self.blocked_loops:

@@ -358,7 +358,7 @@ def checked_events(events: str | Iterable[str] | None) -> frozenset[EventType]:
     if events is None:
         return STATE_CHANGES
     wanted = set()
-    for name in [events] if isinstance(events, str) else events:
+    for name in events if isinstance(events, Iterable) and not isinstance(events, str) else [events]:
         try:
             wanted.add(EventType(name))
         except ValueError:

@@ -192,7 +192,7 @@ def unknown(what: str, value: object, allowed: Iterable[str]) -> str:
     """The message for a name that is not one of `allowed`, with the nearest one."""
     from difflib import get_close_matches  # only errors need it
 
-    names = sorted(allowed)
+    names = sorted(map(str, allowed))
     near = get_close_matches(value, names, n=1) if isinstance(value, str) else []
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"unknown {what} {value!r}: one of {', '.join(names)}{hint}"

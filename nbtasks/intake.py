@@ -94,6 +94,7 @@ class Intake(Catalogue):
         if (
             name.__class__ is str
             and priority.__class__ is int
+            and lane.__class__ is str
             and backend is None
             and timeout is None
             and retry is None
@@ -177,7 +178,7 @@ class Intake(Catalogue):
         template.timeout, template.tags, template.update_sleep_time = timeout, tags, interval
 
     def _checked_after(self, task: Task) -> list[Task]:
-        wanted = [task.after] if isinstance(task.after, Task | str) else list(task.after)
+        wanted = [task.after] if isinstance(task.after, Task | str) else list(task.after or ())
         for other in wanted:
             if isinstance(other, Task) and other._manager is None:
                 _check_cycle(task, other)

@@ -12,6 +12,7 @@ import weakref
 from asyncio import _get_running_loop
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -105,11 +106,14 @@ class TaskManager(Intake, Steering, RecurringMethods, HistoryMethods):
 
     # -- waiting ----------------------------------------------------------------------------------------------
 
-    async def wait_all(self, timeout: float | None = None) -> None:
-        """Return when all that is pending or running now is over. Raises WaitTimeoutError, which tells what runs on."""
+    async def wait_all(self, timeout: float | timedelta | None = None) -> None:
+        """Return when all that is pending or running now is over.
+
+        Raises WaitTimeoutError after `timeout` seconds, which tells what runs on.
+        """
         await self._waits.until_over(None, timeout)
 
-    def wait(self, *tasks: Task | str, timeout: float | None = None) -> None:
+    def wait(self, *tasks: Task | str, timeout: float | timedelta | None = None) -> None:
         """The same from plain code, for these tasks or, if none is named, for all: blocks.
 
         It does not raise what the tasks raised. An interrupt (Ctrl-C) ends the wait and leaves the tasks running.
@@ -125,7 +129,7 @@ class TaskManager(Intake, Steering, RecurringMethods, HistoryMethods):
             wait_ended(task)
         return result_of(task)
 
-    def _wait_in_thread(self, task: Task, timeout: float | None) -> Any:
+    def _wait_in_thread(self, task: Task, timeout: float | timedelta | None) -> Any:
         if task._state in LIVE_STATES:
             self._waits.block_until_over([task], timeout)
         else:

@@ -6,6 +6,7 @@ Must not know what a manager is.
 from __future__ import annotations
 
 from collections.abc import Generator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -42,4 +43,4 @@ class TaskOwner(Protocol):
         """See `Task.create_child`."""
 
     def _wait_in_loop(self, task: Task) -> Generator[Any, Any, Any]: ...
-    def _wait_in_thread(self, task: Task, timeout: float | None) -> Any: ...
+    def _wait_in_thread(self, task: Task, timeout: float | timedelta | None) -> Any: ...

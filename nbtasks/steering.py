@@ -11,7 +11,7 @@ from functools import partial
 from types import MappingProxyType
 
 from nbtasks.asking import Catalogue
-from nbtasks.checks import checked_keep, checked_priority
+from nbtasks.checks import checked_age, checked_keep, checked_priority
 from nbtasks.exceptions import InvalidValueError, LaneError
 from nbtasks.lanes import Lane
 from nbtasks.registry import PRUNED_STATES, states_of
@@ -78,10 +78,7 @@ class Steering(Catalogue):
         states = list(PRUNED_STATES) if state is None else states_of(state)
         if not set(states) <= FINAL_STATES:
             raise InvalidValueError(f"only tasks that are over can be pruned, not {state!r} ones")
-        before = None
-        if older_than is not None:
-            age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-            before = self._dispatcher.time() - age
+        before = None if older_than is None else self._dispatcher.time() - checked_age(older_than)
         dispatcher = self._dispatcher
         return dispatcher.change(lambda: self._drop(dispatcher.registry.over(states, before)))
 

@@ -98,7 +98,7 @@ class Task(Kind):
     timeout: float | timedelta | None = None
     """Seconds that one attempt may take, from its start."""
     retry: Retry | None = None
-    after: Iterable[Task | str] | Task | str = ()
+    after: Iterable[Task | str] | Task | str = UNSET
     """Tasks that must complete before this one starts; their ids, once it is added."""
     parent_id: str | None = None
     tags: Iterable[str] = UNSET
@@ -140,13 +140,17 @@ class Task(Kind):
     _class_defaults: ClassVar[dict[str, Any]] = {
         "priority": 0,
         "lane": "default",
+        "after": (),
         "tags": (),
         "update_sleep_time": 1.0,
     }
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
         """A record that is fresh whatever a subclass's own `__init__` does, or leaves out."""
-        return fresh(cls)
+        task = fresh(cls)
+        task.name = task._priority = task._lane = task.tags = task.after = task.update_sleep_time = UNSET
+        task._backend = None
+        return task
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super(Task, cls).__init_subclass__(**kwargs)  # `slots=True` makes a new class, which plain super() misses
@@ -265,7 +269,7 @@ class Task(Kind):
         """Its result, when it is over; raises its error, or TaskCancelledError."""
         return self._owner()._wait_in_loop(self)
 
-    def wait(self, timeout: float | None = None) -> Any:
+    def wait(self, timeout: float | timedelta | None = None) -> Any:
         """The same as `await task` for plain code: blocks. Raises WaitTimeoutError after `timeout` seconds.
 
         An interrupt (Ctrl-C) ends the wait and leaves the task running.

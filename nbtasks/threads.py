@@ -215,7 +215,7 @@ def run_in_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     """
     gate = here.gate
     if gate is None or not gate.is_open:
-        return asyncio.run(coroutine)
+        return _run(coroutine)
     canceller = _Canceller(gate)
     try:
         gate.instead = canceller  # from here on nothing strikes in the middle of asyncio's own affairs
@@ -225,9 +225,15 @@ def run_in_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:
         coroutine.close()
         raise
     try:
-        return asyncio.run(canceller.run(coroutine))
+        return _run(canceller.run(coroutine))
     finally:
         gate.instead = None
+
+
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+    # Not by `asyncio.run`: nest_asyncio replaces that by one that cancels nothing at the end and leaves its loop open.
+    with asyncio.Runner() as runner:
+        return runner.run(coroutine)
 
 
 class _Canceller:

@@ -10,10 +10,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from operator import attrgetter
 from typing import Any
 
+from nbtasks.checks import checked_wait
 from nbtasks.dispatch import Dispatcher
 from nbtasks.exceptions import DeadlockError, TaskCancelledError, TaskFailedError, WaitTimeoutError
 from nbtasks.hooks import wait_ended
@@ -34,8 +36,9 @@ class Waits:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
 
-    async def until_over(self, tasks: Sequence[Task] | None, timeout: float | None = None) -> list[Task]:
+    async def until_over(self, tasks: Sequence[Task] | None, timeout: float | timedelta | None = None) -> list[Task]:
         """Return the tasks when all are over; None: all that is live now. Raises WaitTimeoutError."""
+        timeout = checked_wait(timeout)
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
         waiter = self._begin(partial(_set, loop, over), tasks, timeout, blocks=False)
@@ -49,12 +52,13 @@ class Waits:
         return _all_over(waiter.tasks if tasks is None else tasks, timeout)
 
     def block_until_over(
-        self, tasks: Sequence[Task] | None, timeout: float | None = None, *, quietly: bool = False
+        self, tasks: Sequence[Task] | None, timeout: float | timedelta | None = None, *, quietly: bool = False
     ) -> list[Task]:
         """The same, blocking the thread; the loop of this thread is kept turning if work needs it.
 
         `quietly`, it is not turned, and the kinds of the tasks are not told: nobody waits for their sake.
         """
+        timeout = checked_wait(timeout)
         bed = threading.Lock()
         bed.acquire()
         waiter = self._begin(partial(_release, bed), tasks, timeout, blocks=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
@@ -117,3 +119,11 @@ class LastingBackend(Backend):
 
     def close(self) -> None:
         """Nothing to let go."""
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 30) -> None:
+    """Look again and again, for what no event tells."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it never came to hold"
+        time.sleep(0.002)

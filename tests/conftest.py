@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from nbtasks import TaskManager
 
 HERE = Path(__file__).parent
 # Browser tests come last: playwright keeps an event loop running on the main thread, and no other test could
@@ -43,3 +47,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         elif rank == RANKS["browser"]:
             item.add_marker(pytest.mark.browser)
     items.sort(key=_rank)
+
+
+@pytest.fixture
+def manager() -> Iterator[TaskManager]:
+    """A manager of the test's own."""
+    with TaskManager() as manager:
+        yield manager
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Work waits at it for the test; it opens when the test is over."""
+    gate = threading.Event()
+    yield gate
+    gate.set()

@@ -6,11 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
-from nbtasks import EventType, Retry, TaskManager, TaskTimeoutError, WaitTimeoutError
+from nbtasks import EventType, TaskManager, TaskTimeoutError, WaitTimeoutError
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.backends.loop import LoopBackend
 from nbtasks.backends.thread import ThreadBackend
@@ -18,6 +17,7 @@ from nbtasks.exceptions import InvalidValueError
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 from nbtasks.testing import BACKEND_CHECKS, EventRecorder, FakeClock, check_backend
+from tests.clocks import wait_until
 
 # -- backends -----------------------------------------------------------------------------------------------------
 
@@ -119,27 +119,6 @@ def test_records_have_the_time_of_the_managers_clock(manager: TaskManager, clock
     assert task.created_at == task.started_at == task.completed_at == moment
 
 
-def test_a_retry_waits_for_the_driven_clock(manager: TaskManager, clock: FakeClock) -> None:
-    tries: list[float] = []
-
-    def flaky() -> str:
-        tries.append(clock.monotonic())
-        if len(tries) < 3:
-            raise ConnectionError
-        return "third"
-
-    with EventRecorder(manager) as recorder:
-        task = manager.create_task("t", flaky, retry=Retry(attempts=3, delay=10, backoff=2))
-        recorder.wait_for("retrying", task)
-        clock.advance(9.9)
-        assert task.state == "pending" and task.attempts == 1
-        clock.advance(0.1)
-        wait_until(lambda: recorder.of(task).count(EventType.RETRYING) == 2)
-        clock.advance(20)
-        assert task.wait(30) == "third"
-    assert tries == [0, 10, 30]
-
-
 def test_a_time_out_waits_for_the_driven_clock(manager: TaskManager, clock: FakeClock) -> None:
     def endless() -> None:
         while True:
@@ -186,13 +165,3 @@ def test_a_recorder_finds_an_illegal_order() -> None:
         wait_until(lambda: len(recorder.of(task)) == 4)
         with pytest.raises(AssertionError, match="started after completed of <Task 't'"):
             recorder.check_legal()
-
-
-def wait_until(holds: Callable[[], Any], seconds: float = 30) -> None:
-    """Look again and again."""
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.005)):
-        if holds():
-            return
-        pause.wait(0.005)
-    raise AssertionError("it never came to hold")
