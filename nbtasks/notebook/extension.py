@@ -120,10 +120,16 @@ class Extension:
         self.publisher.close()
 
     def show(self, task: Task) -> None:
-        """Show the panel of `task` and, of a cell task, the kept output in the cell that runs now."""
-        self.panels.show(task, self.kernel.launching_cell())
-        if isinstance(task, CellTask):
+        """Show the panel of `task` and, of a cell task, its output in the cell that runs now, and what follows."""
+        here = self.kernel.launching_cell()
+        self.panels.show(task, here)
+        if not isinstance(task, CellTask):
+            return
+        if task.done or not self.kernel.exists:
             display(task.output)
+        else:
+            header = functools.partial(self.panels.header, task, here)
+            task.output.follow(here.place, functools.partial(self.kernel.send, here), header)
 
     def bind(self, name: str, task: Task | RecurringTask) -> None:
         """Bind the name, if it can be one, to the task in the notebook."""

@@ -66,6 +66,13 @@ class Kept:
 
     def excerpt(self) -> list[dict[str, Any]]:
         """The same, but of long texts the first and last lines, and of very much the newest."""
+        return [_without(output, "transient") for output in self._newest()]
+
+    def messages(self) -> list[tuple[str, dict[str, Any]]]:
+        """The excerpt as messages of the Jupyter protocol: type and content."""
+        return [(output["output_type"], _without(output, "output_type")) for output in self._newest()]
+
+    def _newest(self) -> list[dict[str, Any]]:
         newest: collections.deque[dict[str, Any]] = collections.deque()
         characters = 0
         for output in reversed(self._outputs):
@@ -147,12 +154,16 @@ def _pieces(output: dict[str, Any]) -> Sequence[str]:
 def _as_nbformat(output: dict[str, Any]) -> dict[str, Any]:
     if output["output_type"] == "stream":
         return {"output_type": "stream", "name": output["name"], "text": "".join(output["pieces"])}
-    return {key: value for key, value in output.items() if key != "transient"}
+    return _without(output, "transient")
+
+
+def _without(output: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in output.items() if name != key}
 
 
 def _as_excerpt(output: dict[str, Any]) -> dict[str, Any]:
     if output["output_type"] != "stream":
-        return _as_nbformat(output)
+        return output
     text = "".join(output["pieces"])
     cut = first_lines(text, HEAD_LINES, HEAD_CHARACTERS)
     if cut < len(text):

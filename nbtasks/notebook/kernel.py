@@ -35,6 +35,11 @@ class LaunchingCell:
         header = (self.parent or {}).get("header") or {}
         return header.get("msg_id")
 
+    @property
+    def place(self) -> str:
+        """What tells the cell from others in the front end, over its runs; where it has no id, the one run."""
+        return self.cell_id or self.request_id or ""
+
 
 class Kernel:
     """The kernel that an IPython shell lives in; in a terminal there is none and nothing is sent."""

@@ -46,6 +46,7 @@ class Output:
         self.shows_pages = True
         """Whether what goes to the pager (`x?`) is shown with the output."""
         self._send = send
+        self._followers: dict[str, tuple[Send, Callable[[], Message | None]]] = {}
         self._publisher = publisher
         self._lock = threading.Lock()
         self._publishing = threading.Lock()
@@ -224,6 +225,22 @@ class Output:
         with self._publishing:
             yield
 
+    def follow(self, place: str, send: Send, header: Callable[[], Message | None]) -> None:
+        """Show all of it in another cell, too, and there whatever follows; `place` names that cell.
+
+        One that followed there before follows no more. Of a flood it shows what `excerpt` has.
+        """
+        with self._publishing:
+            with self._lock:
+                self._close_stream()
+                outbox, self._outbox = _without_what_is_cleared(self._outbox)
+                already = self._kept.messages()
+            self._followers.pop(place, None)
+            self._send_to_all(list(self._messages(outbox)))
+            for kind, content in already:
+                send(kind, content)
+            self._followers[place] = send, header
+
     def publish(self, *, now: bool = False, final: bool = False) -> int:
         """Send what waits; returns the number of messages sent.
 
@@ -239,12 +256,10 @@ class Output:
             messages = list(self._messages(outbox))
             if final:
                 messages += self._head.rest()
-            if self._send is not None:
-                for kind, content in messages:
-                    self._send(kind, content)
+            self._send_to_all(messages)
         if messages and self.on_publish is not None:
             self.on_publish()
-        return len(messages)
+        return len(messages) * (1 + len(self._followers))
 
     @property
     def pending(self) -> bool:
@@ -264,20 +279,30 @@ class Output:
     def _messages(self, outbox: list[Message]) -> Iterator[Message]:
         for kind, content in outbox:
             if kind == "clear_output":
-                yield from self._clearing(alone=len(outbox) == 1)
+                self._cleared_at = time.monotonic()
+                self._head = _Head()
+                yield kind, {"wait": len(outbox) > 1}
             elif kind == "stream":
                 yield from self._head.admit(content["name"], content["text"])
             else:
                 yield kind, content
 
-    def _clearing(self, *, alone: bool) -> Iterator[Message]:
-        """Clear, panel and new content go out in one burst, so that the panel never flickers."""
-        self._cleared_at = time.monotonic()
-        self._head = _Head()
-        header = self.header() if self.header is not None else None
-        yield "clear_output", {"wait": not alone or header is not None}
-        if header is not None:
-            yield header
+    def _send_to_all(self, messages: list[Message]) -> None:
+        if self._send is not None:
+            _send_to(self._send, self.header, messages)
+        for send, header in self._followers.values():
+            _send_to(send, header, messages)
+
+
+def _send_to(send: Send, header: Callable[[], Message | None] | None, messages: list[Message]) -> None:
+    """Send the messages to a cell. Clear, panel and new content go out in one burst: the panel never flickers."""
+    for kind, content in messages:
+        top = header() if kind == "clear_output" and header is not None else None
+        if top is None:
+            send(kind, content)
+        else:
+            send(kind, {"wait": True})
+            send(*top)
 
 
 def _without_what_is_cleared(outbox: list[Message]) -> tuple[list[Message], list[Message]]:

@@ -57,7 +57,7 @@ class Panels:
             print(shown_of(task, datetime.now(UTC)).text())
             return
         panel = self._writer().add(task, lambda: self._put(task, cell))
-        place = _place(cell)
+        place = cell.place
         self._close_earlier(place)
         with self._lock:
             self._by_cell.setdefault(place, []).append(panel)
@@ -87,7 +87,7 @@ class Panels:
 
     def header(self, task: Task | RecurringTask, cell: LaunchingCell) -> tuple[str, dict[str, Any]] | None:
         """The message that shows the panel of `task` in `cell` anew, after the cell was cleared."""
-        for panel in reversed(self._by_cell.get(_place(cell), [])):
+        for panel in reversed(self._by_cell.get(cell.place, [])):
             if panel.task is task:
                 return "display_data", _content(panel.bundle(), _display_id(task, cell))
         return None
@@ -129,7 +129,7 @@ class Panels:
         return board
 
     def _keep_table(self, table: LiveTable | PictureTable | ScheduleBoard, cell: LaunchingCell) -> None:
-        place = _place(cell)
+        place = cell.place
         self._close_earlier(place)
         with self._lock:
             self._tables[place] = table
@@ -180,11 +180,6 @@ def _is_in_its_cell(task: Task | RecurringTask, cell: LaunchingCell) -> bool:
     """Whether to run `cell` again is to run the task again."""
     own: LaunchingCell | None = getattr(task, "cell", None)
     return own is not None and own.cell_id is not None and own.cell_id == cell.cell_id
-
-
-def _place(cell: LaunchingCell) -> str:
-    """The cell in the front end, over its runs; where it has no id, the one run."""
-    return cell.cell_id or cell.request_id or ""
 
 
 def _display_id(task: Task | RecurringTask, cell: LaunchingCell) -> str:

@@ -130,4 +130,3 @@ def _clock(moment: datetime | None) -> str:
 
 def _short(text: str, most: int) -> str:
     return text if len(text) <= most else text[:most].rstrip() + " …"
-

@@ -80,9 +80,7 @@ class LiveTable:
             )
             for state in _FILTERS
         }
-        self._search = parts.text(
-            "Search", "52px", {"width": "260px", **gap}, placeholder="name, lane, tag, error"
-        )
+        self._search = parts.text("Search", "52px", {"width": "260px", **gap}, placeholder="name, lane, tag, error")
         self._search.observe(lambda change: self._ask(text=change["new"], page=0), names="value")
         self._lanes_button = parts.button("Lanes", "Show the lanes and their limits", self._toggle_lanes, **gap)
         self._prune = parts.button("Prune", "Forget the tasks that are over", self._prune_all, **gap)
@@ -90,8 +88,7 @@ class LiveTable:
         self._lanes = LaneControls(parts, self._manager, self._say)
         self._lanes_shown = False
         self._heads = {
-            name: parts.button(name, f"Sort by {name}", partial(self._sort, name), height="24px")
-            for name in COLUMNS
+            name: parts.button(name, f"Sort by {name}", partial(self._sort, name), height="24px") for name in COLUMNS
         }
         head = parts.row(*self._heads.values(), flex="1 1 auto", min_width="0", display="grid")
         head.add_class("nbtasks-cells")

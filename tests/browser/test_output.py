@@ -77,7 +77,9 @@ def test_after_a_reload_without_saving_show_brings_the_output_back(open_page):
     page.run(2)
     page.wait_text(2, "from the start")
     page.run(3)
+    page.wait_text(2, "later")
     page.wait_text(2, "completed")
+    assert page.text(2).count("from the start") == 1
     assert not page.has_broken_widget(2)
 
 

@@ -137,6 +137,20 @@ def test_output_is_kept_in_the_kernel_and_shown_again_on_request(notebook: Kerne
     assert notebook.value("it.output.text") == "first\n'second'\n'third'\n"
 
 
+@pytest.mark.parametrize("show", ["%bgtask show {0}", "{0}"])
+def test_a_running_task_shown_in_another_cell_goes_on_there(notebook: KernelDriver, show: str) -> None:
+    name = f"shown{len(show)}"
+    cell = notebook.run(f"%%bgtask {name} --quiet\nprint('first')\ngates['{name}'].wait()\nprint('later')\n1 / 0")
+    cell.wait_output("first")
+    shown = notebook.run(show.format(name)).check()
+    assert "first" in shown.text and "later" not in shown.text
+    notebook.run(f"gates['{name}'].set()").check()
+    wait_over(notebook, name)
+    for place in (cell, shown):
+        place.wait_output(lambda place: len(place.errors) == 1)
+        assert place.stdout == "first\nlater\n"
+
+
 def test_with_wait_the_output_and_the_error_are_the_cells_own(notebook: KernelDriver) -> None:
     cell = notebook.run("%%bgtask it --quiet --wait\nprint('in')\n1 / 0")
     assert cell.reply is not None and cell.reply["status"] == "error"
@@ -155,6 +169,30 @@ def test_two_hundred_prints_from_four_cells_lose_and_double_nothing(notebook: Ke
         cell.wait_output(f"{n} 199\n")
         assert cell.stdout == "".join(f"{n} {i}\n" for i in range(200))
     assert not notebook.stray
+
+
+def test_two_hundred_cells_that_print_and_plot_at_once_have_each_their_own(notebook: KernelDriver) -> None:
+    """In order, none lost, none doubled."""
+    notebook.run("get_manager().add_lane('wide', 200)\nimport matplotlib.pyplot as plt").check()
+    body = (
+        "--quiet --lane wide\nfor i in range(20):\n    print('out', {0}, i)\n"
+        "plt.figure(figsize=(1 + {0} / 128, 1), dpi=128); gates['all'].wait(); display({0})\n"
+        "plt.plot([1, 2]); print('end', {0})"
+    )
+    cells = [notebook.start_cell(f"%%bgtask n{n} {body.format(n)}") for n in range(200)]
+    for cell in cells:
+        cell.check()
+    foreground = notebook.run("for n in range(100): print('foreground', n)\ngates['all'].set()").check()
+    wait_over(notebook, *(f"n{n}" for n in range(200)))
+    for n, cell in enumerate(cells):
+        printed = "".join(f"out {n} {i}\n" for i in range(20)) + f"end {n}\n"
+        cell.wait_output(f"end {n}\n")
+        displays = [output for output in cell.outputs if output["output_type"] == "display_data"]
+        assert cell.stdout == printed
+        number, plot = displays
+        assert number["data"]["text/plain"] == str(n)
+        assert plot["data"]["text/plain"] == f"<Figure size {128 + n}x128 with 1 Axes>"
+    assert foreground.stdout == "".join(f"foreground {n}\n" for n in range(100)) and len(foreground.outputs) == 1
 
 
 def test_warnings_of_the_compiler_show_as_in_the_foreground(notebook: KernelDriver) -> None:

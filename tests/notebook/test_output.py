@@ -104,6 +104,41 @@ def test_the_header_comes_back_in_the_same_burst_as_a_clear(output: Output, sent
     assert sent[1] == ("clear_output", {"wait": True})
 
 
+def test_a_cell_that_follows_has_everything_and_what_comes_with_its_own_header(output: Output, sent: Sent) -> None:
+    output.write("stdout", "published")
+    output.publish()
+    output.write("stdout", ", waiting")
+    following: Sent = []
+    output.follow("there", lambda kind, content: following.append((kind, content)), lambda: ("display_data", {}))
+    assert "".join(content["text"] for _, content in sent) == "published, waiting"
+    assert following == [("stream", {"name": "stdout", "text": "published, waiting"})]
+    output.display({"text/plain": "next"}, {}, {"display_id": "one"})
+    output.publish()
+    assert following[1:] == sent[2:]
+    output.clear()
+    output.publish()
+    assert [kind for kind, _ in following[2:]] == ["clear_output", "display_data"] and len(sent) == 4
+
+
+def test_a_cell_that_follows_again_follows_once(output: Output) -> None:
+    first: Sent = []
+    again: Sent = []
+    for following in (first, again):
+        output.follow("there", lambda kind, content, to=following: to.append((kind, content)), lambda: None)
+    output.write("stdout", "once")
+    output.publish()
+    assert first == [] and len(again) == 1
+
+
+def test_a_display_is_updated_where_it_is_followed(output: Output) -> None:
+    output.display({"text/plain": "old"}, {}, {"display_id": "one"})
+    following: Sent = []
+    output.follow("there", lambda kind, content: following.append((kind, content)), lambda: None)
+    output.display({"text/plain": "new"}, {}, {"display_id": "one"}, update=True)
+    output.publish()
+    assert [content["transient"] for _, content in following] == [{"display_id": "one"}] * 2
+
+
 def test_clears_in_quick_succession_are_one_burst(output: Output, sent: Sent) -> None:
     for frame in range(5):
         output.clear(wait=True)
