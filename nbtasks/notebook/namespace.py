@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nbtasks.notebook.evaluating import EVALUATING
 from nbtasks.notebook.functions import for_running_cell, is_unshared, rebuild_unshared
 
 __all__ = ["CellNames", "Layer", "NotebookNames", "current_names", "use_names"]
@@ -65,6 +66,8 @@ class _FallThrough(Layer):
         names = current_names()
         if names is not None and names is not self and name in names:
             return names[name]  # in a cell that runs, its names are the notebook's
+        if name in EVALUATING and name not in self.below:
+            return EVALUATING[name]
         return self.below[name]
 
     def __contains__(self, name: object) -> bool:

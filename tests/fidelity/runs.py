@@ -18,6 +18,11 @@ from tests.kernel.conftest import kernel_env
 from tests.kernel.driver import Cell, KernelEndedError, TimeLimitError
 
 
+# One expression that binds no name of its own.
+ADOPT = """[get_ipython().user_ns.update(task.namespace)
+ for task in __import__("nbtasks").get_manager().list_tasks()[-1:] if task.state == "failed"];"""
+
+
 class Mode(enum.Enum):
     """How the cells are run."""
 
@@ -58,11 +63,18 @@ Between = Callable[[FrontEnd, int], None]
 
 
 def run_notebook(
-    notebook: Notebook, mode: Mode, home: Path, *, timeout: float = 60.0, between: Between | None = None
+    notebook: Notebook,
+    mode: Mode,
+    home: Path,
+    *,
+    timeout: float = 60.0,
+    between: Between | None = None,
+    adopt: bool = False,
 ) -> Run:
     """Run the notebook in a fresh kernel, in a folder of its own under `home`.
 
     `between` is called with the front end and the cell's index after each cell was started, while it may still run.
+    A background cell that fails commits nothing; with `adopt` its names are bound by hand, as the foreground would.
     """
     work = home / "work"
     if notebook.folder is None:
@@ -79,6 +91,8 @@ def run_notebook(
         for index, source in enumerate(notebook.cells):
             if frontend.alive:
                 cells.append(_run_cell(frontend, run, index, source, timeout, between))
+                if adopt and mode.in_background and frontend.alive:
+                    _silently(frontend, ADOPT)
             else:
                 run.timed_out.append(index)
         run.cells = [frontend.outputs_with_widgets(cell) for cell in cells]

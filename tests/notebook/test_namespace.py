@@ -448,3 +448,59 @@ def test_a_function_that_the_cell_defines_anew_is_committed(names: NotebookNames
     define(notebook, "def read(): return x")
     run_binding(names, "x = 2\ndef read(): return x * 10", "x", "read")
     assert notebook["read"]() == 20
+
+
+# -- eval and exec in what a cell left behind ------------------------------------------------------------------------
+
+LEFT_BEHIND = """
+class C:
+    def evaluated(self, a): return eval("x + a")
+    def in_a_generator(self): return [*(eval(s) for s in ("x", "x + 1"))]
+    def with_globals(self): return eval("x", globals())
+    def with_both(self, **own): return eval("x + a", globals(), own)
+    def with_others(self): return eval("x", {"x": "other"})
+    def nested(self): return eval("[(lambda: x + i)() for i in range(2)]")
+    def executed(self):
+        own = {}
+        exec("b = x\\ndel a\\ndef f(): return x", globals(), own | {"a": 1}) or exec("b = x", globals(), own)
+        return own
+    def bound_in_globals(self): exec("made = x", globals())
+    def bound_nowhere(self):
+        exec("x = 2")
+        return x
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("evaluated(1)", 101),
+        ("in_a_generator()", [100, 101]),
+        ("with_globals()", 100),
+        ("with_both(a=5)", 105),
+        ("with_others()", "other"),
+        ("nested()", [100, 101]),
+        ("executed()", {"b": 100}),
+        ("bound_nowhere()", 100),
+    ],
+)
+def test_evaluated_code_finds_the_notebooks_live_names(
+    names: NotebookNames, notebook: dict[str, Any], call: str, expected: object
+) -> None:
+    run(names, LEFT_BEHIND)
+    notebook["x"] = 100
+    assert eval(f"C().{call}", notebook) == expected
+
+
+def test_executed_code_binds_in_the_globals_it_is_given(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    run(names, LEFT_BEHIND)
+    exec("C().bound_in_globals()", notebook)
+    names.foreground_began("a")
+    names.foreground_ended()
+    assert notebook["made"] == 1
+
+
+def test_a_notebooks_own_eval_is_not_hidden(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    run(names, LEFT_BEHIND)
+    notebook["eval"] = lambda source: f"own {source}"
+    assert eval("C().with_both", notebook) and eval("C().evaluated(1)", notebook) == "own x + a"
