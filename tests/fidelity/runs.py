@@ -17,7 +17,6 @@ from tests.fidelity.notebooks import Notebook, Source
 from tests.kernel.conftest import kernel_env
 from tests.kernel.driver import Cell, KernelEndedError, TimeLimitError
 
-
 # One expression that binds no name of its own.
 ADOPT = """[get_ipython().user_ns.update(task.namespace)
  for task in __import__("nbtasks").get_manager().list_tasks()[-1:] if task.state == "failed"];"""
