@@ -180,7 +180,7 @@ class Extension:
         """
         again = self._add_again(task, None)
         if isinstance(again, CellTask) and self.kernel.exists:
-            self.panels.show(again, again.cell)
+            self.panels.show(again, again.cell, alone=True)
 
     def _add_again(self, task: Task, cell: LaunchingCell | None) -> Task:
         """A new task that does what `task` did; a cell's output goes to `cell`, or to the cell that it had."""

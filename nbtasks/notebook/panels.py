@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbtasks.manager import TaskManager
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
@@ -21,12 +21,13 @@ from nbtasks.widgets.shown import PanelPicture, PicturePanel
 from nbtasks.widgets.table_shown import PictureTable, task_list
 
 if TYPE_CHECKING:
+    from nbtasks.widgets.group import GroupPanel
     from nbtasks.widgets.panel import LivePanel
     from nbtasks.widgets.recurring_panel import RecurringPanel
     from nbtasks.widgets.schedule_board import Repeats, ScheduleBoard
     from nbtasks.widgets.table import LiveTable
 
-    Panel = LivePanel | RecurringPanel | PicturePanel
+    Panel: TypeAlias = LivePanel | GroupPanel | RecurringPanel | PicturePanel
 
 __all__ = ["Panels"]
 
@@ -44,6 +45,8 @@ class Panels:
         self._live: LiveWriter | None = None
         self._lock = threading.Lock()
         self._by_cell: dict[str, list[Panel]] = {}
+        self._runs: dict[str, str | None] = {}
+        """Of the last panel in each cell, the run of the cell that it was shown in."""
         self._tables: dict[str, LiveTable | PictureTable | ScheduleBoard] = {}
 
     def use_widgets(self, cell: LaunchingCell) -> bool:
@@ -51,15 +54,24 @@ class Panels:
         wanted = os.environ.get("NBTASKS_WIDGETS")
         return self._kernel.exists and (cell.cell_id is not None if wanted is None else wanted != "0")
 
-    def show(self, task: Task | RecurringTask, cell: LaunchingCell) -> None:
-        """Show a panel of `task` under `cell`; a panel that an earlier run of the cell left there is closed."""
+    def show(self, task: Task | RecurringTask, cell: LaunchingCell, *, alone: bool = False) -> None:
+        """Show a panel of `task` under `cell`; a panel that an earlier run of the cell left there is closed.
+
+        Tasks that are shown in the same run of a cell share one panel, unless one is to be `alone`.
+        """
         if not self._kernel.exists:
             print(shown_of(task, datetime.now(UTC)).text())
             return
+        place, run = cell.place, cell.request_id
+        if isinstance(task, Task) and not alone and run is not None and self._runs.get(place) == run:
+            shared = next((panel for panel in self._by_cell.get(place, []) if _may_share(panel)), None)
+            if shared is not None:
+                self._share(shared, task, cell)
+                return
         panel = self._writer().add(task, lambda: self._put(task, cell))
-        place = cell.place
         self._close_earlier(place)
         with self._lock:
+            self._runs[place] = run
             self._by_cell.setdefault(place, []).append(panel)
 
     def show_table(self, cell: LaunchingCell) -> None:
@@ -81,15 +93,15 @@ class Panels:
         """Return when the panels of `task` show how it is now."""
         if self._live is not None:
             with self._lock:
-                panels = [panel for panels in self._by_cell.values() for panel in panels if panel.task is task]
+                panels = [panel for panels in self._by_cell.values() for panel in panels if task in _tasks_of(panel)]
             for panel in panels:
                 self._live.run(panel.refresh)
 
     def header(self, task: Task | RecurringTask, cell: LaunchingCell) -> tuple[str, dict[str, Any]] | None:
         """The message that shows the panel of `task` in `cell` anew, after the cell was cleared."""
         for panel in reversed(self._by_cell.get(cell.place, [])):
-            if panel.task is task:
-                return "display_data", _content(panel.bundle(), _display_id(task, cell))
+            if task in (tasks := _tasks_of(panel)):
+                return "display_data", _content(panel.bundle(), _display_id(tasks[0], cell))
         return None
 
     def close(self) -> None:
@@ -156,20 +168,63 @@ class Panels:
         panel.replace = put_in_its_place
         return panel
 
+    def _share(self, panel: Panel, task: Task, cell: LaunchingCell) -> None:
+        """Let `panel` show `task` too: the panel of one task makes room for one of several."""
+        from nbtasks.widgets.group import GroupPanel
+        from nbtasks.widgets.recurring_panel import RecurringPanel
+
+        live = self._writer()
+        if isinstance(panel, GroupPanel):
+            panel.join(task)
+            live.watch(task, panel)
+            return
+        assert not isinstance(panel, RecurringPanel | PicturePanel)
+        first = panel.task
+        group = live.add(task, lambda: self._put_group(panel, task, cell))
+        live.watch(first, group)
+        live.remove(first, panel)
+        with self._lock:
+            panels = self._by_cell.setdefault(cell.place, [])
+            panels[:] = [group if other is panel else other for other in panels]
+
+    def _put_group(self, first: LivePanel, second: Task, cell: LaunchingCell) -> GroupPanel:
+        """Make the panel of both and put it in the place of the first one's, on the writer's thread."""
+        from nbtasks.widgets.group import GroupPanel
+
+        live, display_id = self._writer(), _display_id(first.task, cell)
+        group = GroupPanel([first.task, second], self._manager, live.touch, lambda: live.changes, self._retry)
+        if not group.take_place_of(first):
+            self._kernel.send(cell, "update_display_data", _content(group.bundle(), display_id))
+        group.replace = lambda picture: self._kernel.send(
+            cell, "update_display_data", _content(picture.bundle(), display_id)
+        )
+        return group
+
     def _close_earlier(self, place: str) -> None:
         live = self._writer()
         with self._lock:
             panels = self._by_cell.pop(place, [])
-            over = [panel for panel in panels if _is_over(panel.task)]
+            over = [panel for panel in panels if all(map(_is_over, _tasks_of(panel)))]
             if left := [panel for panel in panels if panel not in over]:
                 self._by_cell[place] = left
             table = self._tables.pop(place, None)
         for panel in over:
-            live.remove(panel.task, panel)
+            for task in _tasks_of(panel):
+                live.remove(task, panel)
             live.run(panel.close)
         if table is not None:
             live.remove(None, table)
             live.run(table.close)
+
+
+def _tasks_of(panel: Panel) -> list[Any]:
+    """The task, tasks or recurring task that it shows."""
+    return list(panel.tasks) if hasattr(panel, "tasks") else [panel.task]
+
+
+def _may_share(panel: Panel) -> bool:
+    """Whether it is made of widgets and shows tasks, not a recurring one."""
+    return hasattr(panel, "widget") and all(isinstance(task, Task) for task in _tasks_of(panel))
 
 
 def _is_over(task: Task | RecurringTask) -> bool:

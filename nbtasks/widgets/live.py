@@ -97,6 +97,13 @@ class LiveWriter:
 
         return self.run(job)
 
+    def watch(self, task: Subject, view: View) -> None:
+        """Keep a view that was added up to date with this task too."""
+        with self._condition:
+            self._views.setdefault(_key(task), []).append(view)
+            self._urgent[view] = None
+            self._condition.notify()
+
     def touch(self, view: View) -> None:
         """Refresh a view before long. Any thread, a front end's too."""
         with self._condition:

@@ -1,20 +1,19 @@
 """Which tasks a table shows: filtered by state and text, sorted, one page of them.
 
-Pure: knows tasks and their manager's lists, nothing of widgets.
+Pure: knows tasks and lists of them, nothing of widgets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
-from nbtasks.manager import TaskManager
 from nbtasks.states import TaskState
 from nbtasks.task import Task
 
-__all__ = ["COLUMNS", "PAGE_ROWS", "Query", "Selection", "select"]
+__all__ = ["COLUMNS", "PAGE_ROWS", "Query", "Selection", "Source", "select"]
 
 PAGE_ROWS = 10
 
@@ -51,9 +50,23 @@ class Selection:
     pages: int
 
 
-def select(manager: TaskManager, query: Query, now: datetime | None = None) -> Selection:
+class Source(Protocol):
+    """Tasks to choose from: a manager's, or some of them."""
+
+    @property
+    def active_tasks(self) -> Iterable[Task]:
+        """Those that are not over."""
+
+    def list_tasks(self, state: str | None = None) -> list[Task]:
+        """All of them, or those in one state, as a list of its own."""
+
+    def get_stats(self) -> dict[str, int]:
+        """How many there are: `total`, and by state."""
+
+
+def select(source: Source, query: Query, now: datetime | None = None) -> Selection:
     """The page of `query`, or the last one where there are fewer."""
-    tasks = manager.list_tasks(query.state)
+    tasks = source.list_tasks(query.state)
     if words := query.text.casefold().split():
         tasks = [task for task in tasks if _says(task, words)]
     if query.column is None:

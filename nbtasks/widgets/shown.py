@@ -75,6 +75,8 @@ class Shown:
     """Its children that are not over: "2 running, 1 pending"."""
     image: str = ""
     """The `src` of its image."""
+    described: str = ""
+    """What stands for the words of the state, where there is more to say: "2 running, 3 completed"."""
     last_error: str = ""
     """Why the last attempt failed, while another is due."""
 
@@ -140,7 +142,7 @@ class Shown:
     @property
     def words(self) -> str:
         """The state in words: "running", "running, attempt 2 of 3"."""
-        words = LOOKS[self.state][1]
+        words = self.described or LOOKS[self.state][1]
         return f"{words}, {self.attempt}" if self.attempt else words
 
     @property
@@ -156,8 +158,7 @@ class Shown:
 
     def text(self) -> str:
         """The panel as one line of plain text."""
-        state = self.state if not self.attempt else f"{self.state}, {self.attempt}"
-        parts = (f"[{state}] {self.title}", self.figures, self.where, self.note)
+        parts = (f"[{self.words}] {self.title}", self.figures, self.where, self.note)
         return "  ".join(part for part in parts if part)
 
 

@@ -20,7 +20,7 @@ from nbtasks.widgets.details import details_html
 from nbtasks.widgets.lane_controls import LaneControls
 from nbtasks.widgets.output_view import OutputView, kept_output
 from nbtasks.widgets.parts import Parts, put
-from nbtasks.widgets.selection import COLUMNS, PAGE_ROWS, Query, Selection, select
+from nbtasks.widgets.selection import COLUMNS, PAGE_ROWS, Query, Selection, Source, select
 from nbtasks.widgets.table_row import BUTTONS_WIDTH, TABLE_STYLE, Row
 from nbtasks.widgets.table_shown import count_text, message_html, table_bundle
 
@@ -39,7 +39,8 @@ LOOK_SHARE = 50
 class LiveTable:
     """The live table of a manager's tasks; a view for the live writer.
 
-    `changes` counts the changes of state of all tasks; `retry` runs a task once more.
+    `changes` counts the changes of state of all tasks; `retry` runs a task once more; `source` has the tasks, if they
+    are not all of the manager's.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class LiveTable:
         wake: Callable[[LiveTable], None],
         changes: Callable[[], int],
         retry: Callable[[Task], object],
+        source: Source | None = None,
     ) -> None:
         self._manager = manager
+        self._source: Source = source or manager
         self._wake = lambda: wake(self)
         self._changes = changes
         self._retry = retry
@@ -104,15 +107,20 @@ class LiveTable:
         self._on = parts.button("Next", "The page after", lambda: self._turn(1), margin="0 0 0 8px")
         self._where = parts.html()
         self._pager = parts.row(self._back, self._where, self._on, align_items="center", padding="6px 0 0 0")
-        tools = parts.row(self._lanes_button, self._prune, self._cancel_all, flex_flow="wrap")
-        self._top = parts.row(*self._filters.values(), flex_flow="wrap", width="100%")
-        self._tools = parts.row(
-            self._search, tools, flex_flow="wrap", justify_content="space-between", width="100%", padding="0 0 4px 0"
-        )
-        style = parts.html(TABLE_STYLE, display="none")
-        self._frame = (style, self._top, self._tools)
         self.widget = parts.column(width="100%", max_width="1100px", padding="0 0 6px 6px")
         self.widget.add_class("nbtasks-table")
+        self.heads_shown = True
+        self._frame = self._make_frame()
+
+    def _make_frame(self) -> tuple[Any, ...]:
+        """What stands above the rows."""
+        parts = self._parts
+        tools = parts.row(self._lanes_button, self._prune, self._cancel_all, flex_flow="wrap")
+        top = parts.row(*self._filters.values(), flex_flow="wrap", width="100%")
+        search = parts.row(
+            self._search, tools, flex_flow="wrap", justify_content="space-between", width="100%", padding="0 0 4px 0"
+        )
+        return (parts.html(TABLE_STYLE, display="none"), top, search)
 
     # -- what a view is ---------------------------------------------------------------------------------------
 
@@ -146,9 +154,10 @@ class LiveTable:
         sent += put(self._body, children=tuple(body))
         sent += put(self._note, value=message_html(self._message, empty=self._selection.total == 0))
         frame = [*self._frame, *([self._lanes.widget] if self._lanes_shown else [])]
+        frame += [self._head] if body and self.heads_shown else []
         return sent + put(
             self.widget,
-            children=(*frame, *([self._head] if body else []), self._body, self._note, *self._pages()),
+            children=(*frame, self._body, self._note, *self._pages()),
         )
 
     def bundle(self) -> dict[str, Any]:
@@ -164,6 +173,11 @@ class LiveTable:
 
     # -- what is shown ----------------------------------------------------------------------------------------
 
+    def look_again(self) -> None:
+        """There may be other tasks to show, or in another order: look before long. Any thread."""
+        self._seen, self._look_at = -1, float("-inf")
+        self._wake()
+
     def _look(self, now: datetime) -> None:
         """Look through the tasks where the user asks for others, or, now and then, where states changed."""
         query, changes, start = self._query, self._changes(), time.monotonic()
@@ -172,7 +186,7 @@ class LiveTable:
         self.owes = query == self._answered and changes != self._seen and not may_look
         if query == self._answered and not (moves and may_look):
             return
-        self._selection = select(self._manager, query, now)
+        self._selection = select(self._source, query, now)
         self._answered, self._seen = query, changes
         if self._selection.page != query.page and self._query is query:
             self._query = self._answered = replace(query, page=self._selection.page)
@@ -185,7 +199,7 @@ class LiveTable:
         return any(task.state is TaskState.PENDING for task in self._selection.tasks)
 
     def _show_counts(self) -> int:
-        stats, sent = self._manager.get_stats(), 0
+        stats, sent = self._source.get_stats(), 0
         for state, button in self._filters.items():
             chosen = self._query.state == state
             sent += put(
@@ -262,8 +276,7 @@ class LiveTable:
     def move(self, task: Task, by: int) -> None:
         """Raise or lower its priority."""
         self._manager.set_priority(task, task.priority + by)
-        self._look_at = float("-inf")
-        self._wake()
+        self.look_again()
 
     def open(self, task: Task, what: str) -> None:
         """Show its details or output under its row, or no longer."""
@@ -303,7 +316,7 @@ class LiveTable:
             self._cancel_until = time.monotonic() + CONFIRM_SECONDS
         else:
             self._cancel_until = float("-inf")
-            tasks = list(self._manager.active_tasks)
+            tasks = list(self._source.active_tasks)
             for task in tasks:
                 self._manager.cancel_task(task)
             self._say(f"asked {len(tasks):,} task{'' if len(tasks) == 1 else 's'} to stop")

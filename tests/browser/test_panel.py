@@ -144,3 +144,25 @@ def test_after_a_reload_of_a_saved_notebook_the_panel_moves_and_cancels(open_pag
     page.button(1, "Cancel").click()
     page.wait_text(1, "cancelled")
     assert not page.has_broken_widget(1)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_cells_started_in_a_loop_share_one_panel(open_page, theme):
+    loop = """for number in range(14):
+    get_ipython().run_cell_magic("bgtask", f"fit{number} --lane multiple", \"\"\"
+for _ in track(range(100)):
+    if go.wait(0.05): break
+if current_task().name == 'fit3': raise ValueError('no such column')\"\"\")"""
+    page = open_page([LOAD, loop, "go.set()"])
+    page.set_theme(theme)
+    page.run(0)
+    page.run(1)
+    page.wait_text(1, "10 running")
+    page.wait_text(1, "1 to 10 of 14")
+    page.wait_text(1, "1%")
+    assert page.output(1).locator(".nbtasks-panel .nbtasks-tr").count() == 10
+    page.screenshot(f"panel-shared-{theme}", of=page.cell(1))
+    page.run(2)
+    page.wait_text(1, "13 completed, 1 failed")
+    page.screenshot(f"panel-shared-over-{theme}", of=page.cell(1))
+    assert page.output(1).locator(".jupyter-widgets").count() == 0

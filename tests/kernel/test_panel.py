@@ -186,3 +186,35 @@ def test_a_handle_goes_on_working_after_its_task_was_pruned_until_it_is_released
     assert notebook.value("(it.output.text, it.namespace, it.result)") == ("kept\n1\n", {"x": 1}, 1)
     notebook.run("it.release()").check()
     assert notebook.value("(it.output.text, it.namespace, it.result)") == ("", {}, None)
+
+
+LOOP = """
+for number in range(3):
+    get_ipython().run_cell_magic("bgtask", f"part{number}", "gates['go'].wait()")
+"""
+
+
+def test_cells_started_in_a_loop_share_one_panel_that_ends_as_one_picture(notebook: KernelDriver) -> None:
+    cell = notebook.run(LOOP).check()
+    assert VIEW in panel_of(cell)
+    heading = "3 tasks: part0, part1, part2"
+    notebook.wait_until(
+        lambda: any(heading in notebook.models[m]["value"] for m in notebook.find_models("HTMLModel")),
+        what="the heading of all three",
+    )
+    assert len([o for o in cell.outputs if "data" in o]) == 1
+    notebook.run("gates['go'].set()").check()
+    wait_over(notebook, "part0", "part1", "part2")
+    cell.wait_output("3 completed")
+    assert VIEW not in panel_of(cell)
+
+
+def test_one_of_those_that_share_a_panel_is_cancelled_in_its_row(notebook: KernelDriver) -> None:
+    cell = notebook.run(LOOP).check()
+    notebook.wait_until(lambda: notebook.find_models("ButtonModel", tooltip="Cancel part1"), what="the row")
+    [button] = notebook.find_models("ButtonModel", tooltip="Cancel part1")
+    notebook.click(button)
+    notebook.run("gates['go'].set()").check()
+    wait_over(notebook, "part0", "part1", "part2")
+    assert notebook.value("[t.state.value for t in (part0, part1, part2)]") == ["completed", "cancelled", "completed"]
+    cell.wait_output("2 completed, 1 cancelled")
