@@ -70,9 +70,7 @@ async def test_a_coroutine_object_that_never_began_is_cancelled_and_closed(manag
     assert waiting.state == "cancelled"
 
 
-def test_running_work_reads_cancelling_until_it_has_really_stopped(
-    manager: TaskManager, gate: threading.Event
-) -> None:
+def test_running_work_reads_cancelling_until_it_has_really_stopped(manager: TaskManager, gate: threading.Event) -> None:
     inside = threading.Event()
 
     def work() -> None:

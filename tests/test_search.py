@@ -127,9 +127,7 @@ def test_stats_count_by_state_without_walking(
 
     monkeypatch.setattr(Registry, "tasks", walks)
     registry = shared_manager._dispatcher.registry
-    monkeypatch.setattr(
-        registry, "by_state", {state: Counted(filed) for state, filed in registry.by_state.items()}
-    )
+    monkeypatch.setattr(registry, "by_state", {state: Counted(filed) for state, filed in registry.by_state.items()})
     assert shared_manager.get_stats() == {
         "total": 6, "pending": 1, "running": 1, "completed": 3, "failed": 1, "cancelled": 0
     }  # fmt: skip

@@ -333,9 +333,7 @@ class Faulty(Task):
         raise RuntimeError("at the wait")
 
 
-def test_the_faults_of_a_kind_keep_no_task_from_ending(
-    manager: TaskManager, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_faults_of_a_kind_keep_no_task_from_ending(manager: TaskManager, caplog: pytest.LogCaptureFixture) -> None:
     assert manager.add_task(Faulty()).wait(30) == 1
     assert "_attempt_ended failed" in caplog.text and "_wait_ended failed" in caplog.text
 

@@ -122,9 +122,7 @@ def test_an_image_is_shown_live_and_stays(open_page):
     image = page.output(1).locator("img")
     image.wait_for()
     assert image.get_attribute("alt") == "image of it"
-    page.page.wait_for_function(
-        "() => document.querySelector('.nbtasks-panel img').naturalWidth === 30"
-    )
+    page.page.wait_for_function("() => document.querySelector('.nbtasks-panel img').naturalWidth === 30")
     page.screenshot("panel-image", of=page.cell(1))
     page.run(2)
     page.wait_text(1, "completed")
