@@ -10,12 +10,15 @@ NbtasksError
 │   ├── InvalidScheduleError                a schedule that is wrong or never fires
 │   └── UnknownTimezoneError
 ├── WorkError (TypeError)                   work, a callback or a Task subclass that cannot be run
+│   └── NotSendableError                    what the work uses cannot be sent to another process
 ├── TaskStateError (RuntimeError)           asked of a task in a state that does not allow it
 │   ├── IllegalTransitionError              a change of state that the table does not have
 │   ├── ReadOnlyError (AttributeError)      what the manager alone sets
 │   ├── AlreadyAddedError, NotAddedError
 │   └── ResultNotReadyError
 ├── TaskFailedError (RuntimeError)          the work ended by what is no ordinary exception, or could not start
+│   ├── RemoteError                         an error of another process that is no object here
+│   └── WorkerDiedError                     the process that did the work is gone
 ├── TaskCancelledError (RuntimeError)       the task waited for was cancelled
 ├── TaskTimeoutError (TimeoutError)         an attempt ran longer than the task's `timeout`
 ├── WaitTimeoutError (TimeoutError)         a wait was longer than asked; the tasks go on
@@ -42,9 +45,11 @@ __all__ = [
     "NbtasksError",
     "NoInputError",
     "NotAddedError",
+    "NotSendableError",
     "PriorityError",
     "ProgressError",
     "ReadOnlyError",
+    "RemoteError",
     "ResultNotReadyError",
     "RetryError",
     "TaskCancelledError",
@@ -60,6 +65,7 @@ __all__ = [
     "UnknownTimezoneError",
     "WaitTimeoutError",
     "WorkError",
+    "WorkerDiedError",
     "unknown",
 ]
 
@@ -128,6 +134,10 @@ class WorkError(NbtasksError, TypeError):
     """Work, a callback or a `Task` subclass that cannot be run."""
 
 
+class NotSendableError(WorkError):
+    """Something that the work uses cannot be sent to another process. Nothing was started."""
+
+
 class TaskStateError(NbtasksError, RuntimeError):
     """The task's state does not allow this."""
 
@@ -154,6 +164,18 @@ class ResultNotReadyError(TaskStateError):
 
 class TaskFailedError(NbtasksError, RuntimeError):
     """The work could not be started, or ended by something that is no ordinary exception (its cause)."""
+
+
+class RemoteError(TaskFailedError):
+    """The work failed in another process, by an error that cannot be made here. The message says all that is known."""
+
+
+class WorkerDiedError(TaskFailedError):
+    """The process that did the work is gone. `returncode` is its exit code, or the negative number of the signal."""
+
+    def __init__(self, message: str, returncode: int | None = None) -> None:
+        super().__init__(message)
+        self.returncode = returncode
 
 
 class TaskCancelledError(NbtasksError, RuntimeError):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.backends.loop import LoopBackend, LoopThread
+from nbtasks.backends.process import ProcessBackend
 from nbtasks.backends.thread import ThreadBackend
 from nbtasks.checks import checked_callback, checked_keep
 from nbtasks.clock import Clock, SystemClock, Timer
@@ -77,7 +78,9 @@ class TaskManager(Intake, Steering, RecurringMethods, HistoryMethods):
         """The notebook's event loop, where there is one."""
         self._loop_thread = LoopThread()
         self._threads, self.loop_backend = ThreadBackend(), LoopBackend(self._loop_thread.loop)
-        self.backends: dict[str, Backend] = {"loop": self.loop_backend, "thread": self._threads}
+        self.backends: dict[str, Backend] = {
+            "loop": self.loop_backend, "thread": self._threads, "process": ProcessBackend()
+        }  # fmt: skip
         """Where work can run, by name. More can be put in."""
         every_lane = Lanes(limits, max_concurrent_tasks)
         self._dispatcher = Dispatcher(self, every_lane, self.clock, self.backends, self._threads.call)

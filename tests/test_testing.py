@@ -12,6 +12,7 @@ import pytest
 from nbtasks import EventType, TaskManager, TaskTimeoutError, WaitTimeoutError
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.backends.loop import LoopBackend
+from nbtasks.backends.process import ProcessBackend
 from nbtasks.backends.thread import ThreadBackend
 from nbtasks.exceptions import InvalidValueError
 from nbtasks.states import TaskState
@@ -25,8 +26,11 @@ from tests.clocks import wait_until
 @pytest.mark.parametrize("check", BACKEND_CHECKS)
 @pytest.mark.parametrize(
     ("make_backend", "coroutines"),
-    [(ThreadBackend, False), (ThreadBackend, True), (LoopBackend, True)],
-    ids=["thread", "thread-coroutines", "loop"],
+    [
+        (ThreadBackend, False), (ThreadBackend, True), (LoopBackend, True),
+        (ProcessBackend, False), (ProcessBackend, True),
+    ],
+    ids=["thread", "thread-coroutines", "loop", "process", "process-coroutines"],
 )
 def test_our_backends_pass_the_check(make_backend: Callable[[], Backend], coroutines: bool, check: str) -> None:
     check_backend(make_backend, coroutines=coroutines, checks=[check])

@@ -14,9 +14,13 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbtasks.notebook.errors import show_error, warn_of_exit, without_own_frames
+from nbtasks.backends.base import Attempt
+from nbtasks.backends.process import Work
+from nbtasks.notebook.elsewhere import CellWork, Elsewhere
+from nbtasks.notebook.errors import SHOWN, show_error, warn_of_exit, without_own_frames
 from nbtasks.notebook.figures import Plots
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
+from nbtasks.notebook.leaving import LeaveTask
 from nbtasks.notebook.namespace import CellNames, NotebookNames, use_names
 from nbtasks.notebook.output import Output
 from nbtasks.notebook.sink import current_sink, use_parent, use_sink
@@ -27,6 +31,7 @@ from nbtasks.progress import current_task
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
 from nbtasks.threads import run_in_own_loop
+from nbtasks.workers.settings import put_settings
 
 __all__ = ["CellPlace", "CellTask"]
 
@@ -60,6 +65,8 @@ class CellTask(Task):
     """Runs of the same cell that it was queued behind: it starts when they are over, however they ended."""
     raises_in_cell: bool = False
     """Whether the launching cell waits, and shows the error itself."""
+    elsewhere: Elsewhere | None = None
+    """How it is to be run in another process, if it is."""
     swapped: dict[str, Any] = field(default_factory=swapped_streams, repr=False)
     """What stood for `sys.stdout` and `sys.stderr` in the notebook when it was launched, if not the kernel's own."""
     _awaits_result = False  # the value of a cell is shown as it is, a coroutine too
@@ -67,6 +74,9 @@ class CellTask(Task):
     _plots: Plots | None = field(default=None, init=False)
     _streams: TaskStreams | None = field(default=None, init=False)
     _variables: Changes | None = field(default=None, init=False)
+    _failure_shown: BaseException | None = field(default=None, init=False)
+    # What the cell has set in the process that it ran in, if that was another one.
+    _settings: dict[str, Any] = field(default_factory=dict, init=False)
     # The context of the running attempt, to show its plots from outside it.
     _inside: contextvars.Context | None = field(default=None, init=False)
 
@@ -90,6 +100,9 @@ class CellTask(Task):
         if not self.code.needs_loop:
             return self._run_plain(self.code, names)
         return run_in_own_loop(self._run_awaiting(self.code, names))
+
+    def _work_elsewhere(self, attempt: Attempt) -> Work:
+        return CellWork(self, attempt, self.elsewhere or Elsewhere())
 
     def run_source(self, source: str) -> Any:
         """Run another cell's source as part of this task's work, in its names; returns its value."""
@@ -182,6 +195,9 @@ class CellTask(Task):
         return outcome
 
     def _show_failure(self, error: BaseException) -> None:
+        if error is self._failure_shown:
+            return
+        self._failure_shown = error
         if self.retry is not None and self.retry.allows(self.attempts, error):
             said = traceback.format_exception_only(error)[-1].strip()
             self.output.stderr(f"nbtasks: attempt {self.attempts} of {self.retry.attempts} failed: {said}\n")
@@ -193,6 +209,10 @@ class CellTask(Task):
     def _show_uncaught(self, error: BaseException) -> None:
         """In the task's context: deal with an error as the shell does with that of a foreground cell."""
         shell = self.place.shell
+        shown = getattr(error, SHOWN, None)
+        if shown is not None:
+            self.output.take(shown)
+            return
         if isinstance(error, shell.custom_exceptions):
             shell.CustomTB(type(error), error, without_own_frames(error.__traceback__))
             return
@@ -214,6 +234,7 @@ class CellTask(Task):
             self._streams.commit()
         if self._plots is not None:
             self._plots.commit()
+        put_settings(self._settings)
         self.place.variables.commit(self._variables or {})
         self.place.shell.compile.flags |= self.code.flags & FUTURES
 
@@ -245,13 +266,3 @@ class CellTask(Task):
         super().release()
         self._names = self._plots = self._streams = self._variables = None
         self.output = Output()
-
-
-class LeaveTask:
-    """What `exit` and `quit` are in a background cell: they end the task, and the kernel lives."""
-
-    def __call__(self, *_: object, **__: object) -> None:
-        raise SystemExit("exit() ends the task; the kernel goes on")
-
-    def __repr__(self) -> str:
-        return "exit() ends this task"

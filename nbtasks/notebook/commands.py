@@ -41,6 +41,7 @@ class Commands:
             "retry": self._retry,
             "debug": self._debug,
             "prune": self._prune,
+            "workers": self._workers,
             **self._schedules.by_name,
             **self._past.by_name,
             "help": self._help,
@@ -134,6 +135,11 @@ class Commands:
         _takes_no_names("prune", names)
         states = ("completed", "cancelled", "failed")
         print(f"{sum(self._manager.prune(state) for state in states)} tasks forgotten")
+
+    def _workers(self, names: list[str]) -> None:
+        """The worker processes, with what they use of memory and processor."""
+        _takes_no_names("workers", names)
+        print(self._extension.workers.listing())
 
     def _help(self, names: list[str]) -> None:
         """Print these lines."""

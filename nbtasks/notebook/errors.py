@@ -17,7 +17,18 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbtasks.notebook.output import Output
 
-__all__ = ["as_in_foreground", "render_error", "show_as_rendered", "show_error", "warn_of_exit", "without_own_frames"]
+SHOWN = "_nbtasks_shown"
+"""The attribute of an error of another process that has what is to be shown of it: messages of the Jupyter protocol."""
+
+__all__ = [
+    "SHOWN",
+    "as_in_foreground",
+    "render_error",
+    "show_as_rendered",
+    "show_error",
+    "warn_of_exit",
+    "without_own_frames",
+]
 
 
 def show_error(shell: InteractiveShell, output: Output, error: BaseException) -> None:
@@ -41,7 +52,8 @@ def _show(shell: InteractiveShell, output: Output, error: BaseException) -> None
 
 def show_as_rendered(shell: InteractiveShell, error: BaseException) -> None:
     """Make the foreground, where `error` is about to be raised, show it as its background cell would have."""
-    lines = render_error(shell, error)
+    lines = next((content["traceback"] for kind, content in getattr(error, SHOWN, ()) if kind == "error"), None)
+    lines = lines or render_error(shell, error)
     error._render_traceback_ = lambda: lines  # type: ignore[attr-defined]
 
 

@@ -35,6 +35,7 @@ from nbtasks.notebook.routing import Router
 from nbtasks.notebook.settings import BackgroundTasks
 from nbtasks.notebook.upkeep import Upkeep
 from nbtasks.notebook.variables import NotebookVariables
+from nbtasks.notebook.workers import Workers
 from nbtasks.progress import bridge_tqdm
 from nbtasks.recurring.task import RecurringTask
 from nbtasks.task import Task
@@ -80,6 +81,7 @@ class Extension:
         self.repeats = CellRepeats(self.manager, self.kernel, self.panels, self.publisher)
         self.nested = NestedCells(shell, self.router)
         self.commands = Commands(shell, self)
+        self.workers = Workers(self.manager, shell)
         self.settings = BackgroundTasks(parent=shell)
         self.upkeep = Upkeep(self.manager, self.kernel, self.settings)
 
@@ -89,6 +91,7 @@ class Extension:
         self.main_module.install()
         self.figures.install()
         self.nested.install()
+        self.workers.install()
         self._unbridge = bridge_tqdm()
         self.shell.configurables.append(self.settings)
         # A task that is the last line of a cell is shown, panel, output and all.
@@ -112,6 +115,7 @@ class Extension:
         self.shell.display_formatter.ipython_display_formatter.pop(Task, None)
         self.shell.display_formatter.ipython_display_formatter.pop(RecurringTask, None)
         self._unbridge()
+        self.workers.uninstall()
         self.nested.uninstall()
         self.figures.uninstall()
         self.main_module.uninstall()

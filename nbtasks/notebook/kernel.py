@@ -83,6 +83,16 @@ class Kernel:
         topic = f"stream.{content['name']}".encode() if kind == "stream" else self._kernel._topic(kind)
         self._kernel.session.send(self._kernel.iopub_socket, kind, content, parent=cell.parent, ident=topic)
 
+    def forward(
+        self, cell: LaunchingCell, kind: str, content: dict[str, Any], buffers: list[Any], metadata: dict[str, Any]
+    ) -> None:
+        """Hand on what another kernel's widgets say. Any thread may call it."""
+        if self._kernel is not None:
+            self._kernel.session.send(
+                self._kernel.iopub_socket, kind, content, parent=cell.parent, buffers=buffers, metadata=metadata,
+                ident=self._kernel._topic(kind),
+            )  # fmt: skip
+
     def tell_alive(self) -> None:
         """Publish a message that no front end shows: it is activity to a server that looks for idle kernels."""
         if self._kernel is not None:

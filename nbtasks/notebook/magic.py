@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from nbtasks.cron.interval import parse_interval
 from nbtasks.exceptions import NbtasksError
 from nbtasks.notebook.cell import CellTask
+from nbtasks.notebook.elsewhere import Elsewhere
 from nbtasks.notebook.errors import as_in_foreground, show_as_rendered
 from nbtasks.notebook.kernel import LaunchingCell
 from nbtasks.notebook.output import Output
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskMagics"]
 
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _IF_RUNNING = ("error", "skip", "replace", "queue")
 
 
@@ -50,7 +53,8 @@ class TaskMagics(Magics):
 
     @magic_arguments("%%bgtask")
     @argument("name", nargs="?", help="the task's name; one that is an identifier is bound to the task")
-    @argument("--backend", help="where it runs: thread or loop; by default cells that await go to the loop")
+    @argument("--backend", help="where it runs: thread, loop or process; by default cells that await go to the loop")
+    @argument("--memory", help="how much memory a cell in a process may use: 500M, 4G")
     @argument("--lane", default="default", help="the lane, which limits how many tasks run at once")
     @argument("--priority", default="0", help="a whole number; higher ones start first")
     @argument("--after", help="names of tasks that must complete before it starts: a,b")
@@ -100,7 +104,7 @@ class TaskMagics(Magics):
             raise UsageError(f"%%bgtask: --if-running is {', '.join(_IF_RUNNING)}; not {options.if_running!r}")
         after = self._named_before(options.after)
         try:
-            code = CellSource(self._extension.shell, cell, launching.execution_count)
+            code = self._read(cell, launching, elsewhere=options.backend == "process")
         except SyntaxError as error:
             raise as_in_foreground(self._extension.shell, error) from None
         name = options.name or self._next_name()
@@ -129,6 +133,7 @@ class TaskMagics(Magics):
             cell=launching,
             output=output,
             shared=options.shared,
+            elsewhere=_elsewhere(options),
             raises_in_cell=options.wait,
             earlier_runs=tuple(earlier),
         )
@@ -136,6 +141,12 @@ class TaskMagics(Magics):
         output.on_publish = task._output_written
         output.header = functools.partial(self._extension.panels.header, task, launching)
         return task
+
+    def _read(self, cell: str, launching: LaunchingCell, *, elsewhere: bool) -> CellSource:
+        with warnings.catch_warnings():
+            if elsewhere:  # the compiler warns there
+                warnings.simplefilter("ignore", SyntaxWarning)
+            return CellSource(self._extension.shell, cell, launching.execution_count)
 
     def _start_schedule(self, template: CellTask, asked: AskedSchedule, *, quiet: bool) -> None:
         """Run the cell on its schedule, in place of an earlier schedule of the cell or of the name."""
@@ -237,6 +248,23 @@ def _whole_number(option: str, text: str) -> int:
         return int(text)
     except ValueError:
         raise UsageError(f"%%bgtask: {option} takes a whole number, not {text!r}") from None
+
+
+def _elsewhere(options: argparse.Namespace) -> Elsewhere | None:
+    if options.backend != "process":
+        if options.memory is not None:
+            raise UsageError("%%bgtask: --memory goes with --backend process")
+        return None
+    if options.shared:
+        raise UsageError("%%bgtask: --shared needs the notebook's own process; leave out --backend process")
+    return Elsewhere(None if options.memory is None else _bytes(options.memory))
+
+
+def _bytes(text: str) -> int:
+    number, unit = text[:-1], text[-1:].upper()
+    if unit in _UNITS and number.replace(".", "", 1).isdecimal() and float(number) > 0:
+        return int(float(number) * _UNITS[unit])
+    raise UsageError(f"%%bgtask: --memory takes a number and K, M, G or T, as 500M or 4G; not {text!r}")
 
 
 def _retry(retries: str | None) -> Retry | None:

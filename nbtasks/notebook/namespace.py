@@ -181,6 +181,11 @@ class NotebookNames:
         self._layers: list[weakref.ref[Layer]] = []
 
     @property
+    def live(self) -> dict[str, Any]:
+        """The notebook's own dict of names."""
+        return self._names
+
+    @property
     def in_foreground(self) -> bool:
         """Whether a foreground cell runs now."""
         return self._depth > 0

@@ -11,7 +11,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from nbtasks.notebook.kept import HEAD_CHARACTERS, HEAD_LINES, Kept, first_lines, last_lines, left_out
@@ -100,6 +100,14 @@ class Output:
     def error(self, ename: str, evalue: str, traceback: list[str]) -> None:
         """Add an error with its formatted traceback."""
         self._add("error", {"ename": ename, "evalue": evalue, "traceback": traceback})
+
+    def take(self, messages: Iterable[Iterable[Any]]) -> None:
+        """Add streams and errors as messages have them: pairs of a type and a content."""
+        for kind, content in messages:
+            if kind == "stream":
+                self.write(content["name"], content["text"])
+            else:
+                self.error(content["ename"], content["evalue"], content["traceback"])
 
     def flush(self) -> None:
         """Nothing: what is written is published in order by one thread, within moments."""

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.thread import ThreadPoolExecutor
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -27,7 +27,7 @@ from nbtasks.notebook.kernel import Kernel
 from nbtasks.notebook.sink import current_parent, current_sink
 from nbtasks.notebook.streams import route_streams
 
-__all__ = ["Router"]
+__all__ = ["Router", "refuse"]
 
 
 class Router:
@@ -198,15 +198,20 @@ def _not_in_tasks(set_parent: Callable[[Any], None]) -> Callable[[Any], None]:
     return route
 
 
+def refuse(asked: str, *_: Any, **__: Any) -> NoReturn:
+    """Raise the error for code that has `asked` where nobody can answer."""
+    raise NoInputError(
+        f"{asked} was called in a background cell, which nobody can answer: "
+        "ask in a foreground cell and use the answer here"
+    )
+
+
 def _refuse_in_tasks(asked: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def wrap(ask: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(ask)
         def route(*args: Any, **kwargs: Any) -> Any:
             if current_sink() is not None:
-                raise NoInputError(
-                    f"{asked} was called in a background cell, which nobody can answer: "
-                    "ask in a foreground cell and use the answer here"
-                )
+                refuse(asked)
             return ask(*args, **kwargs)
 
         return route

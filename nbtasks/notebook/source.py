@@ -53,6 +53,7 @@ class CellSource:
         tree = shell.transform_ast(shell.compile.ast_parse(transformed, filename=self.filename))
         self.flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         """The compiler's flags; those of the future statements that ran are among them."""
+        self.tree = tree
         self._nodes = _with_shown(tree.body, shell.ast_node_interactivity)
         self.quiet = DisplayHook.semicolon_at_end_of_expression(transformed)
         self.needs_loop = self.awaits or _calls_loop(tree, shell.user_ns)

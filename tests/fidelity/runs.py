@@ -30,11 +30,12 @@ class Mode(enum.Enum):
     LOADED = "loaded"  # as they are, with the extension loaded
     THREAD = "thread"  # in the background
     LOOP = "loop"
+    PROCESS = "process"
     DEFAULT = "default"  # in the background, on the backend that the cell itself calls for
 
     @property
     def in_background(self) -> bool:
-        return self in (Mode.THREAD, Mode.LOOP, Mode.DEFAULT)
+        return self in (Mode.THREAD, Mode.LOOP, Mode.PROCESS, Mode.DEFAULT)
 
     @property
     def magic(self) -> str:

@@ -1,0 +1,262 @@
+"""The `process` backend: work in worker processes, which can be interrupted, killed, and may die without harm.
+
+Must not know the manager, nor what cells are: a kind of task that is no plain call makes its own `Work`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nbtasks.backends.base import Attempt, Backend
+from nbtasks.exceptions import NotSendableError, TaskFailedError, WorkerDiedError
+from nbtasks.states import TaskState
+from nbtasks.task import Outcome
+from nbtasks.threads import start_thread
+
+if TYPE_CHECKING:
+    from nbtasks.workers.kernel import KernelCommand, Message, Worker
+    from nbtasks.workers.parcels import Buffers
+    from nbtasks.workers.pool import Pool
+
+__all__ = ["FunctionWork", "ProcessBackend", "Work"]
+
+logger = logging.getLogger("nbtasks")
+
+GRACE_SECONDS = 5.0
+"""How long interrupted work may take to stop, before its process is killed."""
+_POLL_SECONDS = 0.2
+
+
+class Work(ABC):
+    """What a worker is asked to do for one attempt, and who hears what it says. All in the context of the attempt."""
+
+    fresh = False
+    """Whether it wants a worker that has not done anything yet, and that nobody uses after it."""
+    memory: int | None = None
+    """How many bytes the worker may use."""
+
+    @property
+    def command(self) -> KernelCommand:
+        """How the worker is started."""
+        from nbtasks.workers.kernel import PYTHON_WORKER
+
+        return PYTHON_WORKER
+
+    @abstractmethod
+    def request(self) -> tuple[str, dict[str, Any], Buffers]:
+        """The message that asks for it: its kind, content and buffers. Raises what keeps it from being sent."""
+
+    @abstractmethod
+    def heard(self, message: Message) -> None:
+        """Take what the worker says meanwhile."""
+
+    @abstractmethod
+    def answered(self, message: Message) -> Outcome:
+        """How the work ended, from the worker's answer."""
+
+
+class ProcessBackend(Backend):
+    """Runs work in worker processes, one for each attempt at a time."""
+
+    name: ClassVar[str] = "process"
+
+    def __init__(self) -> None:
+        self.grace = GRACE_SECONDS
+        """Seconds between an interrupt and a kill."""
+        self.on_display: Callable[[Message], None] = _show_streams
+        """Shows what a function in a worker prints or displays; called in the context of its attempt."""
+        self.modules: Callable[[], list[str]] = list
+        """Gives the names of the modules that a spare worker imports beforehand."""
+        self._lock = threading.Lock()  # guards the making of the pool
+        self._pool: Pool | None = None
+        self._closed = False
+
+    def _modules_now(self) -> list[str]:
+        return self.modules()
+
+    @property
+    def limit(self) -> int:
+        """How many workers there may be at a time; more work waits for one."""
+        return self.pool.limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self.pool.limit = limit
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The workers there are: `pid`, `task` (what they do), `seconds` since their start."""
+        return [] if self._pool is None else self._pool.shown()
+
+    @property
+    def pool(self) -> Pool:
+        """The workers; made when they are first asked for."""
+        from nbtasks.workers.pool import Pool
+
+        with self._lock:
+            if self._pool is None:
+                self._pool = Pool(self._modules_now)
+                if self._closed:
+                    self._pool.close()
+            return self._pool
+
+    def start(self, attempt: Attempt) -> None:
+        """Send the work to a worker, on a thread of its own, which also hears what comes back."""
+        if self._closed:
+            raise TaskFailedError("the process backend is closed")
+        attempt.handle = _Conversation(self, attempt)
+        start_thread(attempt.handle.run, f"nbtasks-process-{attempt.task.name}")
+
+    def interrupt(self, attempt: Attempt) -> None:
+        """Interrupt the worker; what does not stop within `grace` seconds is killed."""
+        attempt.interrupted = True
+        conversation = attempt.handle
+        if conversation is not None:
+            conversation.interrupt()
+
+    def close(self) -> None:
+        """End all workers."""
+        with self._lock:
+            self._closed, pool = True, self._pool
+        if pool is not None:
+            pool.close()
+
+
+class _Conversation:
+    """One attempt and its worker. `interrupt` may be called on any thread; all else is on the conversation's own.
+
+    An interrupt before the work has begun would go unheard: it waits until then. `_lock` guards what is begun.
+    """
+
+    def __init__(self, backend: ProcessBackend, attempt: Attempt) -> None:
+        self._backend = backend
+        self._attempt = attempt
+        self._lock = threading.Lock()
+        self._begun: Worker | None = None
+        self._kill_at: float | None = None
+
+    def interrupt(self) -> None:
+        with self._lock:
+            if self._kill_at is None:
+                self._kill_at = time.monotonic() + self._backend.grace
+            if self._begun is not None:
+                self._begun.interrupt()
+
+    def _begins(self, worker: Worker | None) -> None:
+        """Its work begins; with None it has ended."""
+        with self._lock:
+            self._begun = worker
+            if worker is not None and self._kill_at is not None:
+                worker.interrupt()
+
+    def run(self) -> None:
+        attempt = self._attempt
+        try:
+            outcome = self._converse()
+        except BaseException as error:  # noqa: BLE001 - whatever stands in the way; the task says it
+            outcome = Outcome(TaskState.FAILED, None, error)
+            if attempt.interrupted and isinstance(error, WorkerDiedError):
+                outcome = Outcome(TaskState.CANCELLED, None, error)
+        attempt.handle = None
+        self._backend.start_following(attempt.finished(outcome))
+
+    def _converse(self) -> Outcome:
+        attempt = self._attempt
+        work = self._work()
+        kind, content, buffers = attempt.context.run(work.request)
+        worker = self._backend.pool.take(
+            attempt.task.name, lambda: attempt.interrupted, fresh=work.fresh, command=work.command
+        )
+        if worker is None:
+            return Outcome(TaskState.CANCELLED)
+        again = False
+        try:
+            outcome, again = self._ask(worker, work, kind, content, buffers)
+        finally:
+            self._begins(None)
+            self._backend.pool.give_back(worker, again=again and not work.fresh and not attempt.interrupted)
+        return outcome
+
+    def _work(self) -> Work:
+        make = getattr(self._attempt.task, "_work_elsewhere", None)
+        return FunctionWork(self._attempt, self._backend) if make is None else make(self._attempt)
+
+    def _ask(
+        self, worker: Worker, work: Work, kind: str, content: dict[str, Any], buffers: Buffers
+    ) -> tuple[Outcome, bool]:
+        attempt = self._attempt
+        request = worker.send(kind, content, buffers)
+        del buffers
+        answer: Message | None = None
+        idle = False
+        while not (answer is not None and idle):
+            for message in self._receive(worker, work):
+                if message.channel == "shell" and message.answers == request:
+                    answer = message
+                elif message.channel == "iopub" and message.kind == "status":
+                    idle |= message.answers == request and message.content["execution_state"] == "idle"
+                elif message.kind == "nbtasks_begun":
+                    self._begins(worker)
+                elif message.channel == "iopub":
+                    attempt.context.run(work.heard, message)
+        return attempt.context.run(work.answered, answer), True
+
+    def _receive(self, worker: Worker, work: Work) -> list[Message]:
+        if self._kill_at is not None and time.monotonic() > self._kill_at:
+            worker.kill()
+        try:
+            return worker.receive(_POLL_SECONDS)
+        except WorkerDiedError as error:
+            if work.memory is not None:
+                raise WorkerDiedError(f"{error}; it was limited to {work.memory:,} bytes", error.returncode) from None
+            raise
+
+
+class FunctionWork(Work):
+    """A call of a function, or of a task's own `run`."""
+
+    def __init__(self, attempt: Attempt, backend: ProcessBackend) -> None:
+        self._attempt = attempt
+        self._backend = backend
+
+    def request(self) -> tuple[str, dict[str, Any], Buffers]:
+        """The function and all that it uses, as one parcel."""
+        from nbtasks.workers.parcels import pack
+        from nbtasks.workers.requests import request
+
+        attempt = self._attempt
+        task, work = attempt.task, {"function": attempt.function, "args": attempt.args}
+        try:
+            parcel = pack(work, task=task)
+        except Exception as error:
+            name = getattr(attempt.function, "__qualname__", repr(attempt.function))
+            raise NotSendableError(f"{name} cannot be sent to a worker process: {error}") from error
+        return request("call", task, parcel, kind=type(task), memory=self.memory)
+
+    def heard(self, message: Message) -> None:
+        """Progress goes to the task, output to where the task was created."""
+        from nbtasks.workers.requests import heard_progress
+
+        if not heard_progress(self._attempt, message):
+            self._backend.on_display(message)
+
+    def answered(self, message: Message) -> Outcome:
+        """The result, or the error."""
+        from nbtasks.workers.requests import outcome
+
+        found, _ = outcome(self._attempt, message, {})
+        for kind, why in message.content.get("stayed", {}).values():
+            name = self._attempt.task.name
+            logger.warning("%r: the result (%s) stayed behind in the worker process: %s", name, kind, why)
+        return found
+
+
+def _show_streams(message: Message) -> None:
+    if message.kind == "stream":
+        stream: Any = sys.stderr if message.content["name"] == "stderr" else sys.stdout
+        stream.write(message.content["text"])

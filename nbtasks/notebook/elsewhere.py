@@ -1,0 +1,178 @@
+"""A cell that runs in a worker process: what is sent there, and what becomes of what the worker says.
+
+Knows nothing of processes, nor of how messages travel: it makes the request, and is handed the answers.
+"""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nbtasks.backends.process import Work
+from nbtasks.exceptions import NotSendableError
+from nbtasks.notebook.errors import SHOWN
+from nbtasks.notebook.namespace import Layer
+from nbtasks.notebook.reading import names_read
+from nbtasks.states import TaskState
+from nbtasks.task import Outcome
+from nbtasks.workers.parcels import Buffers, NotPackedError, pack
+from nbtasks.workers.requests import error_from, heard_progress, outcome, request
+from nbtasks.workers.serving import RESULT, SETTINGS
+
+if TYPE_CHECKING:
+    from nbtasks.backends.base import Attempt
+    from nbtasks.notebook.cell import CellTask
+    from nbtasks.workers.kernel import Message
+
+__all__ = ["CellWork", "Elsewhere"]
+
+_WORKERS_OWN = frozenset({"get_ipython", "exit", "quit", "open", "_ih", "_oh", "_dh", "__builtins__", "__name__"})
+_WIDGETS = frozenset({"comm_open", "comm_msg", "comm_close"})
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """How a cell is to be run in another process."""
+
+    memory: int | None = None
+    """Bytes that it may use."""
+
+
+class CellWork(Work):
+    """One attempt of a cell in a worker of its own."""
+
+    fresh = True
+
+    def __init__(self, task: CellTask, attempt: Attempt, elsewhere: Elsewhere) -> None:
+        self._task = task
+        self._attempt = attempt
+        self._failure: BaseException | None = None
+        self._names: dict[str, Any] = {}
+        self.memory = elsewhere.memory
+
+    def request(self) -> tuple[str, dict[str, Any], Buffers]:
+        """The cell, and the names that it reads. Raises NotSendableError, which says which of them cannot be sent."""
+        task = self._task
+        self._names = task._enter()
+        code, shell = task.code, task.place.shell
+        work = {
+            "source": code.source,
+            "filename": code.filename,
+            "count": task.cell.execution_count,
+            "flags": shell.compile.flags,
+            "interactivity": shell.ast_node_interactivity,
+            "sources": _sources(shell),
+        }
+        return request("cell", task, self._packed(work), memory=self.memory)
+
+    def _packed(self, work: dict[str, Any]) -> Buffers:
+        names = self._names
+        reads = names_read(self._task.code.tree, self._task.place.shell.transform_cell)
+        sure = {name: names[name] for name in reads.sure if name in names and name not in _WORKERS_OWN}
+        others: Iterable[str] = names.keys() if reads.everything else reads.maybe
+        maybe = {n: names[n] for n in list(others) if n in names and n not in _WORKERS_OWN and n not in sure}
+        if reads.everything:
+            maybe = {name: value for name, value in maybe.items() if not name.startswith("_")}
+        try:
+            return self._pack(work, {**sure, **maybe})
+        except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code
+            whole = error
+        refused = [_said(name, sure[name], reads.sure[name], why) for name, why in self._refused(sure).items()]
+        if refused:
+            raise NotSendableError(f"not sent to a worker process: {'; '.join(refused)}") from None
+        for name in self._refused(maybe):  # it may do without them
+            del maybe[name]
+        if not maybe:
+            raise whole
+        return self._pack(work, {**sure, **maybe})
+
+    def _pack(self, work: dict[str, Any], names: Mapping[str, Any]) -> Buffers:
+        sent = frozenset(names) | _WORKERS_OWN
+        return pack({**work, "names": names}, self._is_main, self._task, reach=self._names, sent=sent)
+
+    def _refused(self, names: Mapping[str, Any]) -> dict[str, BaseException]:
+        refused: dict[str, BaseException] = {}
+        for name, value in names.items():
+            try:
+                pack(value, self._is_main, self._task, reach=self._names, sent=_WORKERS_OWN | names.keys())
+            except Exception as error:  # noqa: BLE001 - as above
+                refused[name] = error
+        return refused
+
+    def _is_main(self, names: Any) -> bool:
+        return names is self._names or isinstance(names, Layer) or names is self._task.place.names.live
+
+    def heard(self, message: Message) -> None:
+        """Progress goes to the task, output to its cell."""
+        content, output = message.content, self._task.output
+        if message.kind == "stream":
+            output.write(content["name"], content["text"])
+        elif message.kind in ("display_data", "update_display_data"):
+            update = message.kind == "update_display_data"
+            output.display(content["data"], content["metadata"], content.get("transient", {}), update=update)
+        elif message.kind == "execute_result":
+            output.result(content["data"], content["metadata"], content["execution_count"])
+        elif message.kind == "clear_output":
+            output.clear(wait=content["wait"])
+        elif message.kind == "error":
+            output.error(content["ename"], content["evalue"], content["traceback"])
+        elif message.kind == "nbtasks_failed":
+            self._failed(content, message.buffers)
+        elif message.kind in _WIDGETS:
+            self._task.place.kernel.forward(self._task.cell, message.kind, content, message.buffers, message.metadata)
+        else:
+            heard_progress(self._attempt, message)
+
+    def _failed(self, content: dict[str, Any], buffers: Buffers) -> None:
+        """The cell has raised: show it now, before its plots come, as the foreground does."""
+        if self._attempt.interrupted:
+            return
+        error = error_from(content, buffers, self._names)
+        self._failure = error
+        setattr(error, SHOWN, content["shown"])
+        self._task._show_failure(error)
+
+    def answered(self, message: Message) -> Outcome:
+        """The names that it bound go into its layer, to be committed as those of any cell; its value is the result."""
+        content = message.content
+        ended, found = outcome(self._attempt, message, self._names)
+        for payload in content.get("payload", ()):
+            if payload.get("source") == "page":
+                self._task.output.page(payload["data"])
+        for name in content.get("deleted", ()):
+            self._names.pop(name, None)
+        changed = found.pop(SETTINGS, {})
+        self._names.update(found)
+        if self._attempt.interrupted and (self._failure is not None or content["status"] == "failed"):
+            return Outcome(TaskState.CANCELLED)
+        if self._failure is not None:
+            return Outcome(TaskState.FAILED, None, self._failure)
+        if ended.state is TaskState.COMPLETED:
+            self._task._settings = changed
+            self._say_stayed(content["stayed"])
+        return ended
+
+    def _say_stayed(self, stayed: Mapping[str, list[str]]) -> None:
+        for name, (kind, why) in stayed.items():
+            what = f"the result ({kind})" if name == RESULT else f"{name} ({kind})"
+            self._task.output.write("stderr", f"nbtasks: {what} stayed behind in the worker process: {why}\n")
+
+
+def _sources(shell: Any) -> dict[str, tuple[int | None, list[str]]]:
+    """The lines of the cells that ran so far, by the names of their files, for tracebacks of their functions."""
+    numbers = getattr(shell.compile, "_filename_map", {})
+    return {
+        filename: (number, linecache.cache[filename][2])  # type: ignore[misc]
+        for filename, number in list(numbers.items())
+        if len(linecache.cache.get(filename, ())) == 4
+    }
+
+
+def _said(name: str, value: Any, line: int, why: BaseException) -> str:
+    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    if isinstance(why, NotPackedError):
+        inner = f"{type(why.value).__module__}.{type(why.value).__qualname__}".removeprefix("builtins.")
+        return f"{why.name} ({inner}), which {why.user.__qualname__}() reads, used in line {line}: {why}"
+    return f"{name} ({kind}), used in line {line}: {why}"

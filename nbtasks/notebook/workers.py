@@ -1,0 +1,89 @@
+"""The worker processes as a notebook sees them: what they import beforehand, where they print, and their list.
+
+Knows nothing of cells.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import publish_display_data
+
+from nbtasks.backends.process import ProcessBackend
+from nbtasks.manager import TaskManager
+
+if TYPE_CHECKING:
+    from nbtasks.workers.kernel import Message
+
+__all__ = ["Workers"]
+
+
+class Workers:
+    """The `process` backend of a manager, at home in a notebook."""
+
+    def __init__(self, manager: TaskManager, shell: InteractiveShell) -> None:
+        backend = manager.backends.get("process")
+        self._backend = backend if isinstance(backend, ProcessBackend) else None
+        self._shell = shell
+        self._show_before: Any = None
+
+    def install(self) -> None:
+        """Show what functions display in workers, and import there beforehand what the notebook has imported."""
+        if self._backend is not None:
+            self._show_before, self._backend.on_display = self._backend.on_display, self._show
+            self._backend.modules = self._modules
+
+    def uninstall(self) -> None:
+        """Undo `install`."""
+        if self._backend is not None:
+            self._backend.on_display = self._show_before
+            self._backend.modules = list
+
+    def _show(self, message: Message) -> None:
+        content = message.content
+        if message.kind in ("display_data", "update_display_data"):
+            publish_display_data(
+                content["data"],
+                content["metadata"],
+                transient=content.get("transient"),
+                update=message.kind == "update_display_data",
+            )
+        else:
+            self._show_before(message)
+
+    def _modules(self) -> list[str]:
+        """The modules that the notebook's names stand for, or come from."""
+        return sorted(set(_modules_of(self._shell.user_ns)))
+
+    def listing(self) -> str:
+        """One line for each worker."""
+        import psutil
+
+        rows = self._backend.workers() if self._backend is not None else []
+        if not rows:
+            return "no worker processes"
+        lines = [f"{'pid':>8}  {'memory':>9}  {'cpu':>6}  {'age':>7}  task"]
+        for row in rows:
+            try:
+                processes = [process := psutil.Process(row["pid"]), *process.children(recursive=True)]
+                memory = sum(one.memory_info().rss for one in processes)
+                used = sum(sum(one.cpu_times()[:2]) for one in processes)
+            except psutil.Error:  # it has just ended
+                continue
+            lines.append(
+                f"{row['pid']:>8}  {memory / 2**20:>6,.0f} MB  {used:>4.1f} s  {row['seconds']:>5.0f} s  {row['task']}"
+            )
+        return "\n".join(lines)
+
+
+def _modules_of(names: dict[str, Any]) -> Iterator[str]:
+    for name, value in list(names.items()):
+        module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+        if name.startswith("_") or not isinstance(module, str) or module not in sys.modules:
+            continue
+        if not module.startswith(("IPython", "ipykernel", "nbtasks", "builtins", "__main__")):
+            yield module

@@ -1,0 +1,209 @@
+"""Objects on their way to another process and back: pickled by value where the notebook defined them, buffers apart.
+
+Both sides use it. Must not know what is sent, nor how it travels: a parcel is a list of buffers, the first one the
+pickle, the others the big ones, out of band (protocol 5), so that they are never copied into it.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import importlib
+import io
+import pickle
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import cloudpickle
+
+__all__ = ["Buffers", "IsMain", "NotPackedError", "global_names", "pack", "pack_names", "unpack"]
+
+Buffers = list[Any]
+IsMain = Callable[[Any], bool]
+"""Whether a dict is the globals of the notebook's own code."""
+
+_OUT_OF_BAND = 64 * 1024
+"""Buffers of so many bytes and more travel on their own."""
+_READS_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"})
+
+_AWKWARD = (
+    *(io.TextIOWrapper, io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom),
+    *(functools._lru_cache_wrapper, functools.cached_property),
+)
+
+_arriving = threading.local()
+
+
+class _MainNames(dict[str, Any]):
+    """Stands for the globals of the notebook's code: on the other side they are the globals of the code there."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _names_here, ()
+
+
+def _names_here() -> dict[str, Any]:
+    names: dict[str, Any] = _arriving.names
+    return names
+
+
+def _task_here() -> Any:
+    return _arriving.task
+
+
+class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles by value what was defined in the notebook's own code, but without its globals: `met` has the functions.
+
+    Were the globals sent along, then a function that comes back would bring copies of what never changed. `task` is,
+    on the other side, the task as part of which the work runs.
+    """
+
+    def __init__(self, file: Any, is_main: IsMain | None, task: Any, buffers: Buffers) -> None:
+        def apart(buffer: pickle.PickleBuffer) -> bool:
+            raw = buffer.raw()
+            if raw.nbytes < _OUT_OF_BAND:
+                return True
+            buffers.append(raw)
+            return False
+
+        super().__init__(file, protocol=5, buffer_callback=apart)
+        self._is_main = is_main
+        self._streams = {id(getattr(sys, name)): name for name in ("stdout", "stderr", "__stdout__", "__stderr__")}
+        self._task = task
+        self.met: list[types.FunctionType] = []
+
+    def reducer_override(self, obj: Any) -> Any:
+        if obj is self._task and obj is not None:
+            return _task_here, ()
+        if isinstance(obj, types.ModuleType) and sys.modules.get(obj.__name__) is obj:
+            return importlib.import_module, (obj.__name__,)
+        if isinstance(obj, _AWKWARD):
+            return _awkward(obj)
+        if id(obj) in self._streams:
+            return getattr, (sys, self._streams[id(obj)])
+        if self._is_main is not None and type(obj) is types.FunctionType and self._is_main(obj.__globals__):
+            self.globals_ref.setdefault(id(obj.__globals__), _MainNames(__name__="__main__"))
+            reduced = super().reducer_override(obj)
+            if isinstance(reduced, tuple) and len(reduced) > 2:
+                self.met.append(obj)
+                reduced[2][1]["__globals__"] = {}
+            return reduced
+        return super().reducer_override(obj)
+
+
+def _awkward(obj: Any) -> tuple[Any, ...]:
+    """How to make anew what pickle takes for something else, or cannot take apart."""
+    if isinstance(obj, functools._lru_cache_wrapper):
+        return _cached, (obj.__wrapped__, obj.cache_parameters())
+    if isinstance(obj, functools.cached_property):
+        return _cached_property, (obj.func, obj.attrname)
+    # A copy of a file would read or write on its own.
+    raise TypeError(f"{'a closed' if obj.closed else 'an open'} file cannot be sent")
+
+
+def _cached(function: Any, parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
+def _cached_property(function: Any, name: str | None) -> Any:
+    made: Any = functools.cached_property(function)
+    made.attrname = name
+    return made
+
+
+def pack(
+    value: Any,
+    is_main: IsMain | None = None,
+    task: Any = None,
+    *,
+    reach: Mapping[str, Any] | None = None,
+    sent: frozenset[str] = frozenset(),
+) -> Buffers:
+    """`value` as a parcel, with those names of `reach` that its functions read, all the way down, but for the `sent`.
+
+    Raises NotPackedError for such a name, and for the value whatever its pickling raises.
+    """
+    head = io.BytesIO()
+    apart: Buffers = []
+    packer = _Packer(head, is_main, task, apart)
+    packer.dump(value)
+    known = set(sent)
+    while reach is not None and packer.met:
+        met, packer.met = packer.met, []
+        more = {name: one for one in met for name in global_names(one.__code__) if name in reach and name not in known}
+        known |= more.keys()
+        try:
+            packer.dump({name: reach[name] for name in more})
+        except Exception:
+            for name, user in more.items():
+                _check(name, reach[name], is_main, task, user)
+            raise
+    return [head.getbuffer(), *apart]
+
+
+class NotPackedError(Exception):
+    """A name that code uses cannot be sent."""
+
+    def __init__(self, name: str, value: Any, user: types.FunctionType, why: BaseException) -> None:
+        super().__init__(str(why))
+        self.name, self.value, self.user = name, value, user
+
+
+def _check(name: str, value: Any, is_main: IsMain | None, task: Any, user: types.FunctionType) -> None:
+    try:
+        pack(value, is_main, task)
+    except Exception as error:
+        raise NotPackedError(name, value, user, error) from error
+
+
+def pack_names(
+    names: Mapping[str, Any], is_main: IsMain | None = None, task: Any = None, **reach: Any
+) -> tuple[Buffers, dict[str, BaseException]]:
+    """As many of `names` as can be sent, as one parcel of a dict, and for the others what stands in their way."""
+    sent = frozenset(names)
+    try:
+        return pack(dict(names), is_main, task, sent=sent, **reach), {}
+    except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code; which of them it was is found below
+        whole = error
+    refused: dict[str, BaseException] = {}
+    for name, value in names.items():
+        try:
+            pack(value, is_main, task, sent=sent, **reach)
+        except Exception as error:  # noqa: BLE001 - as above
+            refused[name] = error
+    if not refused:
+        raise whole
+    able = {name: value for name, value in names.items() if name not in refused}
+    return pack(able, is_main, task, sent=sent, **reach), refused
+
+
+def unpack(parcel: Sequence[Any], names: dict[str, Any] | None = None, task: Any = None) -> Any:
+    """What is in a parcel. The globals of functions of the notebook's own code are `names`."""
+    before = getattr(_arriving, "names", None), getattr(_arriving, "task", None)
+    _arriving.names, _arriving.task = sys.modules["__main__"].__dict__ if names is None else names, task
+    try:
+        head = io.BytesIO(parcel[0])
+        unpickler = pickle.Unpickler(head, buffers=iter(parcel[1:]))
+        value = unpickler.load()
+        while head.tell() < len(head.getbuffer()):
+            _arriving.names.update(unpickler.load())
+        return value
+    finally:
+        _arriving.names, _arriving.task = before
+
+
+@functools.lru_cache(maxsize=4096)
+def global_names(code: types.CodeType) -> frozenset[str]:
+    """The names that the code, and what is defined in it, reads as globals."""
+    return frozenset(_read_globals(code))
+
+
+def _read_globals(code: types.CodeType) -> Iterator[str]:
+    for step in dis.get_instructions(code):
+        if step.opname in _READS_GLOBAL:
+            yield step.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _read_globals(constant)

@@ -1,0 +1,80 @@
+"""What the notebook's side sends to a worker with every request, and how it reads the answer.
+
+Must not know how messages travel, nor what a cell is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nbtasks import task as tasks
+from nbtasks.exceptions import RemoteError
+from nbtasks.states import TaskState
+from nbtasks.task import Outcome, Task
+from nbtasks.workers.parcels import Buffers, pack, unpack
+from nbtasks.workers.serving import RESULT, task_fields
+from nbtasks.workers.settings import take_settings
+
+if TYPE_CHECKING:
+    from nbtasks.backends.base import Attempt
+    from nbtasks.workers.kernel import Message
+
+__all__ = ["error_from", "heard_progress", "outcome", "request"]
+
+
+def request(
+    what: str, task: Task, parcel: Buffers, *, kind: type[Task] = Task, memory: int | None = None
+) -> tuple[str, dict[str, Any], Buffers]:
+    """The message that asks a worker for `what`: its kind, content and buffers. `kind` is the task's class there."""
+    about = pack({"settings": take_settings(), "kind": kind, "fields": task_fields(task)})
+    content = {
+        "what": what,
+        "split": len(about),
+        "number": task.number,
+        "prefix": tasks._PREFIX,
+        "memory": memory,
+    }
+    return "nbtasks_run", content, [*about, *parcel]
+
+
+def heard_progress(attempt: Attempt, message: Message) -> bool:
+    """Take what the worker says about its task; False if the message is about something else."""
+    task = attempt.task
+    if message.kind == "nbtasks_cancel":
+        task.cancel()
+        return True
+    if message.kind != "nbtasks_progress":
+        return False
+    if task._attempt is attempt:
+        for name, value in unpack(message.buffers).items():
+            setattr(task, name, value)
+    return True
+
+
+def outcome(attempt: Attempt, message: Message, names: dict[str, Any]) -> tuple[Outcome, dict[str, Any]]:
+    """How the work ended, and the names that came back."""
+    status = message.content["status"]
+    if status == "cancelled":
+        return Outcome(TaskState.CANCELLED), {}
+    if status == "error":
+        error = error_from(message.content, message.buffers, names)
+        cancelled = attempt.interrupted and isinstance(error, KeyboardInterrupt)
+        return Outcome(TaskState.CANCELLED if cancelled else TaskState.FAILED, None, error), {}
+    found = unpack(message.buffers, names, attempt.task)
+    result = found.pop(RESULT, None)
+    return Outcome(TaskState.COMPLETED, result), found
+
+
+def error_from(content: dict[str, Any], parcel: Sequence[Any], names: dict[str, Any]) -> BaseException:
+    """The error of a worker: the object, where it could be sent; its cause tells where it was raised."""
+    told = RemoteError(f"\n{content['text']}")
+    if parcel:
+        try:
+            error = unpack(parcel, names)
+        except Exception:  # noqa: BLE001 - many an error class cannot make an object from what it has pickled
+            error = None
+        if isinstance(error, BaseException):
+            error.__cause__ = told
+            return error
+    return RemoteError(f"{content['ename']}: {content['evalue']}")

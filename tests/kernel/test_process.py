@@ -1,0 +1,173 @@
+"""Cells in worker processes: names there and back, output, errors, settings, cancels, and the end of workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from tests.kernel.driver import KernelDriver
+from tests.kernel.notebook import load, wait_over
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"),
+]
+RUN = "%%bgtask it --backend process --quiet --wait\n"
+
+
+@pytest.fixture(scope="module")
+def notebook(module_kernel: KernelDriver) -> KernelDriver:
+    """One for all: each test uses names of its own."""
+    return load(module_kernel)
+
+
+def text(outputs: list[dict[str, object]]) -> str:
+    return "".join(str(output.get("text", "")) for output in outputs)
+
+
+def test_a_cell_gets_the_names_that_it_reads_and_gives_back_those_that_it_binds(notebook: KernelDriver) -> None:
+    notebook.run(
+        "import os\nbase = 5\ndef times(n): return n * base\nclass Box:\n    def get(self): return times(2)"
+    ).check()
+    notebook.run(RUN + "where = os.getpid()\nbase = 7\nbox = Box()\nfound = box.get()\nfound").check()
+    assert notebook.value("(found, base, times(1), where != os.getpid())") == (14, 7, 7, True)
+    assert notebook.value("isinstance(box, Box)") is True
+    assert notebook.value("it.result") == 14
+
+
+def test_functions_of_the_cell_see_the_notebooks_live_names_later(notebook: KernelDriver) -> None:
+    notebook.run(RUN + "unit = 1\ndef live(): return unit").check()
+    notebook.run("unit = 2").check()
+    assert notebook.value("live()") == 2
+
+
+def test_a_failed_cell_commits_nothing_and_keeps_its_names(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask it --backend process --quiet\nhalf = 1\n1 / 0").check()
+    wait_over(notebook, "it")
+    error = cell.outputs[-1]
+    assert (error["ename"], "line 2" in str(error["traceback"])) == ("ZeroDivisionError", True)
+    assert notebook.value("('half' in globals(), it.namespace['half'], type(it.exception).__name__)") == (
+        False, 1, "ZeroDivisionError"
+    )  # fmt: skip
+
+
+def test_source_lines_of_other_cells_are_in_the_traceback(notebook: KernelDriver) -> None:
+    notebook.run("def boom():\n    raise LookupError('here')").check()
+    cell = notebook.run("%%bgtask it --backend process --quiet\nboom()").check()
+    wait_over(notebook, "it")
+    assert "raise" in str(cell.outputs[-1]["traceback"])
+
+
+def test_displays_and_results_come_as_in_the_foreground(notebook: KernelDriver) -> None:
+    cell = notebook.run(
+        RUN + "from IPython.display import HTML\nprint('said')\ndisplay(HTML('<b>b</b>'))\n6 * 7"
+    ).check()
+    kinds = [output["output_type"] for output in cell.outputs]
+    assert kinds == ["stream", "display_data", "execute_result"]
+    assert cell.outputs[-1]["data"] == {"text/plain": "42"}
+
+
+def test_progress_is_told_from_the_worker(notebook: KernelDriver) -> None:
+    notebook.run(
+        "%%bgtask it --backend process --quiet\nimport time\nfrom nbtasks import current_task\n"
+        "current_task().progress = 40\ncurrent_task().body = 'b'\ntime.sleep(60)"
+    ).check()
+    notebook.wait_until(lambda: notebook.value("(it.progress, it.body)") == (40.0, "b"), what="the progress")
+    notebook.run("it.cancel()").check()
+    wait_over(notebook, "it")
+    assert notebook.value("it.state.value") == "cancelled"
+
+
+def test_settings_are_the_notebooks_and_come_back(notebook: KernelDriver, tmp_path: object) -> None:
+    notebook.run(
+        "import random, os\nrandom.seed(1)\nexpected = random.Random(1).random()\nos.environ['OWN'] = 'x'"
+    ).check()
+    notebook.run(RUN + f"drawn = random.random()\nown = os.environ['OWN']\nos.chdir({str(tmp_path)!r})").check()
+    assert notebook.value("(drawn == expected, own, os.getcwd())") == (True, "x", str(tmp_path))
+    notebook.run("second = random.random()\ngenerator = random.Random(1)\ngenerator.random()").check()
+    assert notebook.value("second == generator.random()") is True
+
+
+def test_what_cannot_be_sent_is_named_and_nothing_starts(notebook: KernelDriver) -> None:
+    notebook.run("import threading\nlatch = threading.Lock()\ndef uses(): return latch").check()
+    cell = notebook.run(RUN + "begun = True\nuses()")
+    assert "latch (_thread.lock), which uses() reads, used in line 2: cannot pickle '_thread.lock' object" in text(
+        cell.outputs
+    )
+    assert notebook.value("'begun' in globals()") is False
+
+
+def test_a_name_that_the_cell_binds_first_is_not_sent(notebook: KernelDriver) -> None:
+    notebook.run("import threading\nheld = threading.Lock()").check()
+    notebook.run(RUN + "held = 1\nheld += 1").check()
+    assert notebook.value("held") == 2
+
+
+def test_a_name_that_cannot_come_back_stays_and_is_said(notebook: KernelDriver) -> None:
+    cell = notebook.run(RUN + "numbers = (n for n in range(3))\nkept = 1").check()
+    assert "numbers (generator) stayed behind in the worker process" in text(cell.outputs)
+    assert notebook.value("(kept, 'numbers' in globals(), it.state.value)") == (1, False, "completed")
+
+
+def test_a_memory_limit_ends_in_a_clear_error(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask it --backend process --quiet --memory 600M\nbig = bytearray(2**31)").check()
+    wait_over(notebook, "it")
+    assert notebook.value("it.error.partition(':')[0]") == "MemoryError"
+    assert f"limited to {600 * 2**20:,} bytes" in text(cell.outputs)
+
+
+def test_a_dead_worker_is_told_with_its_signal(notebook: KernelDriver) -> None:
+    notebook.run(
+        "%%bgtask it --backend process --quiet\nimport os, signal\nos.kill(os.getpid(), signal.SIGSEGV)"
+    ).check()
+    wait_over(notebook, "it")
+    assert "SIGSEGV" in notebook.value("it.error")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--memory 1", "--memory takes a number and K, M, G or T"),
+        ("--memory lots", "--memory takes a number and K, M, G or T"),
+        ("--shared", "--shared needs the notebook's own process"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(notebook: KernelDriver, line: str, said: str) -> None:
+    cell = notebook.run(f"%%bgtask refused --backend process {line}\n1")
+    assert said in text(cell.outputs)
+    assert text(cell.outputs).count("\n") == 1
+
+
+def test_workers_are_listed(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask it --backend process --quiet\nimport time; time.sleep(60)").check()
+    notebook.wait_until(lambda: " it\n" in text(notebook.run("%bgtask workers").outputs), what="the worker")
+    notebook.run("it.cancel()").check()
+    wait_over(notebook, "it")
+
+
+def test_workers_die_with_a_kernel_that_is_killed(kernel: KernelDriver) -> None:
+    load(kernel)
+    kernel.run(
+        "%%bgtask it --backend process --quiet\nimport os, subprocess, time\nfrom nbtasks import current_task\n"
+        "child = subprocess.Popen(['sleep', '600'])\ncurrent_task().body = f'{os.getpid()} {child.pid}'\n"
+        "while True: pass"
+    ).check()
+    kernel.wait_until(lambda: kernel.value("it.body") is not None, what="the worker")
+    pids = [int(pid) for pid in kernel.value("it.body").split()]
+    os.kill(kernel.value("__import__('os').getpid()"), signal.SIGKILL)
+    end = time.monotonic() + 30
+    while not all(is_over(pid) for pid in pids):
+        assert time.monotonic() < end, "the worker or its child lives on"
+        time.sleep(0.05)
+
+
+def is_over(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "Z"  # ended, and nobody has asked how
+    except (FileNotFoundError, ProcessLookupError):
+        return True
