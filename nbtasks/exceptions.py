@@ -23,6 +23,9 @@ NbtasksError
 ├── TaskTimeoutError (TimeoutError)         an attempt ran longer than the task's `timeout`
 ├── WaitTimeoutError (TimeoutError)         a wait was longer than asked; the tasks go on
 ├── DeadlockError (RuntimeError)            a wait that could never end
+├── ActionError (RuntimeError)              a ready-made action could not do what it was asked to
+│   └── ChecksumError                       a file is another than the one that was wanted
+├── MissingPackageError (ImportError)       an optional package, which has to be installed first
 ├── HistoryError (RuntimeError)             the file of the history cannot be used
 ├── NoInputError (RuntimeError)             a background task asked for input
 └── ManagerStoppedError (RuntimeError)
@@ -33,7 +36,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 __all__ = [
+    "ActionError",
     "AlreadyAddedError",
+    "ChecksumError",
     "DeadlockError",
     "DependencyCycleError",
     "HistoryError",
@@ -42,6 +47,7 @@ __all__ = [
     "InvalidValueError",
     "LaneError",
     "ManagerStoppedError",
+    "MissingPackageError",
     "NbtasksError",
     "NoInputError",
     "NotAddedError",
@@ -196,6 +202,18 @@ class WaitTimeoutError(NbtasksError, TimeoutError):
 
 class DeadlockError(NbtasksError, RuntimeError):
     """A wait that could never end."""
+
+
+class ActionError(NbtasksError, RuntimeError):
+    """A ready-made action could not do what it was asked to."""
+
+
+class ChecksumError(ActionError):
+    """A file is another than the one that was wanted."""
+
+
+class MissingPackageError(NbtasksError, ImportError):
+    """An optional package, which has to be installed first."""
 
 
 class HistoryError(NbtasksError, RuntimeError):

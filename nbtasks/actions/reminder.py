@@ -1,0 +1,36 @@
+"""`reminder_timer`: says something after a while.
+
+Must not know who listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+
+from nbtasks.actions.given import checked_seconds
+from nbtasks.exceptions import InvalidValueError
+from nbtasks.task import Task
+
+__all__ = ["reminder_timer"]
+
+_STEP_SECONDS = 0.25
+
+
+async def reminder_timer(task: Task, duration_seconds: float | timedelta, message: str) -> str:
+    """After `duration_seconds` print `message`, make it the task's heading, and return it.
+
+    The progress is the part of the time that has passed; the body says what is left.
+    """
+    seconds = checked_seconds("duration_seconds", duration_seconds)
+    if not isinstance(message, str) or not message:
+        raise InvalidValueError(f"a reminder's message is a text, not {message!r}")
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        task.progress = 100.0 * (1.0 - left / seconds)
+        task.body = f"{timedelta(seconds=round(left))} left"
+        await asyncio.sleep(min(left, _STEP_SECONDS))
+    task.heading, task.body = message, ""
+    print(message, flush=True)  # noqa: T201 - it is what was asked for
+    return message

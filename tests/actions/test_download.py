@@ -1,0 +1,314 @@
+"""Downloads from a server that is slow, drops connections, lies about lengths and returns errors."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from nbtasks import TaskCancelledError
+from nbtasks.actions import download_file
+from nbtasks.exceptions import ActionError, ChecksumError, InvalidValueError, MissingPackageError
+from tests.http_server import serving
+
+DATA = random.Random(7).randbytes(3_000_000)
+SHA = "sha256:" + hashlib.sha256(DATA).hexdigest()
+quick = partial(download_file, retry_delay=0.01)
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "file.bin"
+
+
+def left_in(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def wait_for(task, holds: Callable[[], object]) -> None:
+    """Wait until something holds of a task that lives; asked for whenever its progress is told."""
+    told = threading.Event()
+    with task._manager.add_event_callback(lambda *_: told.set(), ["progress"], task=task):
+        for _ in range(600):
+            if holds():
+                return
+            told.wait(0.1)
+            told.clear()
+    raise AssertionError(f"{task} never came so far: {task.body}")
+
+
+def test_a_file_is_whole_and_nothing_else_is_left(outcome, target):
+    with serving(data=DATA) as server:
+        assert outcome(download_file, server.url, str(target)) == target
+    assert target.read_bytes() == DATA
+    assert left_in(target.parent) == ["file.bin"]
+    assert server.requests[0]["accept-encoding"] == "identity"
+
+
+def test_an_empty_file_is_a_file(outcome, target):
+    with serving(data=b"") as server:
+        outcome(download_file, server.url, target)
+    assert target.read_bytes() == b""
+
+
+def test_it_runs_on_the_loop_with_all_but_the_task_bound(start, target):
+    with serving(data=DATA) as server:
+        task = start(download_file, url=server.url, destination=target)
+        task.wait(60)
+    assert task.backend == "loop"
+    assert target.read_bytes() == DATA
+
+
+def test_progress_counts_the_bytes(start, target):
+    hold = threading.Event()
+    with serving(data=DATA, hold=hold, piece=len(DATA) // 2) as server:
+        task = start(download_file, server.url, target)
+        wait_for(task, lambda: (task.progress or 0) > 30)
+        assert 30 < task.progress < 60
+        assert "of 3.0 MB" in task.body
+        assert not target.exists()
+        hold.set()
+        task.wait(60)
+    assert task.body.startswith("3.0 MB in ")
+
+
+def test_where_the_server_does_not_say_how_much_there_is_the_progress_is_unknown(start, target):
+    hold = threading.Event()
+    with serving(data=DATA, hold=hold, tell_length=False) as server:
+        task = start(download_file, server.url, target)
+        wait_for(task, lambda: task.body)
+        assert task.progress is None
+        hold.set()
+        task.wait(60)
+    assert target.read_bytes() == DATA
+
+
+def test_what_was_there_stays_until_the_new_file_is_whole(start, target):
+    target.write_bytes(b"old")
+    hold = threading.Event()
+    with serving(data=DATA, hold=hold) as server:
+        task = start(download_file, server.url, target)
+        wait_for(task, lambda: task.body)
+        assert target.read_bytes() == b"old"
+        hold.set()
+        task.wait(60)
+    assert target.read_bytes() == DATA
+
+
+def test_dropped_connections_are_taken_up_where_they_broke(outcome, target):
+    with serving(data=DATA, drop_after=[1_000_000, 700_000, 1_000]) as server:
+        outcome(quick, server.url, target, 1_000, checksum=SHA)
+    assert target.read_bytes() == DATA
+    asked = [request.get("range") for request in server.requests]
+    assert asked == [None, "bytes=1000000-", "bytes=1700000-", "bytes=1701000-"]
+
+
+@pytest.mark.parametrize("how", [{"ranges": False}, {"etag": None}, {"wrong_range": True}])
+def test_where_a_rest_cannot_be_had_or_trusted_it_begins_anew(outcome, target, how):
+    with serving(data=DATA, drop_after=[1_000_000], **how) as server:
+        outcome(quick, server.url, target)
+    assert target.read_bytes() == DATA
+
+
+def test_a_file_that_changes_in_between_is_not_patched_together(outcome, target):
+    with serving(data=DATA, drop_after=[1_000_000], etag='"1"') as server:
+        other = DATA[::-1]
+        served = server._answer
+
+        async def answer(asked, writer):
+            await served(asked, writer)
+            server.data, server.etag = other, '"2"'
+
+        server._answer = answer
+        outcome(quick, server.url, target)
+    assert target.read_bytes() == other
+
+
+def test_a_server_that_drops_again_and_again_at_the_same_place_is_given_up(outcome, target):
+    with serving(data=DATA, drop_after=[1000] * 9, ranges=False) as server:
+        with pytest.raises(ActionError, match="could not be downloaded, tried 4 times"):
+            outcome(quick, server.url, target)
+    assert not target.exists()
+
+
+def test_a_server_that_promises_more_than_it_sends_is_found_out(outcome, target):
+    with serving(data=DATA, promise=len(DATA) + 10, ranges=False, etag=None) as server:
+        with pytest.raises(ActionError, match="could not be downloaded, tried 3 times"):
+            outcome(quick, server.url, target, retries=2)
+    assert left_in(target.parent) == []
+
+
+def test_a_server_that_promises_less_than_it_sends_is_found_out_by_the_checksum(outcome, target):
+    with serving(data=DATA, promise=1_000_000) as server, pytest.raises(ChecksumError, match="nothing was kept"):
+        outcome(quick, server.url, target, checksum=SHA)
+    assert left_in(target.parent) == []
+
+
+def test_a_checksum_that_differs_leaves_nothing_behind_and_what_was_there_alone(outcome, target):
+    target.write_bytes(b"old")
+    with serving(data=DATA) as server:
+        with pytest.raises(ChecksumError, match=f"the md5 of {server.url} is .*, not {'0' * 32}"):
+            outcome(download_file, server.url, target, checksum="md5:" + "0" * 32)
+    assert target.read_bytes() == b"old"
+    assert left_in(target.parent) == ["file.bin"]
+
+
+@pytest.mark.parametrize("status", [403, 404, 410, 501])
+def test_an_error_of_the_server_is_told_at_once(outcome, target, status):
+    with serving(data=DATA, statuses=[status]) as server:
+        with pytest.raises(ActionError, match=f"{server.url}: {status} "):
+            outcome(download_file, server.url, target)
+        assert len(server.requests) == 1
+    assert left_in(target.parent) == []
+
+
+def test_a_server_that_is_overloaded_is_asked_again(outcome, target):
+    with serving(data=DATA, statuses=[503, 429, 500]) as server:
+        outcome(quick, server.url, target)
+        assert len(server.requests) == 4
+    assert target.read_bytes() == DATA
+
+
+def test_a_server_that_is_not_there_is_told_at_once(outcome, target):
+    with serving() as server:
+        url = server.url
+    with pytest.raises(ActionError, match=f"{url} cannot be reached"):
+        outcome(download_file, url, target)
+    assert left_in(target.parent) == []
+
+
+def test_a_server_that_says_nothing_is_not_waited_for_for_ever(outcome, target):
+    with serving(silent=True) as server, pytest.raises(ActionError, match="tried 2 times: ReadTimeout"):
+        outcome(quick, server.url, target, timeout_seconds=0.05, retries=1)
+
+
+def test_a_slow_server_takes_its_time(outcome, target):
+    with serving(data=DATA[:40_000], piece=4_000, pause=0.02) as server:
+        outcome(download_file, server.url, target, timeout_seconds=10)
+    assert target.read_bytes() == DATA[:40_000]
+
+
+def test_a_cancel_keeps_what_a_later_call_goes_on_from(start, outcome, target):
+    hold = threading.Event()
+    with serving(data=DATA, hold=hold, piece=1_200_000) as server:
+        task = start(download_file, server.url, target)
+        wait_for(task, lambda: (task.progress or 0) > 30)
+        task.cancel()
+        with pytest.raises(TaskCancelledError):
+            task.wait(60)
+        assert left_in(target.parent) == ["file.bin.part", "file.bin.part.json"]
+        size = (target.parent / "file.bin.part").stat().st_size
+        hold.set()
+        outcome(download_file, server.url, target, checksum=SHA)
+        assert server.requests[-1]["range"] == f"bytes={size}-"
+    assert target.read_bytes() == DATA
+    assert left_in(target.parent) == ["file.bin"]
+
+
+@pytest.mark.parametrize(("etag", "resume"), [(None, True), ('"1"', False)])
+def test_a_cancel_keeps_nothing_that_cannot_be_resumed(start, target, etag, resume):
+    hold = threading.Event()
+    with serving(data=DATA, hold=hold, etag=etag) as server:
+        task = start(download_file, server.url, target, resume=resume)
+        wait_for(task, lambda: task.body)
+        task.cancel()
+        with pytest.raises(TaskCancelledError):
+            task.wait(60)
+        hold.set()
+    assert left_in(target.parent) == []
+
+
+def test_a_part_of_another_address_is_not_gone_on_from(outcome, target):
+    part, note = target.with_name("file.bin.part"), target.with_name("file.bin.part.json")
+    for left in ('{"url": "http://elsewhere/", "validator": "x"}', "no json", "[]", '{"url": 7}'):
+        part.write_bytes(b"something else")
+        note.write_text(left)
+        with serving(data=DATA) as server:
+            outcome(download_file, server.url, target)
+            assert "range" not in server.requests[0]
+        assert target.read_bytes() == DATA
+        assert left_in(target.parent) == ["file.bin"]
+
+
+def test_a_part_that_is_whole_already_is_taken(outcome, target):
+    with serving(data=DATA) as server:
+        target.with_name("file.bin.part").write_bytes(DATA)
+        note = f'{{"url": "{server.url}", "validator": "\\"1\\""}}'
+        target.with_name("file.bin.part.json").write_text(note)
+        outcome(download_file, server.url, target, checksum=SHA)
+        assert len(server.requests) == 1
+    assert target.read_bytes() == DATA
+
+
+def test_a_part_that_is_longer_than_the_file_is_begun_anew(outcome, target):
+    with serving(data=DATA) as server:
+        target.with_name("file.bin.part").write_bytes(DATA + b"more")
+        note = f'{{"url": "{server.url}", "validator": "\\"1\\""}}'
+        target.with_name("file.bin.part.json").write_text(note)
+        outcome(quick, server.url, target)
+    assert target.read_bytes() == DATA
+
+
+def test_two_downloads_to_one_file_are_refused(start, outcome, target):
+    hold = threading.Event()
+    with serving(data=DATA, hold=hold) as server:
+        first = start(download_file, server.url, target)
+        wait_for(first, lambda: first.body)
+        with pytest.raises(InvalidValueError, match="is being downloaded already"):
+            outcome(download_file, server.url, target)
+        hold.set()
+        first.wait(60)
+    assert target.read_bytes() == DATA
+
+
+async def test_a_client_and_headers_of_ones_own_are_used_and_left_open(manager, target):
+    import httpx
+
+    async with httpx.AsyncClient(headers={"X-One": "1"}) as client:
+        with serving(data=DATA) as server:
+            work = partial(
+                download_file, url=server.url, destination=target, client=client, headers={"Authorization": "Bearer x"}
+            )
+            await asyncio.wait_for(manager.create_task("mine", work), 60)
+        assert (server.requests[0]["x-one"], server.requests[0]["authorization"]) == ("1", "Bearer x")
+        assert not client.is_closed
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"url": "ftp://host/file"}, "an address starts with http:// or https://, not 'ftp://host/file'"),
+        ({"url": 7}, "an address starts with"),
+        ({"destination": "/nowhere/at/all/x"}, "there is no folder '/nowhere/at/all' for the destination"),
+        ({"destination": "."}, "is a folder: name the file in it"),
+        ({"destination": 7}, "a destination is the path of a file, not 7"),
+        ({"chunk_size": 0}, "chunk_size is a whole number from 1 on, not 0"),
+        ({"retries": -1}, "retries is a whole number from 0 on, not -1"),
+        ({"retry_delay": -1}, "retry_delay is 0 or more seconds, not -1"),
+        ({"timeout_seconds": 0}, "timeout_seconds is more than 0 seconds, not 0"),
+        ({"checksum": "abc"}, "a checksum reads \"sha256:...\" or the like, not 'abc'"),
+        ({"checksum": "sha256:abc"}, "a sha256 checksum has 64 hexadecimal digits, not 'abc'"),
+    ],
+)
+def test_wrong_values_are_refused_before_anything_is_asked(outcome, target, wrong, message):
+    with serving(data=DATA) as server:
+        given = {"url": server.url, "destination": target, **wrong}
+        with pytest.raises(InvalidValueError) as error:
+            outcome(download_file, **given)
+        assert message in str(error.value)
+        assert server.requests == []
+    assert left_in(target.parent) == []
+
+
+def test_without_httpx_it_says_what_to_install(outcome, target, monkeypatch):
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(
+        MissingPackageError, match=r"download_file needs httpx: pip install httpx, or 'nbtasks\[actions\]'"
+    ):
+        outcome(download_file, "http://127.0.0.1:1/", target)
