@@ -15,7 +15,7 @@ IMAGE = "image => image.src.length + image.src.slice(-200, -100)"
 
 
 def test_a_recurring_plot_changes_in_place_and_the_output_does_not_grow(open_page):
-    page = open_page([LOAD, PLOT, "time.sleep(8)", "%bgtask pause load"])
+    page = open_page([LOAD, PLOT, "time.sleep(120)", "%bgtask pause load"])
     page.run(0)
     page.run(1)
     page.output(1).locator("img").wait_for()
@@ -27,6 +27,7 @@ def test_a_recurring_plot_changes_in_place_and_the_output_does_not_grow(open_pag
     page.page.wait_for_function(different, arg=images._name)
     assert page.is_running(2)
     assert page.output(1).evaluate(children) == 2
+    page.interrupt()
     page.wait_done(2)
     assert len(counts.values()) == 1
     page.run(3)

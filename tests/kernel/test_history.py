@@ -102,6 +102,15 @@ def test_schedules_of_a_killed_kernel_are_offered_and_restored_in_one_kernel_onl
     assert second.value("(n, prices.template.runs.kept[-1].output.text)") == (11, "run 11\n")
 
 
+def test_schedules_of_a_kernel_that_was_shut_down_are_offered_too(start) -> None:
+    first = start()
+    first.run("%%bgtask prices --every 1h\n1").check()
+    first.shutdown()
+    second = start()
+    assert second.run("%bgtask restore prices").check().stdout.startswith("prices is restored: it fires next in ")
+    assert second.value("[one.name for one in get_manager().list_recurring_tasks()]") == ["prices"]
+
+
 def test_a_schedule_that_was_removed_or_is_here_again_is_not_offered(start) -> None:
     first = start()
     first.run("%%bgtask gone --every 1h\n1").check()
