@@ -139,10 +139,13 @@ class PastCommands:
             recurring: RecurringTask = self._manager.restore_recurring_task(
                 offer.name, offer.id, offer.details, self._extension.template_of_cell(offer)
             )
-        except NbtasksError as error:
+        except (NbtasksError, SyntaxError) as error:
             history.release(offer)
             print(f"{offer.name} cannot be restored: {error}")
             return
+        except BaseException:
+            history.release(offer)
+            raise
         until = until_text(recurring, datetime.now(UTC))
         print(f"{offer.name} is restored: {f'it fires next in {until}' if until else 'it is off'}")
         self._extension.bind(recurring.name, recurring)

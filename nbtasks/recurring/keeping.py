@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from nbtasks.cron import IntervalSchedule, Schedule, find_zone, parse_schedule
+from nbtasks.cron import IntervalSchedule, Schedule, find_zone, parse_schedule, zone_name
 from nbtasks.exceptions import WorkError
 from nbtasks.fields import jsonable
 from nbtasks.recurring.hours import DAYS, BusinessHours
@@ -67,7 +67,12 @@ def template_from(record: Mapping[str, Any]) -> Task:
         options["tags"] = tuple(options["tags"] or ())
         return template_of(_imported(work["function"]), work["name"], options)
     kind = _imported(work["class"])
-    return template_of(kind(name=work["name"], **work["options"], **work["fields"]), None, {})
+    try:
+        template = kind(name=work["name"], **work["options"], **work["fields"])
+    except Exception as error:
+        fault = f"{type(error).__name__}: {error}"
+        raise WorkError(f"{work['class'].replace(':', '.')} cannot be made any more: {fault}") from error
+    return template_of(template, None, {})
 
 
 def _schedule_record(schedule: Schedule) -> list[Any]:
@@ -104,7 +109,7 @@ def rule_record(value: Any) -> Any:
         kinds = [_name_of(kind) for kind in (value.on if isinstance(value.on, tuple) else (value.on,))]
         return ["retry", value.attempts, value.delay, value.backoff, value.jitter, kinds]
     if isinstance(value, BusinessHours):
-        zone = None if value.timezone is None else str(value.timezone)
+        zone = None if value.timezone is None else zone_name(value.timezone)
         days = [DAYS[day] for day in sorted(value.days)]
         holidays = [day.isoformat() for day in sorted(value.holidays)]
         return ["hours", value.opens.isoformat(), value.closes.isoformat(), days, holidays, zone]

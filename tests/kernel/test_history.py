@@ -133,6 +133,26 @@ def test_schedules_of_another_notebook_are_not_offered(start, start_kernel) -> N
     assert other.run("%bgtask schedules").check().text == "no schedules\n"
 
 
+def test_a_class_that_has_changed_meanwhile_says_so_and_its_schedule_is_offered_on(start, tmp_path) -> None:
+    module = tmp_path / "my_work.py"
+    module.write_text(
+        "import dataclasses, nbtasks\n\n\n@dataclasses.dataclass(kw_only=True)\nclass Fetch(nbtasks.Task):\n"
+        "    pages: int\n    def run(self): return self.pages\n"
+    )
+    first = start()
+    first.run("import my_work\nget_manager().add_recurring_task('1h', my_work.Fetch(name='it', pages=3))").check()
+    wait_written(first)
+    first.kill()
+    module.write_text(module.read_text().replace("pages", "sites"))
+    second = start()
+    said = second.run("%bgtask restore").check().stdout
+    assert said.startswith("it cannot be restored: my_work.Fetch cannot be made any more: TypeError: ")
+    module.write_text(module.read_text().replace("sites", "pages"))
+    third = start()
+    assert third.run("%bgtask restore").check().stdout.startswith("it is restored")
+    assert third.value("get_manager().list_recurring_tasks()[0].run_now().wait()") == 3
+
+
 def test_what_cannot_be_restored_says_why(start) -> None:
     first = start()
     first.run("get_manager().add_recurring_task('1h', lambda: None, name='it')").check()
