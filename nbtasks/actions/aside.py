@@ -9,51 +9,74 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
-from typing import Any, TypeVar
+from queue import SimpleQueue
+from typing import Any, Self, TypeVar
 
 from nbtasks.threads import start_thread
 
-__all__ = ["aside", "aside_to_the_end"]
+__all__ = ["Aside", "to_its_end"]
 
 T = TypeVar("T")
 
 
-async def aside(function: Callable[..., T], *args: Any) -> T:
-    """What the call gives. A cancel ends the wait, and leaves the call to itself."""
-    return await _begin(function, args)
+class Aside:
+    """A thread that makes the calls that it is given, one after the other; as a context manager, for as long as that.
+
+    Belongs to the loop on which it was made. The thread is started by the first call.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._calls: SimpleQueue[Callable[[], object] | None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._calls is not None:
+            self._calls.put(None)
+
+    def call(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """Begin the call, and go on. A cancel of what this returns leaves the call to itself."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        context = copy_context()
+
+        def make() -> None:
+            error, result = None, None
+            try:
+                result = context.run(function, *args)
+            except BaseException as raised:  # noqa: BLE001 - whoever awaits it gets it
+                # A StopIteration cannot be raised by an `await`.
+                error = RuntimeError(repr(raised)) if isinstance(raised, StopIteration) else raised
+            with suppress(RuntimeError):  # the loop is closed: nobody awaits it
+                self._loop.call_soon_threadsafe(_tell, future, error, result)
+
+        if self._calls is None:
+            self._calls = SimpleQueue()
+            start_thread(self._serve, "nbtasks-aside")
+        self._calls.put(make)
+        return future
+
+    def _serve(self) -> None:
+        assert self._calls is not None
+        while (make := self._calls.get()) is not None:
+            make()
+            del make
 
 
-async def aside_to_the_end(function: Callable[..., T], *args: Any) -> T:
-    """The same for a call that is short: a cancel takes effect when it has returned."""
-    call = _begin(function, args)
+def _tell(future: asyncio.Future[Any], error: BaseException | None, result: Any) -> None:
+    if future.cancelled():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+async def to_its_end(call: asyncio.Future[T]) -> T:
+    """What a call that is short gives: a cancel takes effect when it has returned."""
     try:
         return await asyncio.shield(call)
     except asyncio.CancelledError:
         await asyncio.wait([call])
         raise
-
-
-def _begin(function: Callable[..., T], args: tuple[Any, ...]) -> asyncio.Future[T]:
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-    context = copy_context()
-
-    def tell(error: BaseException | None, result: Any) -> None:
-        if future.cancelled():
-            return
-        if error is None:
-            future.set_result(result)
-        else:  # a StopIteration cannot be raised by an `await`
-            future.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
-
-    def call() -> None:
-        error, result = None, None
-        try:
-            result = context.run(function, *args)
-        except BaseException as raised:  # noqa: BLE001 - whoever awaits it gets it
-            error = raised
-        with suppress(RuntimeError):  # the loop is closed: nobody awaits it
-            loop.call_soon_threadsafe(tell, error, result)
-
-    start_thread(call, "nbtasks-aside")
-    return future

@@ -15,7 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbtasks.actions.aside import aside, aside_to_the_end
+from nbtasks.actions.aside import Aside, to_its_end
 from nbtasks.actions.given import checked_count, checked_seconds, checked_url, needed
 from nbtasks.actions.part import Checksum, Part
 from nbtasks.exceptions import ActionError, InvalidValueError
@@ -70,15 +70,15 @@ async def download_file(
     wanted = None if checksum is None else Checksum.parse(checksum)
     library = needed("httpx", "download_file")
     own = library.AsyncClient(follow_redirects=True, timeout=limit) if client is None else None
-    with _alone(path):
+    with _alone(path), Aside() as aside:
         part = Part(path, url, resume=resume)
         try:
-            run = _Download(task, library, own or client, url, part, chunk_size, dict(headers or {}))
+            run = _Download(task, library, own or client, url, part, aside, chunk_size, dict(headers or {}))
             await run.to_the_end(retries, delay)
             if wanted is not None:
                 task.body = f"checking {wanted.algorithm}"
-                await aside(part.check, wanted)
-            part.finish()
+                await aside.call(part.check, wanted)
+            await to_its_end(aside.call(part.finish))
         finally:
             part.close()
             if own is not None:
@@ -101,6 +101,7 @@ class _Download:
         client: httpx.AsyncClient,
         url: str,
         part: Part,
+        aside: Aside,
         chunk_size: int,
         headers: dict[str, str],
     ) -> None:
@@ -109,6 +110,7 @@ class _Download:
         self._client = client
         self._url = url
         self._part = part
+        self._aside = aside
         self._chunk_size = chunk_size
         self._headers = headers
         self._start = time.monotonic()
@@ -141,7 +143,7 @@ class _Download:
             if failures > retries:
                 told = str(reason) or type(reason).__name__
                 raise ActionError(f"{self._url} could not be downloaded, tried {failures} times: {told}") from reason
-            self._task.body = f"{self._sizes()}; trying again: {reason}"
+            self._task.body = f"{self._sizes(self._part.size)}; trying again: {reason}"
             await asyncio.sleep(delay * 2 ** (failures - 1))
 
     async def _ask(self) -> None:
@@ -186,33 +188,35 @@ class _Download:
         part.total = int(length) if length.isdecimal() and not encoded else None
 
     async def _receive(self, response: httpx.Response) -> None:
-        part, gathered, size = self._part, [], 0
+        part, task, total = self._part, self._task, self._part.total
+        gathered: list[bytes] = []
+        size, before = 0, part.size - self._received
+        writing: asyncio.Future[None] | None = None
         try:
             async for chunk in response.aiter_bytes(self._chunk_size):
                 gathered.append(chunk)
                 size += len(chunk)
                 self._received += len(chunk)
+                if total:
+                    task.progress = min(100.0, 100.0 * (before + self._received) / total)
                 if size >= _WRITE_BYTES:
-                    ready, gathered, size = gathered, [], 0
-                    await aside_to_the_end(part.write, ready)
-                self._tell(size)
+                    if writing is not None:
+                        await to_its_end(writing)
+                    writing = self._aside.call(part.write, gathered)
+                    gathered, size = [], 0
+                now = time.monotonic()
+                if now >= self._told + _TELL_SECONDS:
+                    self._told = now
+                    speed = self._received / max(now - self._start, 0.001)
+                    task.body = f"{self._sizes(before + self._received)}, {_size(speed)}/s"
         finally:
+            if writing is not None:
+                await to_its_end(writing)
             part.write(gathered)  # what is left is little; it is kept if this ends by an error or a cancel, too
 
-    def _tell(self, unwritten: int) -> None:
+    def _sizes(self, have: int) -> str:
         total = self._part.total
-        if total:
-            self._task.progress = min(100.0, 100.0 * (self._part.size + unwritten) / total)
-        now = time.monotonic()
-        if now < self._told + _TELL_SECONDS:
-            return
-        self._told = now
-        speed = self._received / max(now - self._start, 0.001)
-        self._task.body = f"{self._sizes(unwritten)}, {_size(speed)}/s"
-
-    def _sizes(self, unwritten: int = 0) -> str:
-        total = self._part.total
-        return _size(self._part.size + unwritten) + ("" if total is None else f" of {_size(total)}")
+        return _size(have) + ("" if total is None else f" of {_size(total)}")
 
 
 def _checked_destination(destination: Any) -> Path:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from inspect import isawaitable
 from typing import Any
 
-from nbtasks.actions.aside import aside
+from nbtasks.actions.aside import Aside
 from nbtasks.actions.given import checked_count, checked_seconds, needed
 from nbtasks.exceptions import ActionError, InvalidValueError
 from nbtasks.task import Task
@@ -54,14 +54,15 @@ async def batch_web_search(
     search = provider or _duckduckgo()
     found: list[SearchAnswer] = [] if answers is None else answers
     mine: list[SearchAnswer] = []
-    for number, query in enumerate(wanted):
-        task.body = f"{number + 1} of {len(wanted)}: {query}"
-        answer = await _ask(search, query, max_results)
-        mine.append(answer)
-        found.append(answer)
-        task.progress = 100.0 * len(mine) / len(wanted)
-        if len(mine) < len(wanted):
-            await asyncio.sleep(delay)
+    with Aside() as aside:
+        for number, query in enumerate(wanted):
+            task.body = f"{number + 1} of {len(wanted)}: {query}"
+            answer = await _ask(aside, search, query, max_results)
+            mine.append(answer)
+            found.append(answer)
+            task.progress = 100.0 * len(mine) / len(wanted)
+            if len(mine) < len(wanted):
+                await asyncio.sleep(delay)
     failed = [answer for answer in mine if answer.error is not None]
     if len(failed) == len(wanted):
         raise ActionError(f"none of {len(wanted)} searches was answered; the last one: {failed[-1].error}")
@@ -78,9 +79,9 @@ def _checked_queries(queries: Any) -> list[str]:
     return wanted
 
 
-async def _ask(search: Callable[[str, int], Any], query: str, max_results: int) -> SearchAnswer:
+async def _ask(aside: Aside, search: Callable[[str, int], Any], query: str, max_results: int) -> SearchAnswer:
     try:
-        hits = search(query, max_results) if is_async(search) else await aside(search, query, max_results)
+        hits = search(query, max_results) if is_async(search) else await aside.call(search, query, max_results)
         if isawaitable(hits):
             hits = await hits
         return SearchAnswer(query, tuple(hits or ())[:max_results])
