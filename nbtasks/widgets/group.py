@@ -17,7 +17,7 @@ from nbtasks.states import LIVE_STATES, TaskState
 from nbtasks.task import Task
 from nbtasks.widgets.panel import STYLE, VIEW_TYPE, LivePanel
 from nbtasks.widgets.parts import put
-from nbtasks.widgets.shown import BAR_HEIGHT, LOOKS, PanelPicture, Shown, figures_html, label_html
+from nbtasks.widgets.shown import BAR_HEIGHT, LOOKS, PanelPicture, Shown, figures_html, label_html, one_line
 from nbtasks.widgets.table import LiveTable
 from nbtasks.widgets.table_row import TABLE_STYLE
 
@@ -137,10 +137,11 @@ def group_shown(tasks: Sequence[Task], now: datetime) -> Shown:
     starts = [task.started_at for task in tasks if task.started_at is not None]
     ends = [task.completed_at for task in tasks if task.completed_at is not None] if over else [now]
     failed = [task for task in tasks if task.state is TaskState.FAILED]
-    names = ", ".join(task.heading or task.name for task in tasks[:NAMED]) + (", …" if len(tasks) > NAMED else "")
+    names = [one_line(task.heading or task.name, 40) for task in tasks[:NAMED]]
+    names += ["…"] if len(tasks) > NAMED else []
     return Shown(
         state=state,
-        title=f"{len(tasks)} tasks: {names}"[:200],
+        title=f"{len(tasks)} tasks: {', '.join(names)}",
         body="",
         error=_failures(failed) if over else "",
         progress=sum(far) / len(far),
@@ -151,7 +152,7 @@ def group_shown(tasks: Sequence[Task], now: datetime) -> Shown:
 
 
 def _failures(failed: Sequence[Task]) -> str:
-    said = [f"{task.heading or task.name}: {task.error}"[:300] for task in failed[:FAILED]]
+    said = [one_line(f"{task.heading or task.name}: {task.error}", 300) for task in failed[:FAILED]]
     more = [f"… and {len(failed) - FAILED} more"] if len(failed) > FAILED else []
     return "\n".join([*said, *more])
 

@@ -70,6 +70,8 @@ class LiveWriter:
     `_condition` guards the dirty views, the jobs, the views by task, and the stop flag.
     """
 
+    flushes = 0
+    """How often anything was refreshed."""
     changes = 0
     """Counts the changes of state of all tasks: whoever lists them looks here whether to look again."""
 
@@ -202,6 +204,7 @@ class LiveWriter:
         elif now < self._next_flush or not (self._urgent or (self._dirty and self._may_send >= 0)):
             return []
         self._next_flush = now + FLUSH_SECONDS
+        self.flushes += 1
         views, self._urgent = list(self._urgent), {}
         for view in views:
             self._dirty.pop(view, None)

@@ -19,7 +19,10 @@ from nbtasks.widgets.pace import Pace, attempt_text, children_text
 
 __all__ = ["PanelPicture", "PicturePanel", "Shown", "figures_html", "label_html", "note_html"]
 
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# What steers a terminal: its sequences, and control characters other than the end of a line and the tab.
+_CODES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
 LOOKS = {
     # state: (sign, words, colour of the bar and of the sign)
     "pending": ("◌", "pending", "#757575"),
@@ -42,6 +45,9 @@ BAR_HEIGHT = 6
 TRACK_COLOUR = "rgba(128,128,128,.25)"
 """What a bar runs on: visible in every theme, and a colour that untrusted notebooks may use, unlike a variable."""
 
+BODY_CHARACTERS = 10_000
+TITLE_CHARACTERS = 500
+"""What a panel shows of a body, of a name or heading."""
 ERROR_CHARACTERS = 300
 """What a panel shows of an error; the traceback under it, or `task.error`, has it all."""
 
@@ -90,8 +96,8 @@ class Shown:
         pace = Pace.of(task) if task.state is TaskState.RUNNING else Pace()
         return cls(
             state="cancelling" if cancelling else str(task.state.value),
-            title=task.heading or task.name,
-            body=task.body or "",
+            title=one_line(task.heading or task.name),
+            body=_shortened(plain_text(str(task.body or "")), BODY_CHARACTERS),
             error=_shortened(_why(task)) if over else "",
             last_error="" if over else _shortened(_why(task)),
             progress=task.progress if pace.progress is None else pace.progress,
@@ -245,7 +251,7 @@ def label_html(shown: Shown) -> str:
     return (
         '<span style="display:flex;min-width:0;white-space:nowrap">'
         f'<span style="color:{colour}" aria-hidden="true">{sign}</span>'
-        f'<b style="margin:0 6px;overflow:hidden;text-overflow:ellipsis" title="{title}">{title}</b>'
+        f'<b style="margin:0 6px;overflow:hidden;text-overflow:ellipsis" title="{title}"><bdi>{title}</bdi></b>'
         f'<span style="opacity:.75">{html.escape(shown.words)}</span></span>'
     )
 
@@ -290,11 +296,16 @@ def _bar_html(shown: Shown) -> str:
 
 def _why(task: Task) -> str:
     """Why the task ended as it did, where there is more to say than its state does."""
-    return "" if task.error is None or task.error == task.state.value else task.error
+    return "" if task.error is None or task.error == task.state.value else plain_text(task.error)
 
 
-def _shortened(error: str) -> str:
-    return error if len(error) <= ERROR_CHARACTERS else error[:ERROR_CHARACTERS].rstrip() + " …"
+def _shortened(text: str, most: int = ERROR_CHARACTERS) -> str:
+    return text if len(text) <= most else text[:most].rstrip() + " …"
+
+
+def one_line(text: object, most: int = TITLE_CHARACTERS) -> str:
+    """Text without codes and ends of lines, as much of it as a line may have."""
+    return _shortened(" ".join(plain_text(str(text)[: 2 * most]).split()), most)
 
 
 def _tail(task: Task) -> str:
@@ -303,8 +314,8 @@ def _tail(task: Task) -> str:
 
 
 def plain_text(text: str) -> str:
-    """Text without the codes that colour it in a terminal."""
-    return _ANSI.sub("", text)
+    """Text without the codes that steer a terminal."""
+    return _CODES.sub("", text)
 
 
 def _seconds(start: datetime | None, end: datetime) -> int | None:

@@ -14,7 +14,7 @@ from typing import Protocol
 from nbtasks.task import Task
 from nbtasks.widgets.output_view import kept_output
 from nbtasks.widgets.parts import Parts, put
-from nbtasks.widgets.shown import LOOKS, TRACK_COLOUR, Shown
+from nbtasks.widgets.shown import LOOKS, TRACK_COLOUR, Shown, one_line
 
 __all__ = ["TABLE_STYLE", "Row", "RowActions", "cells_html", "may_run_again"]
 
@@ -124,7 +124,7 @@ class Row:
     def show(self, task: Task, now: datetime, opened: str | None) -> int:
         """Show `task`; of the parts under the row, `opened` is shown. How many messages that took."""
         shown = Shown.of(task, now, whole=False)
-        name = f"{task.heading or task.name}"[:80]
+        name = shown.title[:80]
         sent = 0
         if task is not self.task:
             self._since = time.monotonic() if self.task is not None else 0.0
@@ -167,7 +167,7 @@ def _classes(name: str, *, on: bool) -> tuple[str, ...]:
 def cells_html(task: Task, shown: Shown) -> str:
     """What is told of a task in a row: name and note, state, lane, priority, progress, time."""
     sign, words, colour = LOOKS[shown.state]
-    title, note = html.escape(shown.title[:200]), html.escape(shown.note[:200].replace("\n", " "))
+    title, note = html.escape(shown.title[:200]), html.escape(one_line(shown.note, 200))
     progress = "" if shown.progress is None and not shown.indeterminate else _progress_html(shown)
     number = "text-align:right;font-variant-numeric:tabular-nums"
     return (

@@ -13,7 +13,7 @@ from typing import Any
 
 from nbtasks.manager import TaskManager
 from nbtasks.task import Task
-from nbtasks.widgets.shown import LOOKS, Shown
+from nbtasks.widgets.shown import LOOKS, Shown, one_line
 
 __all__ = ["PictureTable", "count_text", "message_html", "table_bundle", "task_list"]
 
@@ -115,9 +115,5 @@ def _html(tasks: list[Task], counts: str) -> str:
 
 def _cells(task: Task) -> tuple[str, ...]:
     shown = Shown.of(task, datetime.now(UTC), whole=False)
-    name, lane, note = map(_one_line, (task.name, task.lane, shown.note))
+    name, lane, note = (one_line(text, MOST_CHARACTERS) for text in (task.name, task.lane, shown.note))
     return name, shown.state, lane, shown.percent, shown.elapsed_text, note
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:MOST_CHARACTERS]

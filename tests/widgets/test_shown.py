@@ -8,7 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nbtasks import TaskManager
-from nbtasks.widgets.shown import ERROR_CHARACTERS, PanelPicture, Shown
+from nbtasks.widgets.group import group_shown
+from nbtasks.widgets.shown import ERROR_CHARACTERS, PanelPicture, Shown, plain_text
+from nbtasks.widgets.table_row import cells_html
+from nbtasks.widgets.table_shown import task_list
 
 
 @pytest.fixture
@@ -136,3 +139,28 @@ def test_loops_attempts_and_children_are_told():
 
 def test_while_another_attempt_is_due_the_last_error_is_told():
     assert shown(state="pending", last_error="ValueError: boom").note == "the last attempt failed: ValueError: boom"
+
+
+NASTY = "<b>x</b><script>1</script> \x1b[31mred\x1b[0m \x1b]8;;http://x\x07link\x1b]8;;\x07 \x00\x9b \u202egnal\nnext"
+
+
+def test_codes_that_steer_a_terminal_are_left_out():
+    assert plain_text(NASTY).split()[1:] == ["red", "link", "\u202egnal", "next"]
+
+
+def test_names_bodies_and_errors_show_as_text(manager):
+    def work(task):
+        task.body = NASTY * 1000
+        raise ValueError(NASTY * 100)
+
+    task = manager.create_task(NASTY * 100, work)
+    manager.wait(task)
+    shown = Shown.of(task, datetime.now(UTC))
+    together = group_shown([task], datetime.now(UTC))
+    for html in (PanelPicture(shown).html(), cells_html(task, shown), PanelPicture(together).html()):
+        assert "<script>" not in html
+        assert "<b>x" not in html
+        assert "\x1b" not in html
+        assert len(html) < 10_000
+    assert len(shown.text()) < 2_000
+    assert "\x1b" not in shown.text() + task_list([task])
