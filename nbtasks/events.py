@@ -25,6 +25,7 @@ __all__ = ["ALL_EVENTS", "STATE_CHANGES", "EventBus", "EventStream", "EventType"
 
 logger = logging.getLogger("nbtasks")
 
+UNWATCHED_SECONDS = 0.5
 COALESCE_SECONDS = 0.1
 """`progress` and `output` are delivered at most this often for one task."""
 
@@ -307,6 +308,23 @@ class EventBus:
         self._progressed[task] = None
         if not self._armed:
             self._arm()
+
+    @uninterrupted
+    def follow(self, task: Task, moved: Callable[[], bool | None]) -> None:
+        """Ask `moved` now and then, on the timer's thread, whether the progress of `task` changed, until it says None.
+
+        For loops that are too quick to tell of each step.
+        """
+
+        def look() -> None:
+            answer = moved()
+            if answer is None:
+                return
+            if answer and self.watches_progress:
+                self.progressed(task)
+            self._timer.call_later(COALESCE_SECONDS if self.watches_progress else UNWATCHED_SECONDS, look)
+
+        self._timer.call_later(COALESCE_SECONDS, look)
 
     def wrote(self, task: Task) -> None:
         """Tell before long that the task wrote output. Any thread, no lock."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -22,18 +23,38 @@ _SAMPLES = 30
 
 
 class Meter:
-    """Counts the steps of one loop. Whoever makes the steps writes `count`; anybody may read."""
+    """Counts the steps of one loop. Whoever makes the steps writes `count`; anybody may read.
 
-    __slots__ = ("__weakref__", "_samples", "count", "description", "total", "unit")
+    `counter`, where there is one, tells how many steps there were, and nobody needs to write.
+    """
 
-    def __init__(self, total: float | None = None, unit: str = "it", description: str = "", count: float = 0) -> None:
+    __slots__ = ("__weakref__", "_count", "_samples", "counter", "description", "total", "unit")
+
+    def __init__(
+        self,
+        total: float | None = None,
+        unit: str = "it",
+        description: str = "",
+        count: float = 0,
+        counter: Callable[[], float] | None = None,
+    ) -> None:
+        self.counter = counter
         self.total = total
         """How many steps there will be; None where that is unknown."""
         self.unit = unit
         """What one step is called, as in "12 file/s"."""
         self.description = description
-        self.count = count
+        self._count = count
         self._samples: deque[tuple[float, float]] = deque([(time.monotonic(), count)], maxlen=_SAMPLES)
+
+    @property
+    def count(self) -> float:
+        """How many steps were made."""
+        return self._count if self.counter is None else self.counter()
+
+    @count.setter
+    def count(self, count: float) -> None:
+        self._count = count
 
     def rate(self, now: float | None = None) -> float | None:
         """Steps a second, of late; None before there is one to tell. `now` is the monotonic clock's."""

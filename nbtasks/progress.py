@@ -6,10 +6,14 @@ Must not know how progress is shown, or who listens.
 from __future__ import annotations
 
 import functools
+import sys
 import time
+import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
 from contextvars import ContextVar
+from itertools import chain
 from numbers import Real
+from operator import itemgetter, length_hint
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -22,6 +26,8 @@ from nbtasks.task import Task
 __all__ = ["CURRENT", "bridge_tqdm", "current_task", "track"]
 
 T = TypeVar("T")
+
+Follow = Callable[[Task, Callable[[], bool | None]], None]
 
 CURRENT: ContextVar[Task | None] = ContextVar("nbtasks_current_task", default=None)
 """The task as part of which code runs. Backends set it in the context of the work, and nowhere else."""
@@ -68,20 +74,32 @@ class track(Generic[T]):  # noqa: N801 - used like a function: `for x in track(i
         return int(self._total)
 
     def __iter__(self) -> Iterator[T]:
-        steps = self._begin()
-        if steps is None:
-            yield from self._items
-            return
-        count, clock = 0, time.monotonic
+        task = self._task or CURRENT.get()
+        if task is None:
+            return iter(self._items)
+        follow = getattr(getattr(task._manager, "bus", None), "follow", None)
+        return self._told(task) if follow is None else self._counted(task, follow)
+
+    def _counted(self, task: Task, follow: Follow) -> Iterator[T]:
+        """The items, counted by C code as they pass; the count is looked at from outside."""
+        numbers = iter(range(sys.maxsize))
+        steps = _Counted(task, self._total, self._unit, self._description, numbers)
+        follow(task, steps.look())
+        return chain(map(itemgetter(0), zip(self._items, numbers, strict=False)), steps.finish())
+
+    def _told(self, task: Task) -> Iterator[T]:
+        """The items; the task is told of them now and then."""
+        steps, clock = _Steps(task, self._total, self._unit, self._description), time.monotonic
         for item in self._items:
             yield item
-            steps.count = count = count + 1
+            steps.count += 1
             if clock() >= steps.due:
                 steps.tell()
         steps.finish()
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        steps = self._begin()
+        task = self._task or CURRENT.get()
+        steps = None if task is None else _Steps(task, self._total, self._unit, self._description)
         async for item in self._items:
             yield item
             if steps is not None:
@@ -90,10 +108,6 @@ class track(Generic[T]):  # noqa: N801 - used like a function: `for x in track(i
                     steps.tell()
         if steps is not None:
             steps.finish()
-
-    def _begin(self) -> _Steps | None:
-        task = self._task or CURRENT.get()
-        return None if task is None else _Steps(task, self._total, self._unit, self._description)
 
 
 class _Steps(Meter):
@@ -120,6 +134,63 @@ class _Steps(Meter):
         if self._drives:
             self._task.progress = _percent(self)
         finished(self._task, self)
+
+
+class _Counted(Meter):
+    """Counts by an iterator of numbers that goes along with the items: it is one ahead of the steps that were made."""
+
+    __slots__ = ("_made", "_task")
+
+    def __init__(
+        self, task: Task, total: float | None, unit: str, description: str, numbers: Iterator[int]
+    ) -> None:
+        made = _Made(numbers, total)
+        super().__init__(total, unit, description, counter=made.count)
+        started(task, self)
+        self._task = task
+        self._made = made
+        if drives(task, self):
+            task.progress = 0.0
+            task._progress = made
+
+    def look(self) -> Callable[[], bool | None]:
+        """What tells whether there were more steps since the last time; None when the loop is over, or dropped."""
+        reference, last = weakref.ref(self), [-1.0]
+
+        def moved() -> bool | None:
+            steps = reference()
+            if steps is None or steps._made.over or steps._task.done:
+                return None
+            count, last[0] = last[0], steps.count
+            return count != last[0]
+
+        return moved
+
+    def finish(self) -> Iterator[Any]:
+        """No more items; whoever asks for the first of them learns that the loop is over."""
+        self._made.over = True
+        if self._task._progress is self._made:
+            self._task.progress = _percent(self)
+        finished(self._task, self)
+        yield from ()
+
+
+class _Made:
+    """How many steps were made, and how far that is; it stands for the progress of a task."""
+
+    __slots__ = ("_numbers", "_total", "over")
+
+    def __init__(self, numbers: Iterator[int], total: float | None) -> None:
+        self._numbers = numbers
+        self._total = total or 1.0
+        self.over = False
+
+    def count(self) -> float:
+        begun = sys.maxsize - length_hint(self._numbers)
+        return begun if self.over else max(0, begun - 1)
+
+    def __call__(self) -> float:
+        return min(100.0, 100.0 * self.count() / self._total)
 
 
 def _percent(meter: Meter) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
@@ -114,7 +114,7 @@ class Task(Kind):
     _attempts: int = field(init=False)
     _wanted: int = field(init=False)  # how many running tasks wait for this one
     _state: TaskState = field(init=False)
-    _progress: float | None = field(init=False)
+    _progress: float | Callable[[], float] | None = field(init=False)
     _result: Any = field(init=False)
     _exception: BaseException | None = field(init=False)
     _reason: str | None = field(init=False)
@@ -196,7 +196,10 @@ class Task(Kind):
         May be set from any thread. Numbers out of range are clamped, with one warning; -1 and NaN mean unknown; what is
         not a number raises ProgressError. Once the task is over, setting it does nothing.
         """
-        return 100.0 if self._state is _COMPLETED else self._progress
+        value = self._progress
+        if value is not None and value.__class__ is not float:
+            value = value()  # type: ignore[operator]  # that of a loop which counts by itself
+        return 100.0 if self._state is _COMPLETED else value
 
     @progress.setter
     def progress(self, value: float | None) -> None:

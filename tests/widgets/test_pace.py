@@ -187,3 +187,35 @@ def test_live_children_are_counted(manager, at):
 def test_a_total_that_is_no_number_is_refused(total):
     with pytest.raises(Exception, match="total is the number of items"):
         track([1], total)
+
+
+def test_a_loop_is_told_of_while_it_runs(manager, at):
+    seen = []
+
+    def work():
+        for _ in track(range(1000)):
+            if at.go.wait(0.005):
+                break
+
+    subscription = manager.add_event_callback(lambda task, _: seen.append(task.progress), events="progress")
+    task = manager.create_task("it", work)
+    end = time.monotonic() + 20
+    while len(set(seen)) < 4:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    at.go.set()
+    manager.wait(task)
+    subscription.close()
+    assert seen == sorted(seen)
+
+
+def test_what_is_set_by_hand_inside_a_loop_stays(manager):
+    def work(task):
+        seen = []
+        for number in track(range(4)):
+            if number == 1:
+                task.progress = 70
+            seen.append(task.progress)
+        return seen
+
+    assert manager.create_task("it", work).wait(30) == [0.0, 70.0, 70.0, 70.0]
