@@ -16,7 +16,7 @@ import pexpect
 __all__ = ["Terminal"]
 
 TIME_LIMIT = 60
-PROMPT = r"In \[\d+\]: "
+PROMPT, CONTINUATION = r"In \[\d+\]: ", r" {3,}\.\.\.: "
 
 
 class Terminal:
@@ -43,14 +43,13 @@ class Terminal:
 
     def run(self, code: str) -> str:
         """Type a line or a cell; what was printed until the next prompt."""
-        lines = code.splitlines()
-        for line in lines:
-            self._child.sendline(line)
-        for _ in range(2 if len(lines) > 1 else 0):  # empty lines end a cell of several
-            self._child.sendline("")
-        self._child.expect(PROMPT)
-        printed: str = self._child.before.replace("\r\n", "\n")
-        return printed.replace("   ...: ", "").strip()
+        printed, lines = "", code.splitlines()
+        while True:
+            self._child.sendline(lines.pop(0) if lines else "")  # empty lines end a cell of several
+            ready: bool = self._child.expect([CONTINUATION, PROMPT]) == 1
+            printed += self._child.before
+            if ready and not lines:
+                return printed.replace("\r\n", "\n").strip()
 
     def read_until(self, text: str) -> None:
         """Wait until something is printed without anything being typed."""

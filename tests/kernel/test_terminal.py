@@ -19,7 +19,7 @@ def terminal(tmp_path_factory) -> Iterator[Terminal]:
     with Terminal(kernel_env(home), home) as terminal:
         terminal.run("import asyncio, threading, time, nbtasks; from nbtasks import get_manager")
         terminal.run("%load_ext nbtasks")
-        terminal.run("async def where(): return await asyncio.sleep(0.01, threading.current_thread().name)\n")
+        terminal.run("async def where(): return await asyncio.sleep(0.01, threading.current_thread().name)")
         yield terminal
 
 
