@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import ctypes
 import functools
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -73,8 +74,9 @@ class Gate:
     """
 
     __slots__ = (
-        "_lock", "_open_for", "_requested", "_sheltered", "_struck", "_struck_at", "_thread_id", "bed", "instead"
-    )  # fmt: skip
+        *("_lock", "_open_for", "_requested", "_sheltered", "_struck", "_struck_at", "_thread_id"),
+        *("bed", "instead", "swallows"),
+    )
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -88,7 +90,10 @@ class Gate:
         """The lock on which the thread sleeps in one of our own waits, where no exception reaches it."""
         self.instead: Callable[[], object] | None = None
         """What an interrupt does rather than raise, where the thread runs an event loop of its own."""
+        self.swallows = False
+        """Whether the thread is where no exception gets through, and has lost one."""
         here.gate = self
+        _watch_swallowed()
 
     def enter(self, work: object) -> None:
         """Own thread: from here on interrupts meant for `work` may strike."""
@@ -150,6 +155,18 @@ class Gate:
                 self._struck = True
                 _raise_in(self._thread_id, TaskInterrupt)
 
+    def strike_again(self) -> None:
+        """Own thread: a strike was swallowed by the interpreter; repeat it once the thread is past that."""
+        work = self._open_for
+        self._struck = False
+        if work is not None:
+            start_thread(functools.partial(self._strike_later, work), "nbtasks-interrupt")
+
+    def _strike_later(self, work: object) -> None:
+        while self.swallows:
+            time.sleep(0.001)
+        self.strike(work)
+
     @property
     def is_open(self) -> bool:
         """Own thread: whether an interrupt may strike here and now."""
@@ -168,6 +185,28 @@ class Gate:
             with self._lock:
                 self._serve()
         return result
+
+
+def _watch_swallowed() -> None:
+    """Learn of interrupts that strike in a `__del__` or another place whose errors the interpreter can only report.
+
+    They would be lost, and the work would go on. The hook is put in anew where somebody else has replaced it.
+    """
+    following = sys.unraisablehook
+    if getattr(following, "of_nbtasks", False):
+        return
+
+    def hook(unraisable: Any) -> None:
+        gate = here.gate
+        if gate is None or unraisable.exc_type is not TaskInterrupt:
+            following(unraisable)
+            return
+        gate.swallows = True
+        gate.strike_again()
+        gate.swallows = False  # with nothing after it that an interrupt could strike in
+
+    hook.of_nbtasks = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
 
 
 def protected(function: Callable[..., T], *args: Any) -> T:

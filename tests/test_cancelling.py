@@ -184,3 +184,34 @@ def test_the_next_task_on_the_thread_of_a_cancelled_one_is_not_hit(manager: Task
         task.cancel()
         task.cancel()
         assert following.wait(30) == 499_500 and task.state == "cancelled"
+
+
+class Lingering:
+    """Goes away slowly, and nothing that is raised meanwhile gets through."""
+
+    def __init__(self, going: threading.Event) -> None:
+        self.going = going
+
+    def __del__(self) -> None:
+        self.going.set()
+        while True:
+            pass
+
+
+@pytest.mark.parametrize("timeout", [None, 0.2])
+def test_an_interrupt_that_strikes_where_nothing_gets_through_is_not_lost(
+    manager: TaskManager, timeout: float | None
+) -> None:
+    going = threading.Event()
+
+    def work() -> None:
+        Lingering(going)
+        while True:
+            pass
+
+    task = manager.create_task("t", work, timeout=timeout)
+    assert going.wait(30)
+    if timeout is None:
+        task.cancel()
+    manager.wait(task, timeout=30)
+    assert task.state == ("cancelled" if timeout is None else "failed")

@@ -14,6 +14,7 @@ import pytest
 import nbtasks
 from nbtasks import Task, TaskManager, WaitTimeoutError
 from nbtasks import exceptions as errors
+from nbtasks.backends.loop import LoopThread
 from tests.clocks import wait_until
 
 ROOT = Path(__file__).parent.parent
@@ -98,6 +99,15 @@ async def test_a_graceful_shutdown_waits_for_all_and_says_what_still_runs() -> N
         gate.set()
         await manager.wait_all(timeout=30)
     assert slow.result is True
+
+
+def test_a_loop_thread_that_is_closed_as_soon_as_it_is_started_ends_and_closes_its_loop() -> None:
+    for _ in range(100):
+        thread = LoopThread()
+        loop = thread.loop()
+        thread.close(30)
+        assert loop.is_closed()
+        thread.close()
 
 
 def test_work_may_stop_its_own_manager() -> None:

@@ -10,6 +10,7 @@ import threading
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
+from functools import partial
 from types import CoroutineType
 from typing import Any, ClassVar
 
@@ -87,7 +88,7 @@ class LoopThread:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = start_thread(self._serve, "nbtasks-loop")
+                self._thread = start_thread(partial(_serve, self._loop), "nbtasks-loop")
             return self._loop
 
     def close(self, timeout: float | None = None) -> None:
@@ -103,19 +104,19 @@ class LoopThread:
         if thread is not threading.current_thread():
             thread.join(timeout)
 
-    def _serve(self) -> None:
-        loop = self._loop
-        assert loop is not None
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-            left = asyncio.all_tasks(loop)
-            for aio_task in left:
-                aio_task.cancel()
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-        finally:
-            loop.close()
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Turn the loop until it is stopped, which may have been asked for already; then let all on it clean up."""
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for aio_task in left:
+            aio_task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
 
 
 def _create(run: _Run, attempt: Attempt) -> None:
