@@ -15,7 +15,8 @@ from nbtasks.exceptions import NbtasksError
 from nbtasks.recurring.task import RecurringTask
 from nbtasks.widgets.parts import Parts, put
 from nbtasks.widgets.recurring_shown import RecurringShown, counters_text, state_of
-from nbtasks.widgets.schedule_editor import ScheduleEditor
+from nbtasks.widgets.schedule_draft import FIRES
+from nbtasks.widgets.schedule_editor import ScheduleEditor, fires_told
 from nbtasks.widgets.shown import LOOKS, label_html
 
 __all__ = ["CONTROLS_STYLE", "CronControls"]
@@ -105,8 +106,10 @@ class CronControls:
             button_style="danger" if asked else "",
             disabled=gone,
         )
-        off = "" if on else (task.ended or ("removed" if gone else "paused"))
-        sent += self._editor.refresh((str(task._parsed), task.timezone), now, task.next_fires(5) if on else (), off)
+        told = fires_told(task.describe(), "next", task.next_fires(FIRES), now)
+        if not on:
+            told += f" · {task.ended or ('removed' if gone else 'paused')}"
+        sent += self._editor.refresh((str(task._parsed), task.timezone), now, told)
         return sent + put(self._facts, value=_facts_html(task, self._message))
 
     # -- what the user asks for; on the front end's thread ----------------------------------------------------

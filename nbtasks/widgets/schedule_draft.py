@@ -14,9 +14,10 @@ from zoneinfo import available_timezones
 from nbtasks.cron import PRESETS, find_zone, next_fire_times, parse_schedule
 from nbtasks.exceptions import NbtasksError
 
-__all__ = ["Draft", "fires_text", "preset_choices", "read_draft", "zone_names"]
+__all__ = ["FIRES", "Draft", "fires_text", "preset_choices", "read_draft", "zone_names"]
 
 FIRES = 5
+"""So many of the next fires are told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from nbtasks.widgets.recurring_shown import span_text
 from nbtasks.widgets.schedule_draft import Draft, fires_text, preset_choices, read_draft, zone_names
 from nbtasks.widgets.shown import LOOKS
 
-__all__ = ["ScheduleEditor"]
+__all__ = ["ScheduleEditor", "fires_told"]
 
 Typed = tuple[str, str]
 """An expression and a zone."""
@@ -79,10 +79,10 @@ class ScheduleEditor:
         if isinstance(content, dict) and content.get("event") == "submit":
             self.apply()
 
-    def refresh(self, given: Typed | None, now: datetime, fires: Sequence[datetime] = (), said: str = "") -> int:
+    def refresh(self, given: Typed | None, now: datetime, told: str = "") -> int:
         """Show the schedule that there is, if it is another one, and what the typed one means; how many messages.
 
-        `fires` are those that come, and `said` is told in place of them where there are none.
+        `told` is what there is to say as long as nothing else is typed.
         """
         sent = 0
         applied, self._applied = self._applied, False
@@ -98,10 +98,7 @@ class ScheduleEditor:
         ready = edited and not error
         if not error and self._refused is not None and self._refused[0] == (draft.expression, draft.zone):
             error = self._refused[1]
-        if edited:
-            text = _telling(draft.words, "would fire", draft.fires, now, "")
-        else:
-            text = _telling(draft.words, "next", fires, now, said) if given is not None else ""
+        text = fires_told(draft.words, "would fire", draft.fires, now) if edited else told
         sent += put(self.note, value=_error_html(error) if error else _html(text))
         return sent + put(self._button, disabled=not ready)
 
@@ -113,9 +110,10 @@ class ScheduleEditor:
         return draft
 
 
-def _telling(words: str, verb: str, fires: Sequence[datetime], now: datetime, otherwise: str) -> str:
+def fires_told(words: str, verb: str, fires: Sequence[datetime], now: datetime) -> str:
+    """A schedule in words, how long until the first of these fires, and when they are."""
     if not fires:
-        return f"{words} · {otherwise}" if otherwise else words
+        return words
     span = span_text((fires[0].astimezone(UTC) - now).total_seconds())
     return f"{words} · {verb} in {span}: {fires_text(fires, now)}"
 

@@ -66,6 +66,23 @@ def test_a_schedule_is_made_changed_paused_run_and_removed_by_its_controls_in_a_
     assert page.text(BLOCKED).strip() == "prices Every second Europe/Paris removed True"
 
 
+def test_after_a_reload_of_a_saved_notebook_the_controls_are_live(open_page):
+    page = open_page([LOAD, "manager.add_recurring_task('1h', print, name='it')\n%bgtask schedules"])
+    page.run(0)
+    page.run(1)
+    page.wait_text(1, "Every hour · next in")
+    page.save()
+    page.reload()
+    page.wait_text(1, "Every hour · next in")
+    page.output(1).get_by_label("Schedule").first.fill("@daily")
+    page.wait_text(1, "At 00:00 · would fire in")
+    page.button(1, "Apply").click()
+    page.wait_text(1, "At 00:00 · next in")
+    page.button(1, "Pause").click()
+    page.wait_text(1, "At 00:00 · paused")
+    assert not page.has_broken_widget(1)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_controls_fit_wide_and_narrow_cells(open_page, theme):
     page = open_page(

@@ -180,7 +180,7 @@ WRITES = r'''
 for step in range(100_000):
     print('step', step)
     os.write(log, f"{{time.time()}} {{current_task().id}} {{step}}\\n".encode())
-    time.sleep(0.05)
+    time.sleep(0.1)
 '''
 for number in range(50):
     get_ipython().run_cell_magic("bgtask", f"w{{number}} --quiet --lane wide", WRITES)

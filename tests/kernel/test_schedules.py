@@ -163,6 +163,17 @@ def test_the_panel_of_a_recurring_cell_has_them_too(notebook: KernelDriver) -> N
     controls.wait_says("At 08:00, Monday to Friday · paused")
 
 
+def test_a_schedule_of_ones_own_is_told_in_its_own_words(notebook: KernelDriver) -> None:
+    notebook.run(
+        "from datetime import timedelta\n"
+        "class Tides:\n"
+        "    def next_after(self, moment): return moment + timedelta(hours=12, minutes=25)\n"
+        "    def describe(self): return 'At high tide'\n"
+        "get_manager().add_recurring_task(Tides(), print, name='it')\n%bgtask schedules it"
+    ).check()
+    Controls(notebook).wait_says("At high tide · next in 12:25:00: ")
+
+
 def test_the_name_alone_shows_the_panel(notebook: KernelDriver) -> None:
     notebook.run("it = get_manager().add_recurring_task('1h', print, name='hourly')").check()
     notebook.run("it").check().wait_output("[scheduled] hourly")
