@@ -132,17 +132,17 @@ class _Download:
                 raise InvalidValueError(f"{self._url}: {error}") from None
             except self._httpx.ConnectError as error:
                 if not self._received:  # nobody is there: no use to wait
-                    raise ActionError(f"{self._url} cannot be reached: {error}") from error
+                    raise ActionError(f"{self._url} cannot be reached: {error}") from None
                 reason: Exception = error
             except (self._httpx.TransportError, _BrokenError) as error:
                 reason = error
             except self._httpx.HTTPError as error:
-                raise ActionError(f"{self._url}: {error}") from error
+                raise ActionError(f"{self._url}: {error}") from None
             failures = 1 if self._part.size > best else failures + 1
             best = max(best, self._part.size)
             if failures > retries:
                 told = str(reason) or type(reason).__name__
-                raise ActionError(f"{self._url} could not be downloaded, tried {failures} times: {told}") from reason
+                raise ActionError(f"{self._url} could not be downloaded, tried {failures} times: {told}") from None
             self._task.body = f"{self._sizes(self._part.size)}; trying again: {reason}"
             await asyncio.sleep(delay * 2 ** (failures - 1))
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import timedelta
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nbtasks.actions.given import checked_seconds, needed
 from nbtasks.exceptions import ActionError, InvalidValueError
@@ -157,20 +157,35 @@ async def _execute(task: Task, notebook: Any, kernel_name: str, limit: float | N
     cells = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     for _, cell in cells:  # of those that do not come to run nothing is to show
         cell.outputs, cell.execution_count = [], None
-    async with client.async_setup_kernel():
-        for done, (index, cell) in enumerate(cells):
-            which = f"cell {done + 1} of {len(cells)}"
-            task.progress = 100.0 * done / len(cells)
-            task.body = f"{which}: {_first_line(cell.source)}"
-            try:
-                await _execute_cell(client, cell, index, limit)
-            except nbclient.exceptions.CellExecutionError as error:
-                raise ActionError(f"{which} failed: {error.ename}: {error.evalue}") from None
-            except nbclient.exceptions.DeadKernelError:
-                raise ActionError(f"the kernel died in {which}") from None
-            except TimeoutError:
-                raise ActionError(f"{which} took longer than {limit:g} s") from None
+    # What the kernel itself writes (not its cells) is not to land in the notebook that the task was started from.
+    with tempfile.TemporaryFile() as log:
+        async with client.async_setup_kernel(stderr=log):
+            await _execute_cells(task, client, cells, limit, log)
     task.body = f"{len(cells)} cells"
+
+
+async def _execute_cells(
+    task: Task, client: Any, cells: list[tuple[int, Any]], limit: float | None, log: IO[bytes]
+) -> None:
+    errors = needed("nbclient.exceptions", "run_notebook")
+    for done, (index, cell) in enumerate(cells):
+        which = f"cell {done + 1} of {len(cells)}"
+        task.progress = 100.0 * done / len(cells)
+        task.body = f"{which}: {_first_line(cell.source)}"
+        try:
+            await _execute_cell(client, cell, index, limit)
+        except errors.CellExecutionError as error:
+            raise ActionError(f"{which} failed: {error.ename}: {error.evalue}") from None
+        except errors.DeadKernelError:
+            raise ActionError(f"the kernel died in {which}{_last_words(log)}") from None
+        except TimeoutError:
+            raise ActionError(f"{which} took longer than {limit:g} s") from None
+
+
+def _last_words(log: IO[bytes]) -> str:
+    log.seek(0)
+    lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    return "; its last words: " + " | ".join(lines[-3:]) if lines else ""
 
 
 async def _execute_cell(client: Any, cell: Any, index: int, limit: float | None) -> None:

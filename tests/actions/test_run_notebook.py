@@ -82,8 +82,14 @@ def test_a_cell_that_takes_too_long_ends_it(outcome, notebook):
 
 
 def test_a_kernel_that_dies_is_told(outcome, notebook):
+    source = notebook("import os; os.kill(os.getpid(), 9)", "2")
     with pytest.raises(ActionError, match="the kernel died in cell 1 of 2"):
-        outcome(run_notebook, notebook("import os; os._exit(1)", "2"))
+        outcome(run_notebook, source)
+
+
+def test_what_a_kernel_itself_writes_stays_out_of_this_one(outcome, notebook, capfd):
+    outcome(run_notebook, notebook("1"))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_cancel_ends_the_kernel_too(manager, start, notebook, tmp_path):
