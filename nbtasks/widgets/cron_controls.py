@@ -109,7 +109,7 @@ class CronControls:
         told = fires_told(task.describe(), "next", task.next_fires(FIRES), now)
         if not on:
             told += f" · {task.ended or ('removed' if gone else 'paused')}"
-        sent += self._editor.refresh((str(task._parsed), task.timezone), now, told)
+        sent += self._editor.refresh((str(task._parsed), task.timezone), now, told, task.rules)
         return sent + put(self._facts, value=_facts_html(task, self._message))
 
     # -- what the user asks for; on the front end's thread ----------------------------------------------------

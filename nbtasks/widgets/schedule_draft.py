@@ -1,6 +1,6 @@
 """A schedule as somebody types it: checked, said in words, with the times at which it would fire.
 
-Knows nothing of widgets and recurring tasks.
+Knows nothing of widgets.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from zoneinfo import available_timezones
 
 from nbtasks.cron import PRESETS, find_zone, next_fire_times, parse_schedule
 from nbtasks.exceptions import NbtasksError
+from nbtasks.recurring.rules import Rules, fires_of
 
 __all__ = ["FIRES", "Draft", "fires_text", "preset_choices", "read_draft", "zone_names"]
 
@@ -31,16 +32,22 @@ class Draft:
     fires: tuple[datetime, ...] = ()
 
 
-def read_draft(expression: str, zone: str, now: datetime) -> Draft:
-    """What these two mean at the aware moment `now`. A zone left empty is the machine's own."""
+def read_draft(expression: str, zone: str, now: datetime, rules: Rules | None = None) -> Draft:
+    """What these two mean at the aware moment `now`, to a recurring task with these rules.
+
+    A zone left empty is the machine's own.
+    """
     expression, zone = expression.strip(), zone.strip() or "local"
     try:
         found = find_zone(zone)
-        words = parse_schedule(expression, found).describe()
-        fires = tuple(next_fire_times(expression, found, now, FIRES))
+        schedule = parse_schedule(expression, found)
+        asked = schedule if rules is None else fires_of(schedule, rules, now.astimezone(found))
+        fires = next_fire_times(asked, found, now, FIRES)
     except NbtasksError as error:
         return Draft(expression, zone, error=str(error))
-    return Draft(expression, zone, words, fires=fires)
+    if rules is not None and rules.until is not None:
+        fires = [fire for fire in fires if fire <= rules.until]
+    return Draft(expression, zone, schedule.describe(), fires=tuple(fires))
 
 
 def fires_text(fires: Sequence[datetime], now: datetime) -> str:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nbtasks.exceptions import NbtasksError
+from nbtasks.recurring.rules import Rules
 from nbtasks.widgets.parts import Parts, put
 from nbtasks.widgets.recurring_shown import span_text
 from nbtasks.widgets.schedule_draft import Draft, fires_text, preset_choices, read_draft, zone_names
@@ -33,6 +34,7 @@ class ScheduleEditor:
         self._wake = wake
         self._given: Typed | None = None
         self._draft: Draft | None = None
+        self._rules: Rules | None = None
         self._refused: tuple[Typed, str] | None = None
         self._applied = False
         self._expression = parts.text(
@@ -79,10 +81,10 @@ class ScheduleEditor:
         if isinstance(content, dict) and content.get("event") == "submit":
             self.apply()
 
-    def refresh(self, given: Typed | None, now: datetime, told: str = "") -> int:
+    def refresh(self, given: Typed | None, now: datetime, told: str = "", rules: Rules | None = None) -> int:
         """Show the schedule that there is, if it is another one, and what the typed one means; how many messages.
 
-        `told` is what there is to say as long as nothing else is typed.
+        `told` is what there is to say as long as nothing else is typed; `rules` are those of the recurring task.
         """
         sent = 0
         applied, self._applied = self._applied, False
@@ -92,7 +94,7 @@ class ScheduleEditor:
         self._given = given
         if self._presets.value:
             sent += put(self._expression, value=self._presets.value) + put(self._presets, value="")
-        draft = self._read(now)
+        draft = self._read(now, rules)
         edited = self.edited and bool(draft.expression)
         error = draft.error if edited else ""
         ready = edited and not error
@@ -102,11 +104,13 @@ class ScheduleEditor:
         sent += put(self.note, value=_error_html(error) if error else _html(text))
         return sent + put(self._button, disabled=not ready)
 
-    def _read(self, now: datetime) -> Draft:
+    def _read(self, now: datetime, rules: Rules | None) -> Draft:
         """What was typed, checked: once, and again where its time has gone on."""
         typed, draft = self.typed, self._draft
-        if draft is None or (draft.expression, draft.zone) != typed or (draft.fires and draft.fires[0] <= now):
-            draft = self._draft = read_draft(*typed, now)
+        gone = draft is not None and bool(draft.fires) and draft.fires[0] <= now
+        if draft is None or gone or (draft.expression, draft.zone) != typed or self._rules != rules:
+            draft, self._rules = read_draft(*typed, now, rules), rules
+            self._draft = draft
         return draft
 
 

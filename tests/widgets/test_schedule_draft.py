@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from nbtasks import business_hours
 from nbtasks.cron import PRESETS, next_fire_times
+from nbtasks.recurring.rules import Rules
 from nbtasks.widgets.schedule_draft import fires_text, preset_choices, read_draft, zone_names
 
 NOW = datetime(2026, 11, 21, 14, 2, tzinfo=UTC)
@@ -32,6 +34,12 @@ def test_what_is_wrong_says_why_and_has_neither_words_nor_fires(expression, zone
     draft = read_draft(expression, zone, NOW)
     assert message in draft.error
     assert (draft.words, draft.fires) == ("", ())
+
+
+def test_the_rules_of_the_recurring_task_hold_for_what_is_typed():
+    rules = Rules(only_if=business_hours, until=datetime(2026, 11, 23, 12, tzinfo=UTC))
+    fires = read_draft("0 */4 * * *", "UTC", NOW, rules).fires  # it is a Saturday
+    assert [f"{fire:%a %H:%M}" for fire in fires] == ["Mon 12:00"]
 
 
 def test_no_zone_is_the_machines_own():
