@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from nbtasks.backends.base import Attempt, Backend
+from nbtasks.backends.dask import DaskBackend
 from nbtasks.backends.loop import LoopBackend, LoopThread
 from nbtasks.backends.process import ProcessBackend
 from nbtasks.backends.thread import ThreadBackend
@@ -79,7 +80,7 @@ class TaskManager(Intake, Steering, RecurringMethods, HistoryMethods):
         self._loop_thread = LoopThread()
         self._threads, self.loop_backend = ThreadBackend(), LoopBackend(self._loop_thread.loop)
         self.backends: dict[str, Backend] = {
-            "loop": self.loop_backend, "thread": self._threads, "process": ProcessBackend()
+            "loop": self.loop_backend, "thread": self._threads, "process": ProcessBackend(), "dask": DaskBackend()
         }  # fmt: skip
         """Where work can run, by name. More can be put in."""
         every_lane = Lanes(limits, max_concurrent_tasks)

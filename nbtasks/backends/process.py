@@ -1,64 +1,32 @@
 """The `process` backend: work in worker processes, which can be interrupted, killed, and may die without harm.
 
-Must not know the manager, nor what cells are: a kind of task that is no plain call makes its own `Work`.
+Must not know the manager, nor what cells are.
 """
 
 from __future__ import annotations
 
-import logging
-import sys
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbtasks.backends.base import Attempt, Backend
-from nbtasks.exceptions import NotSendableError, TaskFailedError, WorkerDiedError
+from nbtasks.exceptions import TaskFailedError, WorkerDiedError
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 from nbtasks.threads import start_thread
+from nbtasks.workers.work import Work, show_streams, work_of
 
 if TYPE_CHECKING:
-    from nbtasks.workers.kernel import KernelCommand, Message, Worker
+    from nbtasks.workers.kernel import Message, Worker
     from nbtasks.workers.parcels import Buffers
     from nbtasks.workers.pool import Pool
 
-__all__ = ["FunctionWork", "ProcessBackend", "Work"]
-
-logger = logging.getLogger("nbtasks")
+__all__ = ["ProcessBackend"]
 
 GRACE_SECONDS = 5.0
 """How long interrupted work may take to stop, before its process is killed."""
 _POLL_SECONDS = 0.2
-
-
-class Work(ABC):
-    """What a worker is asked to do for one attempt, and who hears what it says. All in the context of the attempt."""
-
-    fresh = False
-    """Whether it wants a worker that has not done anything yet, and that nobody uses after it."""
-    memory: int | None = None
-    """How many bytes the worker may use."""
-
-    @property
-    def command(self) -> KernelCommand:
-        """How the worker is started."""
-        from nbtasks.workers.kernel import PYTHON_WORKER
-
-        return PYTHON_WORKER
-
-    @abstractmethod
-    def request(self) -> tuple[str, dict[str, Any], Buffers]:
-        """The message that asks for it: its kind, content and buffers. Raises what keeps it from being sent."""
-
-    @abstractmethod
-    def heard(self, message: Message) -> None:
-        """Take what the worker says meanwhile."""
-
-    @abstractmethod
-    def answered(self, message: Message) -> Outcome:
-        """How the work ended, from the worker's answer."""
 
 
 class ProcessBackend(Backend):
@@ -69,7 +37,7 @@ class ProcessBackend(Backend):
     def __init__(self) -> None:
         self.grace = GRACE_SECONDS
         """Seconds between an interrupt and a kill."""
-        self.on_display: Callable[[Message], None] = _show_streams
+        self.on_display: Callable[[Message], None] = show_streams
         """Shows what a function in a worker prints or displays; called in the context of its attempt."""
         self.modules: Callable[[], list[str]] = list
         """Gives the names of the modules that a spare worker imports beforehand."""
@@ -183,8 +151,7 @@ class _Conversation:
         return outcome
 
     def _work(self) -> Work:
-        make = getattr(self._attempt.task, "_work_elsewhere", None)
-        return FunctionWork(self._attempt, self._backend) if make is None else make(self._attempt)
+        return work_of(self._attempt, self._backend.on_display)
 
     def _ask(
         self, worker: Worker, work: Work, kind: str, content: dict[str, Any], buffers: Buffers
@@ -215,48 +182,3 @@ class _Conversation:
             if work.memory is not None:
                 raise WorkerDiedError(f"{error}; it was limited to {work.memory:,} bytes", error.returncode) from None
             raise
-
-
-class FunctionWork(Work):
-    """A call of a function, or of a task's own `run`."""
-
-    def __init__(self, attempt: Attempt, backend: ProcessBackend) -> None:
-        self._attempt = attempt
-        self._backend = backend
-
-    def request(self) -> tuple[str, dict[str, Any], Buffers]:
-        """The function and all that it uses, as one parcel."""
-        from nbtasks.workers.parcels import pack
-        from nbtasks.workers.requests import request
-
-        attempt = self._attempt
-        task, work = attempt.task, {"function": attempt.function, "args": attempt.args}
-        try:
-            parcel = pack(work, task=task)
-        except Exception as error:
-            name = getattr(attempt.function, "__qualname__", repr(attempt.function))
-            raise NotSendableError(f"{name} cannot be sent to a worker process: {error}") from error
-        return request("call", task, parcel, kind=type(task), memory=self.memory)
-
-    def heard(self, message: Message) -> None:
-        """Progress goes to the task, output to where the task was created."""
-        from nbtasks.workers.requests import heard_progress
-
-        if not heard_progress(self._attempt, message):
-            self._backend.on_display(message)
-
-    def answered(self, message: Message) -> Outcome:
-        """The result, or the error."""
-        from nbtasks.workers.requests import outcome
-
-        found, _ = outcome(self._attempt, message, {})
-        for kind, why in message.content.get("stayed", {}).values():
-            name = self._attempt.task.name
-            logger.warning("%r: the result (%s) stayed behind in the worker process: %s", name, kind, why)
-        return found
-
-
-def _show_streams(message: Message) -> None:
-    if message.kind == "stream":
-        stream: Any = sys.stderr if message.content["name"] == "stderr" else sys.stdout
-        stream.write(message.content["text"])

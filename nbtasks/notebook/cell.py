@@ -15,7 +15,6 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbtasks.backends.base import Attempt
-from nbtasks.backends.process import Work
 from nbtasks.notebook.elsewhere import CellWork, Elsewhere
 from nbtasks.notebook.errors import SHOWN, show_error, warn_of_exit, without_own_frames
 from nbtasks.notebook.figures import Plots
@@ -32,6 +31,7 @@ from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
 from nbtasks.threads import run_in_own_loop
 from nbtasks.workers.settings import put_settings
+from nbtasks.workers.work import Work
 
 __all__ = ["CellPlace", "CellTask"]
 

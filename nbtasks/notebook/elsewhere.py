@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nbtasks.backends.process import Work
 from nbtasks.exceptions import NotSendableError
 from nbtasks.notebook.errors import SHOWN
 from nbtasks.notebook.namespace import Layer
@@ -19,7 +18,8 @@ from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 from nbtasks.workers.parcels import Buffers, NotPackedError, pack
 from nbtasks.workers.requests import error_from, heard_progress, outcome, request
-from nbtasks.workers.serving import RESULT, SETTINGS
+from nbtasks.workers.serving import RESULT, SETTINGS, kind_of
+from nbtasks.workers.work import Work
 
 if TYPE_CHECKING:
     from nbtasks.backends.base import Attempt
@@ -134,6 +134,11 @@ class CellWork(Work):
         setattr(error, SHOWN, content["shown"])
         self._task._show_failure(error)
 
+    def starts_again(self, why: str) -> None:
+        """Said in the cell."""
+        self._failure = None
+        self._task.output.write("stderr", f"nbtasks: {why}\n")
+
     def answered(self, message: Message) -> Outcome:
         """The names that it bound go into its layer, to be committed as those of any cell; its value is the result."""
         content = message.content
@@ -171,8 +176,6 @@ def _sources(shell: Any) -> dict[str, tuple[int | None, list[str]]]:
 
 
 def _said(name: str, value: Any, line: int, why: BaseException) -> str:
-    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
     if isinstance(why, NotPackedError):
-        inner = f"{type(why.value).__module__}.{type(why.value).__qualname__}".removeprefix("builtins.")
-        return f"{why.name} ({inner}), which {why.user.__qualname__}() reads, used in line {line}: {why}"
-    return f"{name} ({kind}), used in line {line}: {why}"
+        return f"{why.name} ({kind_of(why.value)}), which {why.user.__qualname__}() reads, used in line {line}: {why}"
+    return f"{name} ({kind_of(value)}), used in line {line}: {why}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["TaskMagics"]
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_ELSEWHERE = ("process", "dask")
 _IF_RUNNING = ("error", "skip", "replace", "queue")
 
 
@@ -53,8 +55,8 @@ class TaskMagics(Magics):
 
     @magic_arguments("%%bgtask")
     @argument("name", nargs="?", help="the task's name; one that is an identifier is bound to the task")
-    @argument("--backend", help="where it runs: thread, loop or process; by default cells that await go to the loop")
-    @argument("--memory", help="how much memory a cell in a process may use: 500M, 4G")
+    @argument("--backend", help="where it runs: thread, loop, process or dask; by default a thread, or the loop")
+    @argument("--memory", help="how much memory a cell in a process of its own may use: 500M, 4G")
     @argument("--lane", default="default", help="the lane, which limits how many tasks run at once")
     @argument("--priority", default="0", help="a whole number; higher ones start first")
     @argument("--after", help="names of tasks that must complete before it starts: a,b")
@@ -104,7 +106,7 @@ class TaskMagics(Magics):
             raise UsageError(f"%%bgtask: --if-running is {', '.join(_IF_RUNNING)}; not {options.if_running!r}")
         after = self._named_before(options.after)
         try:
-            code = self._read(cell, launching, elsewhere=options.backend == "process")
+            code = self._read(cell, launching, elsewhere=options.backend in _ELSEWHERE)
         except SyntaxError as error:
             raise as_in_foreground(self._extension.shell, error) from None
         name = options.name or self._next_name()
@@ -251,12 +253,14 @@ def _whole_number(option: str, text: str) -> int:
 
 
 def _elsewhere(options: argparse.Namespace) -> Elsewhere | None:
-    if options.backend != "process":
+    if options.backend not in _ELSEWHERE:
         if options.memory is not None:
-            raise UsageError("%%bgtask: --memory goes with --backend process")
+            raise UsageError("%%bgtask: --memory goes with --backend process or dask")
         return None
     if options.shared:
-        raise UsageError("%%bgtask: --shared needs the notebook's own process; leave out --backend process")
+        raise UsageError(f"%%bgtask: --shared needs the notebook's own process; leave out --backend {options.backend}")
+    if options.backend == "dask" and importlib.util.find_spec("distributed") is None:
+        raise UsageError("%%bgtask: --backend dask needs Dask: pip install nbtasks[dask]")
     return Elsewhere(None if options.memory is None else _bytes(options.memory))
 
 

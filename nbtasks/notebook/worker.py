@@ -24,7 +24,7 @@ from nbtasks.notebook.leaving import LeaveTask
 from nbtasks.notebook.routing import refuse
 from nbtasks.progress import CURRENT, bridge_tqdm
 from nbtasks.workers.parcels import Buffers, pack_names, unpack
-from nbtasks.workers.serving import RESULT, SETTINGS, TaskHere, call, limit_memory, pack_error
+from nbtasks.workers.serving import RESULT, SETTINGS, TaskHere, call, kind_of, limit_memory, pack_error
 from nbtasks.workers.settings import changed_settings, put_settings, take_settings
 
 WATCH_SECONDS = 0.25
@@ -88,6 +88,7 @@ class WorkerKernel:
                 about = unpack(buffers[:split])
                 put_settings(about["settings"])
                 task = here.make(about["kind"], content["number"], content["prefix"], about["fields"])
+                self._join_cluster(bytes(buffers[split]))
                 work = unpack(buffers[split:], self._shell.user_ns, task)
             del parent["buffers"], buffers
             answer, parcel = await getattr(self, f"_{content['what']}")(work, task)
@@ -130,10 +131,19 @@ class WorkerKernel:
         answer["status"] = "failed" if self._failure else "ok"
         return answer, parcel
 
+    def _join_cluster(self, pickled: bytes) -> None:
+        """A cell on a Dask cluster that uses Dask, or is given some of it, uses that cluster."""
+        address = os.environ.get("NBTASKS_SCHEDULER")
+        if address is not None and (b"dask" in pickled or b"distributed" in pickled):
+            from distributed import Client
+
+            Client(address)
+            self._say("nbtasks_joined", {}, [])
+
     def _packed(self, bound: dict[str, Any], settings: Mapping[str, Any], task: Any) -> tuple[dict[str, Any], Buffers]:
         changed = changed_settings(settings)
         parcel, refused = pack_names({**bound, SETTINGS: changed}, self._is_main, task)
-        stayed = {name: [_kind(bound[name]), str(why)] for name, why in refused.items()}
+        stayed = {name: [kind_of(bound[name]), str(why)] for name, why in refused.items()}
         return {"status": "ok", "stayed": stayed}, parcel
 
     def _take_names(self, work: Mapping[str, Any]) -> None:
@@ -237,10 +247,6 @@ class _Recorder:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._hook, name)
-
-
-def _kind(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
 def _watch(parent: int) -> None:

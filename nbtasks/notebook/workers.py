@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import publish_display_data
 
+from nbtasks.backends.dask import DaskBackend
 from nbtasks.backends.process import ProcessBackend
 from nbtasks.manager import TaskManager
+from nbtasks.workers.work import show_streams
 
 if TYPE_CHECKING:
     from nbtasks.workers.kernel import Message
@@ -28,32 +30,24 @@ class Workers:
     def __init__(self, manager: TaskManager, shell: InteractiveShell) -> None:
         backend = manager.backends.get("process")
         self._backend = backend if isinstance(backend, ProcessBackend) else None
+        self._dask = manager.backends.get("dask")
         self._shell = shell
-        self._show_before: Any = None
 
     def install(self) -> None:
         """Show what functions display in workers, and import there beforehand what the notebook has imported."""
         if self._backend is not None:
-            self._show_before, self._backend.on_display = self._backend.on_display, self._show
+            self._backend.on_display = _show
             self._backend.modules = self._modules
+        if isinstance(self._dask, DaskBackend):
+            self._dask.on_display = _show
 
     def uninstall(self) -> None:
         """Undo `install`."""
         if self._backend is not None:
-            self._backend.on_display = self._show_before
+            self._backend.on_display = show_streams
             self._backend.modules = list
-
-    def _show(self, message: Message) -> None:
-        content = message.content
-        if message.kind in ("display_data", "update_display_data"):
-            publish_display_data(
-                content["data"],
-                content["metadata"],
-                transient=content.get("transient"),
-                update=message.kind == "update_display_data",
-            )
-        else:
-            self._show_before(message)
+        if isinstance(self._dask, DaskBackend):
+            self._dask.on_display = show_streams
 
     def _modules(self) -> list[str]:
         """The modules that the notebook's names stand for, or come from."""
@@ -87,3 +81,16 @@ def _modules_of(names: dict[str, Any]) -> Iterator[str]:
             continue
         if not module.startswith(("IPython", "ipykernel", "nbtasks", "builtins", "__main__")):
             yield module
+
+
+def _show(message: Message) -> None:
+    content = message.content
+    if message.kind in ("display_data", "update_display_data"):
+        publish_display_data(
+            content["data"],
+            content["metadata"],
+            transient=content.get("transient"),
+            update=message.kind == "update_display_data",
+        )
+    else:
+        show_streams(message)

@@ -81,6 +81,8 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
             return importlib.import_module, (obj.__name__,)
         if isinstance(obj, _AWKWARD):
             return _awkward(obj)
+        if type(obj).__name__ == "Future" and type(obj).__module__ == "distributed.client":
+            return _future, (obj.key,)
         if id(obj) in self._streams:
             return getattr, (sys, self._streams[id(obj)])
         if self._is_main is not None and type(obj) is types.FunctionType and self._is_main(obj.__globals__):
@@ -101,6 +103,16 @@ def _awkward(obj: Any) -> tuple[Any, ...]:
         return _cached_property, (obj.func, obj.attrname)
     # A copy of a file would read or write on its own.
     raise TypeError(f"{'a closed' if obj.closed else 'an open'} file cannot be sent")
+
+
+def _future(key: Any) -> Any:
+    """A future of Dask's, of the client that is in use here: what it stands for stays on the cluster."""
+    from distributed import Future, default_client
+
+    client = default_client()
+    future: Any = Future(key, client)
+    client._send_to_scheduler({"op": "client-desires-keys", "keys": [key], "client": client.id})
+    return future
 
 
 def _cached(function: Any, parameters: dict[str, Any]) -> Any:

@@ -24,10 +24,14 @@ __all__ = ["error_from", "heard_progress", "outcome", "request"]
 
 
 def request(
-    what: str, task: Task, parcel: Buffers, *, kind: type[Task] = Task, memory: int | None = None
+    what: str, task: Task, parcel: Buffers, *, kind: type[Task] = Task, memory: int | None = None, settings: bool = True
 ) -> tuple[str, dict[str, Any], Buffers]:
-    """The message that asks a worker for `what`: its kind, content and buffers. `kind` is the task's class there."""
-    about = pack({"settings": take_settings(), "kind": kind, "fields": task_fields(task)})
+    """The message that asks a worker for `what`: its kind, content and buffers.
+
+    `kind` is the task's class there; `settings`: whether it is to find the notebook's, which a process of many users
+    must not.
+    """
+    about = pack({"settings": take_settings() if settings else {}, "kind": kind, "fields": task_fields(task)})
     content = {
         "what": what,
         "split": len(about),

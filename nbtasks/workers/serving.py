@@ -19,9 +19,10 @@ from nbtasks.exceptions import NbtasksError
 from nbtasks.progress import CURRENT
 from nbtasks.states import TaskState
 from nbtasks.task import Task, fresh
+from nbtasks.threads import run_in_own_loop
 from nbtasks.workers.parcels import Buffers, IsMain, pack
 
-__all__ = ["RESULT", "SETTINGS", "Say", "TaskHere", "call", "limit_memory", "pack_error", "task_fields"]
+__all__ = ["RESULT", "SETTINGS", "Say", "TaskHere", "call", "kind_of", "limit_memory", "pack_error", "task_fields"]
 
 RESULT, SETTINGS = "", "\0settings"
 """The keys of the result and of changed settings among the names that go back."""
@@ -131,7 +132,7 @@ def call(task: Task, function: Callable[..., Any], args: tuple[Any, ...]) -> Any
     try:
         result = function(*args)
         if inspect.isawaitable(result):
-            result = asyncio.run(_awaited(result))
+            result = run_in_own_loop(_awaited(result))
         return result
     finally:
         asyncio._set_running_loop(loop)
@@ -153,6 +154,11 @@ def pack_error(error: BaseException, is_main: IsMain | None = None) -> tuple[dic
         return content, pack(error, is_main)
     except Exception:  # noqa: BLE001 - errors are pickled by code of their own
         return content, []
+
+
+def kind_of(value: Any) -> str:
+    """The name of its class, as people write it."""
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
 def limit_memory(size: int | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import platform
 import random
 import sys
 import warnings
@@ -20,10 +21,19 @@ from nbtasks.imports import after_import
 
 __all__ = ["changed_settings", "put_settings", "take_settings"]
 
+_OF_THE_MACHINE = frozenset({"folder", "path", "environment"})
 _due: dict[str, Any] = {}
 """What is to be set in libraries as soon as they are imported."""
 _OWN_VARIABLES = frozenset(
-    {"NBTASKS_PARENT", "NBTASKS_FOLDER", "JPY_PARENT_PID", "JPY_INTERRUPT_EVENT", "JPY_SESSION_NAME", "MPLBACKEND"}
+    {
+        "NBTASKS_PARENT",
+        "NBTASKS_SCHEDULER",
+        "NBTASKS_FOLDER",
+        "JPY_PARENT_PID",
+        "JPY_INTERRUPT_EVENT",
+        "JPY_SESSION_NAME",
+        "MPLBACKEND",
+    }
 )
 
 
@@ -39,6 +49,7 @@ class _Setting:
 def take_settings() -> dict[str, Any]:
     """What is set now, by the name of the setting; those that cannot be read or sent are left out."""
     taken: dict[str, Any] = {name: value for name, value in _due.items() if _SETTINGS[name].module not in sys.modules}
+    taken["machine"] = _machine()
     for name, setting in _SETTINGS.items():
         if setting.module in sys.modules:
             with contextlib.suppress(Exception):  # a library of another version, or a value that cannot be sent
@@ -47,9 +58,16 @@ def take_settings() -> dict[str, Any]:
     return taken
 
 
+def _machine() -> str:
+    return platform.node()
+
+
 def put_settings(settings: Mapping[str, Any]) -> None:
     """Set what was taken, now, or for libraries that are not imported, when they are."""
+    elsewhere = settings.get("machine", _machine()) != _machine()
     for name, pickled in settings.items():
+        if name == "machine" or (elsewhere and name in _OF_THE_MACHINE):
+            continue
         setting = _SETTINGS[name]
 
         def put(_: Any, name: str = name, pickled: bytes = pickled, setting: _Setting = setting) -> None:

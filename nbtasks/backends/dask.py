@@ -1,0 +1,300 @@
+"""The `dask` backend: work on a Dask cluster, functions in its workers' threads, cells in processes beside them.
+
+Must not know the manager, nor what cells are. Imports Dask when it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nbtasks.backends.base import Attempt, Backend
+from nbtasks.exceptions import NbtasksError, TaskFailedError, WorkerDiedError
+from nbtasks.states import TaskState
+from nbtasks.task import Outcome
+from nbtasks.threads import start_thread
+from nbtasks.workers.work import Work, show_streams, work_of
+
+if TYPE_CHECKING:
+    from nbtasks.workers.kernel import Message
+
+__all__ = ["DaskBackend"]
+
+LATE_SECONDS = 5.0
+"""How long what a worker has said may arrive after the end of its work."""
+
+
+class DaskBackend(Backend):
+    """Runs work on the cluster of `client`: the one given by `connect`, else the process's own, else a local one.
+
+    Two threads submit work and hear what comes of it; what is under way is changed by the second one only.
+    """
+
+    name: ClassVar[str] = "dask"
+
+    def __init__(self) -> None:
+        self.on_display: Callable[[Message], None] = show_streams
+        """Shows what a function prints or displays; called in the context of its attempt."""
+        self._given: Any = None
+        self._client: Any = None
+        self._owned: list[Any] = []
+        self._topic = f"nbtasks-{uuid.uuid4().hex}"
+        self._lock = threading.Lock()  # guards the start of the threads, and the end
+        self._submitting: queue.SimpleQueue[_Run | None] = queue.SimpleQueue()
+        self._hearing: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._under_way: dict[str, _Run] = {}
+        self._serves = self._closed = False
+
+    def connect(self, client: Any) -> None:
+        """From now on use this `distributed.Client`, or the cluster at this address ("tcp://host:8786")."""
+        self._given = client
+
+    def start(self, attempt: Attempt) -> None:
+        """Submit the work, without waiting for a cluster."""
+        try:
+            import distributed  # noqa: F401 - only whether it is there
+        except ImportError:
+            raise TaskFailedError("the dask backend needs Dask: pip install nbtasks[dask]") from None
+        with self._lock:
+            if self._closed:
+                raise TaskFailedError("the dask backend is closed")
+            if not self._serves:
+                self._serves = True
+                start_thread(self._submit_all, "nbtasks-dask-submits")
+                start_thread(self._hear_all, "nbtasks-dask-hears")
+        attempt.handle = run = _Run(self, attempt)
+        self._submitting.put(run)
+
+    def interrupt(self, attempt: Attempt) -> None:
+        """Have the worker interrupt the work, or the cluster forget it if it has not begun."""
+        attempt.interrupted = True
+        run = attempt.handle
+        if run is not None:
+            self.later(run.interrupt)
+
+    def close(self) -> None:
+        """Let go of the cluster; one that was started here ends."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._submitting.put(None)
+        self._hearing.put(None)
+        if not self._serves:
+            self._end()
+
+    # -- the cluster ------------------------------------------------------------------------------------------
+
+    def client(self) -> Any:
+        """The client in use; found, made or started by the first who asks."""
+        if self._client is None or self._client.status in ("closed", "closing"):
+            self._client = self._find()
+            self._client.subscribe_topic(self._topic, self._take)
+        return self._client
+
+    def _find(self) -> Any:
+        import dask
+        import distributed
+
+        given = self._given
+        if given is not None and not isinstance(given, str):
+            return given
+        if given is None:
+            try:
+                return distributed.default_client()
+            except ValueError:
+                given = dask.config.get("scheduler-address", None)
+        if given is None:
+            cluster = distributed.LocalCluster(threads_per_worker=1, dashboard_address="127.0.0.1:0")
+            self._owned.append(cluster)
+            given = cluster
+        client = distributed.Client(given, set_as_default=self._given is None)
+        self._owned.insert(0, client)
+        return client
+
+    def _end(self) -> None:
+        for one in self._owned:
+            with contextlib.suppress(Exception):  # it may have gone already
+                one.close(timeout=5)
+        self._owned.clear()
+
+    # -- the two threads --------------------------------------------------------------------------------------
+
+    def _submit_all(self) -> None:
+        while (run := self._submitting.get()) is not None:
+            run.submit()
+
+    def _hear_all(self) -> None:
+        while (call := self._hearing.get()) is not None:
+            call()
+        for run in list(self._under_way.values()):
+            run.end(Outcome(TaskState.CANCELLED))
+        self._end()
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Call it on the thread that hears."""
+        self._hearing.put(call)
+
+    def _take(self, event: tuple[float, dict[str, Any]]) -> None:
+        """On the client's own loop: something was said."""
+        said = event[1]
+        self.later(lambda: self._heard(said))
+
+    def _heard(self, said: dict[str, Any]) -> None:
+        run = self._under_way.get(said["key"])
+        if run is not None:
+            run.hear(said["number"], said["message"])
+
+    def enter(self, run: _Run) -> None:
+        """What is said under its key is for this one."""
+        self._under_way[run.key] = run
+
+    def leave(self, run: _Run) -> None:
+        """It has ended."""
+        self._under_way.pop(run.key, None)
+
+
+class _Run:
+    """One attempt on the cluster. Submitted on the one thread; all else is on the thread that hears."""
+
+    def __init__(self, backend: DaskBackend, attempt: Attempt) -> None:
+        self._backend = backend
+        self._attempt = attempt
+        self._work: Work | None = None
+        self._future: Any = None
+        self._worker: str | None = None
+        self._heard = 0
+        self._interrupts = 0
+        self._ended = False
+        self.key = f"nbtasks-{attempt.task.id}-{attempt.task.attempts}-{uuid.uuid4().hex[:8]}"
+
+    def submit(self) -> None:
+        attempt = self._attempt
+        if attempt.interrupted:
+            self._backend.later(lambda: self.end(Outcome(TaskState.CANCELLED)))
+            return
+        try:
+            from nbtasks.backends import relay
+
+            self._work = work_of(attempt, self._backend.on_display, settings=False)
+            _, content, buffers = attempt.context.run(self._work.request)
+            client = self._backend.client()
+            self._backend.later(lambda: self._backend.enter(self))
+            parcel = relay.Parcel(*buffers)
+            self._future = client.submit(
+                relay.run, self._backend._topic, self.key, attempt.task.name, content, parcel,
+                key=self.key, pure=False, priority=attempt.task.priority,
+            )  # fmt: skip
+            self._future.add_done_callback(lambda _: self._backend.later(self._done))
+            if attempt.interrupted:
+                self._backend.later(self.interrupt)
+        except Exception as error:  # noqa: BLE001 - no cluster, or what cannot be sent; the task says it
+            failed = Outcome(TaskState.FAILED, None, error)
+            self._backend.later(lambda: self.end(failed))
+
+    def interrupt(self) -> None:
+        """Strike the work wherever it is; what is nowhere yet is taken back from the cluster."""
+        if self._ended or self._future is None:
+            return
+        self._interrupts += 1
+        number, client = self._interrupts, self._backend.client()
+
+        def strike() -> None:
+            from nbtasks.backends import relay
+
+            try:
+                found = any(client.run(relay.strike, self.key, number).values())
+            except Exception:  # noqa: BLE001 - a worker is gone meanwhile; the cluster says so
+                found = True
+            if not found:
+                self._backend.later(self._take_back)
+
+        start_thread(strike, "nbtasks-dask-interrupts")
+
+    def _take_back(self) -> None:
+        if not self._ended and self._worker is None:
+            self._future.cancel()
+
+    def hear(self, number: int, said: bytes) -> None:
+        """Take a message of the worker's."""
+        from nbtasks.workers.kernel import Message
+
+        channel, kind, content, buffers, metadata = pickle.loads(said)
+        self._heard = number
+        message = Message(channel, kind, content, buffers, None, metadata)
+        if kind == "nbtasks_begun":
+            self._begun(content)
+        elif channel == "shell":
+            self._answered(message)
+        elif self._work is not None:
+            with contextlib.suppress(NbtasksError):
+                self._attempt.context.run(self._work.heard, message)
+
+    def _begun(self, content: dict[str, Any]) -> None:
+        if "worker" not in content:  # that of a process on the worker's machine
+            return
+        if self._worker is not None and self._work is not None:
+            self._work.starts_again(f"the Dask worker {self._worker} was lost: it runs again on {content['worker']}")
+        self._worker = content["worker"]
+
+    def _done(self) -> None:
+        """The cluster says that it is over; the worker's own answer may have come before that, or be big."""
+        if self._ended:
+            return
+        future = self._future
+        if future.status == "cancelled":
+            if self._attempt.interrupted:
+                self.end(Outcome(TaskState.CANCELLED))
+            else:
+                self.end(Outcome(TaskState.FAILED, None, WorkerDiedError("the Dask cluster has lost the work")))
+            return
+        try:
+            said, answer, parcel = future.result(LATE_SECONDS * 12)
+        except Exception as error:  # noqa: BLE001 - a lost worker, or what Dask could not do; the task says it
+            self.end(Outcome(TaskState.FAILED, None, _lost(error)))
+            return
+        self._finish(said, answer, parcel, time.monotonic() + LATE_SECONDS)
+
+    def _finish(self, said: int, answer: Any, parcel: Any, limit: float) -> None:
+        """The end, once all that was said has arrived."""
+        if self._ended:
+            return
+        if self._heard < said and time.monotonic() < limit:
+            timer = threading.Timer(0.05, self._backend.later, [lambda: self._finish(said, answer, parcel, limit)])
+            timer.daemon = True
+            timer.start()
+        elif answer is None:
+            self.end(Outcome(TaskState.FAILED, None, WorkerDiedError("the answer of the Dask worker was lost")))
+        else:
+            from nbtasks.workers.kernel import Message
+
+            self._answered(Message("shell", "nbtasks_reply", answer, parcel.views(), None, {}))
+
+    def _answered(self, message: Message) -> None:
+        assert self._work is not None
+        try:
+            outcome = self._attempt.context.run(self._work.answered, message)
+        except Exception as error:  # noqa: BLE001 - unpickling runs the objects' own code; the task says it
+            outcome = Outcome(TaskState.FAILED, None, error)
+        self.end(outcome)
+
+    def end(self, outcome: Outcome) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._backend.leave(self)
+        self._attempt.handle = None
+        self._backend.start_following(self._attempt.finished(outcome))
+        self._future = self._work = None
+
+
+def _lost(error: Exception) -> Exception:
+    if type(error).__name__ == "KilledWorker":
+        return WorkerDiedError(f"every Dask worker that ran it was lost: {error}")
+    return error

@@ -1,0 +1,141 @@
+"""Functions on a Dask cluster: one that is found, reached by its address, or started; lost workers and clusters."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbtasks import Task, TaskManager
+from nbtasks.backends.dask import DaskBackend
+from nbtasks.exceptions import NotSendableError, TaskFailedError, WorkerDiedError
+from nbtasks.testing import BACKEND_CHECKS, check_backend
+
+distributed: Any = pytest.importorskip("distributed")
+
+pytestmark = [
+    pytest.mark.filterwarnings("default"),  # Dask's own
+    pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"),
+]
+
+
+def cluster(n_workers: int = 2, threads: int = 4) -> Any:
+    return distributed.LocalCluster(n_workers=n_workers, threads_per_worker=threads, dashboard_address="127.0.0.1:0")
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with cluster() as started, distributed.Client(started) as client:
+        yield client
+
+
+@pytest.fixture
+def manager() -> Iterator[TaskManager]:
+    with TaskManager(lanes={"many": 32}) as manager:
+        yield manager
+
+
+def backend_of(manager: TaskManager) -> DaskBackend:
+    backend = manager.backends["dask"]
+    assert isinstance(backend, DaskBackend)
+    return backend
+
+
+@pytest.mark.parametrize("check", BACKEND_CHECKS)
+@pytest.mark.parametrize("coroutines", [False, True], ids=["functions", "coroutines"])
+def test_it_passes_the_check_of_backends(client: Any, coroutines: bool, check: str) -> None:
+    check_backend(DaskBackend, coroutines=coroutines, checks=[check])
+
+
+def test_functions_run_in_the_clusters_workers_and_print_here(
+    client: Any, manager: TaskManager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> str:
+        print("said there")
+        return str(distributed.get_worker().address)
+
+    assert manager.create_task("work", work, backend="dask").wait(60) in client.scheduler_info()["workers"]
+    assert "said there" in capsys.readouterr().out
+
+
+def test_a_thousand_tasks_are_held_by_their_lane(client: Any, manager: TaskManager) -> None:
+    tasks = [manager.create_task(str(n), lambda: 1, lane="many", backend="dask") for n in range(1000)]
+    most = 0
+    while any(not task.done for task in tasks[-32:]):
+        counts = client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
+        most = max(most, counts)
+    manager.wait(*tasks)
+    assert 0 < most <= 64  # at most as many again may be over and not yet forgotten
+
+
+def test_big_results_come_back(client: Any, manager: TaskManager) -> None:
+    assert manager.create_task("work", lambda: b"x" * 5_000_000, backend="dask").wait(60) == b"x" * 5_000_000
+
+
+def test_what_cannot_be_sent_fails_before_anything_is_submitted(client: Any, manager: TaskManager) -> None:
+    stream = Path(__file__).open()  # noqa: SIM115 - an open one is the point
+    with stream, pytest.raises(NotSendableError, match="an open file"):
+        manager.create_task("work", lambda: stream, backend="dask").wait(60)
+
+
+def test_a_worker_that_is_lost_is_said_and_the_work_runs_again(
+    client: Any, manager: TaskManager, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    once = tmp_path / "once"
+
+    def work() -> str:
+        if not once.exists():
+            once.touch()
+            time.sleep(0.5)  # the worker's last words are on their way
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "again"
+
+    with caplog.at_level(logging.WARNING, "nbtasks"):
+        assert manager.create_task("work", work, backend="dask").wait(60) == "again"
+    assert "was lost: it runs again on" in caplog.text
+
+
+def test_without_dask_one_line_says_so(manager: TaskManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(TaskFailedError, match=r"pip install nbtasks\[dask\]"):
+        manager.create_task("work", lambda: 1, backend="dask").wait(60)
+
+
+def test_a_cluster_is_reached_by_its_address_and_its_loss_is_told(manager: TaskManager) -> None:
+    with cluster(1, 1) as started:
+        backend_of(manager).connect(started.scheduler_address)
+
+        def work(task: Task) -> None:
+            task.body = "begun"
+            time.sleep(60)
+
+        task = manager.create_task("work", work, backend="dask")
+        end = time.monotonic() + 60
+        while task.body != "begun":
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    with pytest.raises(WorkerDiedError, match="lost the work"):
+        task.wait(60)
+
+
+def test_a_local_cluster_is_started_where_there_is_none_and_ends_with_the_manager(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none() -> None:
+        raise ValueError("no client")
+
+    monkeypatch.setattr(distributed, "default_client", none)
+    with TaskManager() as manager:
+        pid = manager.create_task("work", os.getpid, backend="dask").wait(120)
+        assert pid != os.getpid()
+    end = time.monotonic() + 60
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
