@@ -38,6 +38,10 @@ STYLE = f"""<style>
 .nbtasks-panel .progress {{ margin: 0 !important; background: {TRACK_COLOUR}; border-radius: 3px; overflow: hidden; }}
 .nbtasks-panel .progress-bar {{ border-radius: 3px; }}
 .nbtasks-panel .jupyter-button {{ line-height: 24px; }}
+.nbtasks-panel button:focus-visible {{
+    outline: 2px solid var(--jp-brand-color1, #1976d2) !important; outline-offset: 1px;
+}}
+.nbtasks-panel .progress-bar {{ transition: none; }}
 .nbtasks-indeterminate .progress-bar {{
     width: 30% !important; animation: nbtasks-to-and-fro 1.5s ease-in-out infinite alternate;
 }}

@@ -249,7 +249,7 @@ def label_html(shown: Shown) -> str:
     sign, _, colour = LOOKS[shown.state]
     title = html.escape(shown.title)
     return (
-        '<span style="display:flex;min-width:0;white-space:nowrap">'
+        '<span role="status" style="display:flex;min-width:0;white-space:nowrap">'
         f'<span style="color:{colour}" aria-hidden="true">{sign}</span>'
         f'<b style="margin:0 6px;overflow:hidden;text-overflow:ellipsis" title="{title}"><bdi>{title}</bdi></b>'
         f'<span style="opacity:.75">{html.escape(shown.words)}</span></span>'

@@ -52,6 +52,7 @@ SAMPLER = f"""([name, index, selector, read]) => {{
 STOCK_ERRORS = (
     "Command 'filebrowser:open-path' not registered",  # Notebook 7 on JupyterLab's server
     "Cannot read properties of undefined (reading 'schema')",  # Notebook 7: settings of an absent plugin
+    ".woff2",  # Notebook 7: a font that its own server refuses
 )
 
 Frontend = Literal["lab", "notebook"]
