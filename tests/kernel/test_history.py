@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import sqlite3
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from nbtasks.history.history import History
+from tests import test_history as spoiled
 from tests.kernel.driver import KernelDriver
 from tests.kernel.notebook import load
 
 pytestmark = pytest.mark.kernel
 
 NOTEBOOK = "/home/somebody/prices.ipynb"
+SHORT = "long_name = 'short'"
 
 
 @pytest.fixture
@@ -232,15 +238,60 @@ def test_a_killed_kernel_loses_no_more_than_the_last_second_at_any_moment(start,
     check_a_killed_kernel(start, tmp_path, random.Random(number).uniform(1.2, 4.0))
 
 
-def test_a_history_that_cannot_be_used_costs_one_warning_and_no_task(start, tmp_path) -> None:
-    path = tmp_path / "garbage.sqlite"
+@contextlib.contextmanager
+def garbage(path: Path) -> Iterator[str]:
     path.write_bytes(b"no database" * 500)
-    notebook = start(NBTASKS_HISTORY=str(path))
-    cells = [notebook.run(f"%%bgtask it{n}\nprint('ran', {n})").check() for n in range(3)]
-    for n, cell in enumerate(cells):
-        cell.wait_output(f"ran {n}")
-        notebook.run("get_manager().history.flush()").check()
-    texts = [cell.text for cell in notebook.cells.values()]
-    assert "".join(texts).count("cannot be written, tasks go on without it") == 1
-    assert "cannot be used" in notebook.run("%bgtask history").stderr
-    assert notebook.run("%bgtask schedules").check().errors == []
+    yield SHORT
+
+
+@contextlib.contextmanager
+def folder(path: Path) -> Iterator[str]:
+    path.mkdir()
+    yield SHORT
+
+
+@contextlib.contextmanager
+def read_only(path: Path) -> Iterator[str]:
+    spoiled.read_only(path)
+    yield SHORT
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[str]:
+    """Somebody else writes all the while."""
+    History(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("BEGIN IMMEDIATE")
+        yield SHORT
+
+
+@contextlib.contextmanager
+def full(path: Path) -> Iterator[str]:
+    """Files of the kernel that grow beyond 400 kB fail as on a full disk."""
+    yield "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))\nlong_name = 'n' * 2_000"
+
+
+@pytest.mark.parametrize("spoil", [garbage, folder, read_only, locked, full])
+def test_a_history_that_cannot_be_used_costs_one_warning_and_no_task(start, tmp_path, spoil) -> None:
+    path = tmp_path / "my.sqlite"
+    with spoil(path) as first_cell:
+        notebook = start(NBTASKS_HISTORY=str(path))
+        notebook.run(first_cell).check()
+        for n in range(4):
+            cell = notebook.run(f"%%bgtask it{n}\nprint('ran', {n})").check()
+            cell.wait_output(f"ran {n}")
+            notebook.run("%bgtask wait").check()
+            notebook.run("for _ in range(100): get_manager().create_task(long_name, print)").check()
+            notebook.run("get_manager().wait(); get_manager().history.flush()").check()
+        texts = [cell.text for cell in notebook.cells.values()]
+        assert "".join(texts).count("cannot be written, tasks go on without it") == 1
+        assert not notebook.run("%bgtask schedules").check().errors
+
+
+def test_a_history_that_cannot_be_read_says_so_in_one_line(start, tmp_path) -> None:
+    path = tmp_path / "my.sqlite"
+    path.write_bytes(b"no database" * 500)
+    lines = start(NBTASKS_HISTORY=str(path)).run("%bgtask history").stderr.splitlines()
+    [told] = [line for line in lines if "tasks go on without it" not in line]
+    assert told.startswith("UsageError: ") and told.endswith("cannot be used: file is not a database")
