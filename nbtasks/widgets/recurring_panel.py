@@ -119,6 +119,7 @@ class _Schedule:
         self._wake = wake
         self._parts = Parts()
         self._controls: CronControls | None = None
+        self._shown: tuple[Any, ...] = ()
         self.switch = ipywidgets.ToggleButton(
             description="Schedule",
             tooltip="Show here what changes the schedule",
@@ -135,9 +136,9 @@ class _Schedule:
             return
         if self._controls is None:
             self._controls = CronControls(self._parts, self._wake)
-            self._style = self._parts.html(CONTROLS_STYLE, display="none")
+            self._shown = (self._parts.html(CONTROLS_STYLE, display="none"), self._controls.widget)
         self._controls.show(self._task, datetime.now(UTC))
-        put(self.widget, children=(self._style, self._controls.widget))
+        put(self.widget, children=self._shown)
 
     def close(self) -> None:
         """Close the widgets."""

@@ -278,11 +278,11 @@ def test_a_history_that_cannot_be_used_costs_one_warning_and_no_task(start, tmp_
     with spoil(path) as first_cell:
         notebook = start(NBTASKS_HISTORY=str(path))
         notebook.run(first_cell).check()
-        for n in range(4):
+        for n in range(2):
             cell = notebook.run(f"%%bgtask it{n}\nprint('ran', {n})").check()
             cell.wait_output(f"ran {n}")
             notebook.run("%bgtask wait").check()
-            notebook.run("for _ in range(100): get_manager().create_task(long_name, print)").check()
+            notebook.run("for _ in range(200): get_manager().create_task(long_name, print)").check()
             notebook.run("get_manager().wait(); get_manager().history.flush()").check()
         texts = [cell.text for cell in notebook.cells.values()]
         assert "".join(texts).count("cannot be written, tasks go on without it") == 1
