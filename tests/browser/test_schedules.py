@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.browser.driver import TIME_LIMIT_MS
+from tests.browser.test_access import PALE, WCAG
 
 pytestmark = pytest.mark.browser
 
@@ -84,7 +86,7 @@ def test_after_a_reload_of_a_saved_notebook_the_controls_are_live(open_page):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_controls_fit_wide_and_narrow_cells(open_page, theme):
+def test_controls_fit_wide_and_narrow_cells_and_axe_finds_nothing(open_page, theme):
     page = open_page(
         [
             LOAD,
@@ -107,3 +109,8 @@ def test_controls_fit_wide_and_narrow_cells(open_page, theme):
         page.cell(3).evaluate("element => element.scrollIntoView({ block: 'start' })")
         page.screenshot(f"schedules-{theme}-{width}")
         assert page.output(3).locator(".nbtasks-schedules").evaluate(MISFITS) == []
+    answer = Axe().run(page.page, context=".nbtasks-schedules", options=WCAG).response
+    assert {"button-name", "label", "select-name"} <= {one["id"] for one in answer["passes"]}  # it looked
+    assert [(one["id"], node["html"]) for one in answer["violations"] for node in one["nodes"]] == []
+    looked, pale = page.output(3).locator(".nbtasks-schedules").evaluate_all(PALE)
+    assert looked > 10 and pale == []
