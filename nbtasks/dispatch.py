@@ -27,7 +27,7 @@ from nbtasks.states import LIVE_STATES, TaskState
 from nbtasks.task import Outcome, Task
 from nbtasks.threads import acquire_in_passing
 from nbtasks.ties import tie_to_blockers, tie_to_parent, ties_of
-from nbtasks.work import Once, is_async
+from nbtasks.work import Once
 
 __all__ = ["Dispatcher"]
 
@@ -168,8 +168,6 @@ class Dispatcher(Endings):
             task._loop,
             self,
         )
-        if attempt.backend.name != "loop":
-            attempt.is_async = is_async(attempt.function)
         if task.timeout is not None:
             seconds: float = task.timeout  # type: ignore[assignment]
             attempt.time_limit = self.timer.call_later(seconds, partial(self._out_of_time, attempt))

@@ -85,7 +85,7 @@ class Endings(ABC):
             if self.bus.watches_progress:  # the views are to say `cancelling`
                 self.effects.append(partial(self.bus.progressed, task))
 
-    def _end(
+    def _end(  # noqa: C901 - written out, for it is among the hottest paths
         self,
         task: Task,
         state: TaskState,
@@ -112,6 +112,9 @@ class Endings(ABC):
         task._context = task._loop = None
         if listeners or self.note is not None:
             self._announce(task)
+        if task._future is not None:
+            self.effects.append(task._future.settle)
+            task._future = None
         if task._ties is not None:
             self._untie(task)
         if self.waits.watermarks:
@@ -125,7 +128,7 @@ class Endings(ABC):
 
     def _complain(self, task: Task) -> None:
         """Have the failure logged, unless the one who holds the future is to look."""
-        if task._ties is None or task._ties.future is None:
+        if task._future is None:
             self.effects.append(partial(hooks.failure_logged, task))
 
     def _announce(self, task: Task) -> None:
@@ -143,8 +146,6 @@ class Endings(ABC):
             ties.retry_timer.cancel()
         if ties.parent is not None and ties.parent._ties is not None and ties.parent._ties.children is not None:
             ties.parent._ties.children.pop(task._number, None)
-        if ties.future is not None:
-            self.effects.append(ties.future.settle)
         for waiter in ties.waiters:
             self._count_down(waiter)
         if task._wanted:

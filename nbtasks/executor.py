@@ -20,12 +20,11 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nbtasks.exceptions import InvalidValueError, WorkError
+from nbtasks.exceptions import InvalidValueError, LaneError, WorkError
 from nbtasks.futures import TaskFuture
 from nbtasks.states import TaskState
 from nbtasks.task import Task, fresh
-from nbtasks.threads import protected
-from nbtasks.ties import Ties
+from nbtasks.threads import here, protected
 from nbtasks.work import is_async
 
 if TYPE_CHECKING:
@@ -68,18 +67,19 @@ class TaskExecutor(Executor):
         self._dispatcher = manager._dispatcher
         self._backend = backend
         self._template = template
+        self._has_options = bool(template.timeout or template.retry or template.tags)
         self._own_lane = own
         if own is not None:
             template.lane = manager.add_lane(own, max_workers).name
         self._lock = threading.Lock()
-        self._closed = False
-        self._unfinished: set[TaskFuture[Any]] = set()
+        self.closed = False
+        self.unfinished: set[TaskFuture[Any]] = set()
         self._all_over = threading.Event()
         _executors.add(self)
 
     def __repr__(self) -> str:
-        state = "shut down" if self._closed else "open"
-        return f"<TaskExecutor in the lane {self._template._lane!r}: {len(self._unfinished)} unfinished, {state}>"
+        state = "shut down" if self.closed else "open"
+        return f"<TaskExecutor in the lane {self._template._lane!r}: {len(self.unfinished)} unfinished, {state}>"
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> TaskFuture[T]:
         """Call `fn` with these arguments as a task called like it.
@@ -90,22 +90,24 @@ class TaskExecutor(Executor):
         if not callable(fn):
             raise WorkError(f"submit takes a function and its arguments, not {fn!r}")
         work = partial(fn, *args, **kwargs) if args or kwargs else fn
-        return protected(self._begin, work, _name(fn), self._backend or _backend(fn))
+        name, backend = _name(fn), self._backend or _backend(fn)
+        return self._begin(work, name, backend) if here.gate is None else protected(self._begin, work, name, backend)
 
     def _begin(self, work: Callable[..., T], name: str, backend: str) -> TaskFuture[T]:
         task, template = fresh(Task), self._template
         task.name = name
         task._work = work
         task._backend = backend
-        task._priority, task._lane = template._priority, template._lane
-        task.timeout, task.retry, task.tags = template.timeout, template.retry, template.tags
-        task._ties = ties = Ties()
+        task._priority = template._priority
+        task._lane = template._lane
+        if self._has_options:
+            task.timeout, task.retry, task.tags = template.timeout, template.retry, template.tags
         future: TaskFuture[T] = TaskFuture(self, task)
-        ties.future = future
+        task._future = future
         with self._lock:
-            if self._closed:
+            if self.closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._unfinished.add(future)
+            self.unfinished.add(future)
         try:
             if backend == "thread":
                 task._loop = _get_running_loop() or self._manager.loop
@@ -114,7 +116,7 @@ class TaskExecutor(Executor):
             else:  # other backends may look at what they are given
                 self._manager._add(task, None)
         except BaseException:
-            self._unfinished.discard(future)
+            self.unfinished.discard(future)
             raise
         return future
 
@@ -134,7 +136,8 @@ class TaskExecutor(Executor):
         name, backend = _name(fn), self._backend or _backend(fn)
         items: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
         if chunksize == 1:
-            return _results([protected(self._begin, partial(fn, *args), name, backend) for args in items], end)
+            begin = self._begin if here.gate is None else partial(protected, self._begin)
+            return _results([begin(partial(fn, *args), name, backend) for args in items], end)
         each = partial(_await_each if is_async(fn) else _call_each, fn)
         chunks = iter(lambda: list(itertools.islice(items, chunksize)), [])
         return _flat(_results([protected(self._begin, partial(each, chunk), name, backend) for chunk in chunks], end))
@@ -143,31 +146,26 @@ class TaskExecutor(Executor):
         """Take no more calls. `cancel_futures` takes back those that have not begun; `wait` for the others to end."""
         self._close()
         if cancel_futures:
-            for future in list(self._unfinished):
+            for future in list(self.unfinished):
                 future.cancel()
-        if wait and self._unfinished:
-            self.block([future._task for future in list(self._unfinished)], None)
+        if wait and self.unfinished:
+            self.block([future._task for future in list(self.unfinished)], None)
             self._all_over.wait()
-
-    def settled(self, future: TaskFuture[Any]) -> None:
-        """One of its calls is over. Any thread."""
-        self._unfinished.discard(future)
-        if self._closed:
-            self._look_round()
 
     def _close(self) -> None:
         with self._lock:
-            self._closed = True
-        self._look_round()
+            self.closed = True
+        self.look_round()
 
-    def _look_round(self) -> None:
+    def look_round(self) -> None:
         """It was shut down: whether the last call is over."""
-        if self._unfinished:
+        if self.unfinished:
             return
         with self._lock:
             own, self._own_lane = self._own_lane, None
         if own is not None:
-            self._manager.remove_lane(own)
+            with suppress(LaneError):  # others may have put tasks there
+                self._manager.remove_lane(own)
         self._all_over.set()
 
     def take_back(self, task: Task) -> bool:
@@ -205,7 +203,10 @@ def _results(futures: list[TaskFuture[T]], end: float | None) -> Iterator[T]:
     futures.reverse()
     try:
         while futures:
-            yield _next_result(futures, None if end is None else end - time.monotonic())
+            if futures[-1].succeeded:
+                yield futures.pop()._result
+            else:
+                yield _next_result(futures, None if end is None else end - time.monotonic())
     finally:
         for future in futures:
             future.cancel()
@@ -246,7 +247,7 @@ def _finish_calls() -> None:
     for executor in executors:
         if executor._manager.loop is not None:  # a kernel that ends is to be gone
             continue
-        tasks = [future._task for future in list(executor._unfinished)]
+        tasks = [future._task for future in list(executor.unfinished)]
         with suppress(TimeoutError):
             executor.block([task for task in tasks if _can_end(task)], max(0.0, end - time.monotonic()), quietly=True)
 

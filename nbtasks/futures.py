@@ -13,9 +13,9 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from nbtasks.progress import CURRENT
-from nbtasks.states import LIVE_STATES, TaskState
+from nbtasks.states import TaskState
 from nbtasks.task import Task
-from nbtasks.threads import doze
+from nbtasks.threads import doze, here
 
 __all__ = ["TaskFuture"]
 
@@ -27,18 +27,26 @@ logger = logging.getLogger("nbtasks")
 class Calls(Protocol):
     """Who has given the call in."""
 
+    unfinished: set[TaskFuture[Any]]
+    """The calls that are not over, or of whose end not all have been told who are to be."""
+    closed: bool
+
     def take_back(self, task: Task) -> bool:
         """Cancel the task if it has not begun."""
 
     def block(self, tasks: list[Task], timeout: float | None) -> None:
         """Wait for the tasks as part of whatever task this is, and keep the loop of this thread turning."""
 
-    def settled(self, future: TaskFuture[Any]) -> None:
-        """The call is over, and all who are to know it have been told."""
+    def look_round(self) -> None:
+        """It is closed, and one of the calls has left `unfinished`."""
 
 
 # What `concurrent.futures.wait` and `as_completed` read in a future's `_state`.
 _PENDING, _CANCELLED, _FINISHED = "PENDING", "CANCELLED_AND_NOTIFIED", "FINISHED"
+
+
+_making = threading.Lock()
+"""Guards what a future makes when somebody needs it: see there. Held for two instructions."""
 
 
 class TaskFuture(Future[T]):
@@ -49,33 +57,55 @@ class TaskFuture(Future[T]):
     turning.
     """
 
-    # `wait` and `as_completed` use four attributes of the base class, of which `_condition` only as a lock. Here it is
-    # no more than that: to make a real one for each future costs more than all the rest.
+    # Most futures are asked for a result that is there. What others need is made when they do: a lock, and lists of
+    # those who are to be told. Whoever makes one looks at the state after that, and `settle` sets the state before it
+    # looks for them; so nobody is missed. `wait` and `as_completed` use `_condition` as a lock and no more than that.
 
-    _condition: Any
-    _result: Any
-    _exception: BaseException | None
+    _state = _PENDING
+    _result: Any = None
+    _exception: BaseException | None = None
+    _beds: tuple[threading.Lock, ...] = ()
+    _lock: Any = None
+    _watchers: list[Any] | None = None
+    _callbacks: list[Callable[[Future[T]], object]] | None = None
     _shared = False
     """Whether somebody has the task too, and may look for the result there."""
 
     def __init__(self, executor: Calls, task: Task) -> None:
         self._executor = executor
         self._task = task
-        self._condition = threading.RLock()
-        self._state = _PENDING
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Callable[[Future[T]], object]] = []
 
     def __repr__(self) -> str:
         return f"<TaskFuture of {self._task!r}>"
 
     def __del__(self) -> None:
         # The manager keeps the records of the last tasks; results and errors are not to live longer than their futures.
-        task = self._task
-        if not self._shared and task._state not in LIVE_STATES:
+        if self._state != _PENDING and not self._shared:
+            task = self._task
             task._result = None
             if task._exception is not None:
                 task.release()
+
+    @property
+    def _condition(self) -> Any:  # type: ignore[override]
+        with _making:
+            if self._lock is None:
+                self._lock = threading.RLock()
+            return self._lock
+
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
+        with _making:
+            if self._watchers is None:
+                self._watchers = []
+            return self._watchers
+
+    @property
+    def _done_callbacks(self) -> list[Callable[[Future[T]], object]]:
+        with _making:
+            if self._callbacks is None:
+                self._callbacks = []
+            return self._callbacks
 
     @property
     def task(self) -> Task:
@@ -96,6 +126,11 @@ class TaskFuture(Future[T]):
     def running(self) -> bool:
         """Whether the call runs now."""
         return self._state == _PENDING and self._task._state is TaskState.RUNNING
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it is over, and has a result."""
+        return self._state == _FINISHED and self._exception is None
 
     def done(self) -> bool:
         """Whether it is over, however it ended."""
@@ -133,7 +168,7 @@ class TaskFuture(Future[T]):
 
     def _wait(self, timeout: float | None) -> None:
         """Return when it is finished; raises CancelledError or TimeoutError."""
-        if self._state == _PENDING and (CURRENT.get() is not None or _get_running_loop() is not None):
+        if (_get_running_loop() is not None or CURRENT.get() is not None) and self._state == _PENDING:
             # Where a slot is to be lent, or the loop of this thread kept turning.
             self._executor.block([self._task], timeout)
             timeout = None
@@ -144,56 +179,47 @@ class TaskFuture(Future[T]):
 
     def _settled(self, timeout: float | None) -> bool:
         """Sleep until it is over; False if `timeout` seconds passed first."""
-        if self._state != _PENDING:
+        bed = threading.Lock()
+        bed.acquire()
+        with _making:
+            self._beds += (bed,)
+        if timeout is None and here.gate is None and self._state == _PENDING:
+            bed.acquire()
             return True
-        sleeper = _Sleeper()
-        with self._condition:
-            if self._state != _PENDING:
-                return True
-            self._waiters.append(sleeper)
-        if doze(sleeper.bed, timeout):
-            return True
-        with self._condition:
-            self._waiters.remove(sleeper)
-            return self._state != _PENDING
+        return self._state != _PENDING or doze(bed, timeout) or self._state != _PENDING
 
     def settle(self) -> None:
         """The task is over: wake who waits, and call back. Called once, on the thread where it ended."""
         task = self._task
         self._result = task._result
-        error = self._exception = task._exception
-        state = _CANCELLED if task._state is TaskState.CANCELLED else _FINISHED
-        with self._condition:
-            self._state = state
-            for waiter in self._waiters:
-                if error is not None:
+        error = task._exception
+        if error is not None:
+            self._exception = error
+        self._state = _CANCELLED if task._state is TaskState.CANCELLED else _FINISHED
+        for bed in self._beds:
+            bed.release()
+        if self._lock is not None:
+            self._tell_waiters(self._lock)
+        if self._callbacks is not None:
+            self._call_back(self._callbacks)
+        executor = self._executor
+        executor.unfinished.discard(self)
+        if executor.closed:
+            executor.look_round()
+
+    def _tell_waiters(self, lock: Any) -> None:
+        with lock:
+            for waiter in self._watchers or ():
+                if self._exception is not None:
                     waiter.add_exception(self)
-                elif state is _FINISHED:
+                elif self._state is _FINISHED:
                     waiter.add_result(self)
                 else:
                     waiter.add_cancelled(self)
-        if self._done_callbacks:
-            self._call_back()
-        self._executor.settled(self)
 
-    def _call_back(self) -> None:
-        for callback in self._done_callbacks:
+    def _call_back(self, callbacks: list[Callable[[Future[T]], object]]) -> None:
+        for callback in callbacks:
             try:
                 callback(self)
-            except BaseException:
+            except BaseException:  # somebody's code; the thread has other things to do
                 logger.exception("a callback of %r failed", self)
-
-
-class _Sleeper:
-    """What wakes a thread: as `wait` and `as_completed` put it into a future."""
-
-    __slots__ = ("bed",)
-
-    def __init__(self) -> None:
-        self.bed = threading.Lock()
-        self.bed.acquire()
-
-    def add_result(self, _: object) -> None:
-        self.bed.release()
-
-    add_exception = add_cancelled = add_result

@@ -59,7 +59,8 @@ def fresh(cls: type[T]) -> T:
     task._number = next(_numbers)
     task._attempts = task._wanted = 0
     task._state = _PENDING
-    task._manager = task._attempt = task._ties = task._progress = task._result = task._exception = task._reason = None
+    task._manager = task._attempt = task._ties = task._future = None
+    task._progress = task._result = task._exception = task._reason = None
     task._created_at = task._started_at = task._completed_at = task._cancel_requested_at = None
     task._work = task._context = task._loop = task.timeout = task.retry = task.parent_id = task.parameters = None
     task._heading = task._body = task._img = None
@@ -128,6 +129,7 @@ class Task(Kind):
     _loop: asyncio.AbstractEventLoop | None = field(init=False)
     _attempt: Any = field(init=False)
     _ties: Any = field(init=False)
+    _future: Any = field(init=False)  # of an executor's call; it learns of the end
 
     if TYPE_CHECKING:  # the slots behind the properties that stand in for these fields (see the end of this module)
         _priority: int = field(init=False)

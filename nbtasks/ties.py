@@ -51,8 +51,6 @@ class Ties:
     """Live ones."""
     parent: Task | None = None
     retry_timer: Any = None
-    future: Any = None
-    """The future of an executor's call, which learns of the end."""
     waits_on: list[Waiter] | tuple[Waiter, ...] = ()
     """Its own waits for other tasks."""
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
+from nbtasks.work import is_async
 
 __all__ = ["Attempt", "Backend"]
 
@@ -27,8 +28,6 @@ class Attempt(ABC):
     """The backend's own, to find the work again when it is to be interrupted."""
     interrupted = False
     """Set by `Backend.interrupt`, which may come before the work has begun."""
-    is_async = False
-    """Whether `function` is a coroutine function, where that is not simply awaited (a thread)."""
     timed_out = False
     time_limit: Any = None
 
@@ -52,6 +51,11 @@ class Attempt(ABC):
         """The loop on which its coroutines are to run."""
         self.listener = listener
         """Who is to learn of the end, if `finished` needs to know."""
+
+    @property
+    def is_async(self) -> bool:
+        """Whether `function` is a coroutine function."""
+        return is_async(self.function)
 
     def __repr__(self) -> str:
         return f"<Attempt {self.task.attempts} of {self.task!r}>"

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.exceptions import TaskFailedError
@@ -105,9 +105,16 @@ class ThreadBackend(Backend):
                 self._usual_interval = 0.0
 
     def rest(self, worker: _Worker) -> bool:
-        """Own thread of an idle worker: sleep until there is a job; False if there is none for long."""
+        """Own thread of an idle worker: sleep until there is a job; False if there is none for long.
+
+        The first one to rest stays however long that is: to sleep with a time limit takes 2 us more to wake from.
+        """
+        stays = not self._idle
         self._idle.append(worker)
         while not self._closed or worker not in self._idle:
+            if stays:
+                worker.bell.acquire()
+                return worker.job is not None
             if worker.bell.acquire(timeout=self.idle_seconds):
                 return worker.job is not None
             try:
@@ -183,16 +190,11 @@ def _called(attempt: Attempt, gate: Gate) -> Outcome:
         gate.enter(attempt)
         if attempt.interrupted:  # before it had begun; from here on a strike finds the gate
             raise TaskInterrupt
-        if attempt.is_async:
-            result = context.run(_run_coroutine, attempt)
-        else:
-            result = context.run(attempt.function, *attempt.args)
+        result = context.run(attempt.function, *attempt.args)
+        if result is not None and hasattr(result, "__await__") and attempt.is_async:
+            result = context.run(run_in_own_loop, result)
     except (TaskInterrupt, asyncio.CancelledError) as error:
         return Outcome(TaskState.CANCELLED, None, error)
     except BaseException as error:  # noqa: BLE001 - user code; whatever it raises is the task's, and the thread lives
         return Outcome(TaskState.FAILED, None, error)
     return _DONE if result is None else Outcome(TaskState.COMPLETED, result)
-
-
-def _run_coroutine(attempt: Attempt) -> Any:
-    return run_in_own_loop(attempt.function(*attempt.args))

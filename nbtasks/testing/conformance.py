@@ -250,7 +250,6 @@ class _Trial:
         task.name, task._lane, task._priority, task._backend = work, "default", 0, self.backend.name
         context = contextvars.copy_context()
         attempt = _WatchedAttempt(task, self._works[work], args, self.backend, context, self._loop)
-        attempt.is_async = self._works is COROUTINES and self.backend.name != "loop"
         self.backend.start(attempt)
         return attempt
 
