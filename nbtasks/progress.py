@@ -141,9 +141,7 @@ class _Counted(Meter):
 
     __slots__ = ("_made", "_task")
 
-    def __init__(
-        self, task: Task, total: float | None, unit: str, description: str, numbers: Iterator[int]
-    ) -> None:
+    def __init__(self, task: Task, total: float | None, unit: str, description: str, numbers: Iterator[int]) -> None:
         made = _Made(numbers, total)
         super().__init__(total, unit, description, counter=made.count)
         started(task, self)

@@ -65,6 +65,8 @@ class CellTask(Task):
     """Runs of the same cell that it was queued behind: it starts when they are over, however they ended."""
     raises_in_cell: bool = False
     """Whether the launching cell waits, and shows the error itself."""
+    notify: bool = False
+    """Whether notice is given of its end where nobody looks at the page."""
     elsewhere: Elsewhere | None = None
     """How it is to be run in another process, if it is."""
     swapped: dict[str, Any] = field(default_factory=swapped_streams, repr=False)

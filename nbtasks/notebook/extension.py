@@ -75,14 +75,14 @@ class Extension:
         self.main_module = MainModule(shell)
         self.figures = Figures()
         self.publisher = Publisher()
-        self.panels = Panels(self.manager, self.kernel, self.retry)
+        self.settings = BackgroundTasks(parent=shell)
+        self.panels = Panels(self.manager, self.kernel, self.retry, self.settings)
         self.slots = Slots(self.kernel)
         self.place = CellPlace(shell, self.kernel, self.names, self.variables)
         self.repeats = CellRepeats(self.manager, self.kernel, self.panels, self.publisher)
         self.nested = NestedCells(shell, self.router)
         self.commands = Commands(shell, self)
         self.workers = Workers(self.manager, shell)
-        self.settings = BackgroundTasks(parent=shell)
         self.upkeep = Upkeep(self.manager, self.kernel, self.settings)
 
     def install(self) -> None:

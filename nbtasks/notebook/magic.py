@@ -72,6 +72,7 @@ class TaskMagics(Magics):
     @argument("--shared", action="store_true", help="run straight in the notebook's namespace")
     @argument("--quiet", action="store_true", help="show no panel")
     @argument("--wait", action="store_true", help="return when the task is over")
+    @argument("--notify", action="store_true", help="where nobody looks at the page, give notice of its end")
     @cell_magic("bgtask")
     def run_cell(self, line: str, cell: str) -> None:
         """Run the cell as a background task."""
@@ -104,6 +105,8 @@ class TaskMagics(Magics):
         timeout = None if options.timeout is None else parse_interval(options.timeout)
         if options.if_running not in _IF_RUNNING:
             raise UsageError(f"%%bgtask: --if-running is {', '.join(_IF_RUNNING)}; not {options.if_running!r}")
+        if options.notify and options.quiet:
+            raise UsageError("%%bgtask: --notify reaches the page by the panel; leave out --quiet")
         after = self._named_before(options.after)
         try:
             code = self._read(cell, launching, elsewhere=options.backend in _ELSEWHERE)
@@ -135,6 +138,7 @@ class TaskMagics(Magics):
             cell=launching,
             output=output,
             shared=options.shared,
+            notify=options.notify,
             elsewhere=_elsewhere(options),
             raises_in_cell=options.wait,
             earlier_runs=tuple(earlier),

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from nbtasks.events import EventType
 from nbtasks.manager import TaskManager
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.recurring.task import RecurringTask
 from nbtasks.task import Task
 from nbtasks.widgets.live import LiveWriter
+from nbtasks.widgets.notices import Notices, Settings
 from nbtasks.widgets.recurring_shown import schedule_list, shown_of
 from nbtasks.widgets.shown import PanelPicture, PicturePanel
 from nbtasks.widgets.table_shown import PictureTable, task_list
 
 if TYPE_CHECKING:
+    from nbtasks.events import Subscription
     from nbtasks.widgets.group import GroupPanel
     from nbtasks.widgets.panel import LivePanel
     from nbtasks.widgets.recurring_panel import RecurringPanel
@@ -38,11 +41,16 @@ class Panels:
     `retry` runs a task once more, in its own cell.
     """
 
-    def __init__(self, manager: TaskManager, kernel: Kernel, retry: Callable[[Task], object]) -> None:
+    def __init__(
+        self, manager: TaskManager, kernel: Kernel, retry: Callable[[Task], object], settings: Settings
+    ) -> None:
         self._manager = manager
         self._kernel = kernel
         self._retry = retry
+        self._settings = settings
         self._live: LiveWriter | None = None
+        self._notices: Notices | None = None
+        self._subscription: Subscription | None = None
         self._lock = threading.Lock()
         self._by_cell: dict[str, list[Panel]] = {}
         self._runs: dict[str, str | None] = {}
@@ -106,14 +114,20 @@ class Panels:
 
     def close(self) -> None:
         """Flush the last changes and stop writing; what is shown stays as it is."""
-        if self._live is not None:
+        if self._live is not None and self._subscription is not None:
+            self._subscription.close()
             self._live.close()
             self._live = None
 
     def _writer(self) -> LiveWriter:
         with self._lock:
             if self._live is None:
-                self._live = LiveWriter(self._manager)
+                live = self._live = LiveWriter(self._manager)
+                notices = self._notices = Notices(self._settings, live.touch)
+                live.add(notices, lambda: notices)
+                self._subscription = self._manager.add_event_callback(
+                    notices.ended, events=[EventType.COMPLETED, EventType.FAILED]
+                )
             return self._live
 
     def _put_table(self, cell: LaunchingCell) -> LiveTable | PictureTable:
@@ -152,7 +166,7 @@ class Panels:
 
         def put_in_its_place(picture: PanelPicture) -> None:
             picture.again = _is_in_its_cell(task, cell)
-            self._kernel.send(cell, "update_display_data", _content(picture.bundle(), display_id))
+            self._replace([task], cell, display_id, picture)
 
         panel: Panel
         if not self.use_widgets(cell):
@@ -162,8 +176,10 @@ class Panels:
             from nbtasks.widgets.recurring_panel import RecurringPanel
 
             assert self._live is not None
+            assert self._notices is not None
             kind: Any = RecurringPanel if isinstance(task, RecurringTask) else LivePanel
-            panel = kind(task, self._manager, wake=self._live.touch)
+            told = task.template if isinstance(task, RecurringTask) else task
+            panel = kind(task, self._manager, wake=self._live.touch, beside=self._notices.beside(told))
         self._kernel.send(cell, "display_data", _content(panel.bundle(), display_id))
         panel.replace = put_in_its_place
         return panel
@@ -195,10 +211,17 @@ class Panels:
         group = GroupPanel([first.task, second], self._manager, live.touch, lambda: live.changes, self._retry)
         if not group.take_place_of(first):
             self._kernel.send(cell, "update_display_data", _content(group.bundle(), display_id))
-        group.replace = lambda picture: self._kernel.send(
-            cell, "update_display_data", _content(picture.bundle(), display_id)
-        )
+        group.replace = lambda picture: self._replace(group.tasks, cell, display_id, picture)
         return group
+
+    def _replace(self, tasks: Iterable[Any], cell: LaunchingCell, display_id: str, picture: PanelPicture) -> None:
+        """Put a picture in the place of a panel, once its page has been told of the tasks' end."""
+
+        def send() -> None:
+            self._kernel.send(cell, "update_display_data", _content(picture.bundle(), display_id))
+
+        assert self._notices is not None
+        self._notices.when_told([task for task in tasks if isinstance(task, Task)], send)
 
     def _close_earlier(self, place: str) -> None:
         live = self._writer()

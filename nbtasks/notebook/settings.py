@@ -23,3 +23,13 @@ class BackgroundTasks(Configurable):
         help="Seconds after which a background cell that computes in a thread lets the foreground run. The "
         "interpreter's own value, mostly 0.005, comes back when the last one ends.",
     ).tag(config=True)
+
+    notify_after = Float(
+        None,
+        min=0.0,
+        allow_none=True,
+        help="Where nobody looks at the page, give notice of the end of each task that ran so many seconds or longer. "
+        "None: only of cells that were launched with --notify.",
+    ).tag(config=True)
+
+    notify_sound = Bool(True, help="Whether a notice has a tone, another one for a failure.").tag(config=True)

@@ -79,7 +79,7 @@ class GroupPanel(LiveTable):
         """
         shows, panel.replace = panel.replace is not None, None
         if shows:
-            put(panel.widget, children=(self.widget,))
+            put(panel.widget, children=(self.widget, *panel.beside))
             self._root = panel.widget
         self._taken.append(panel)
         return shows
@@ -155,5 +155,3 @@ def _failures(failed: Sequence[Task]) -> str:
     said = [one_line(f"{task.heading or task.name}: {task.error}", 300) for task in failed[:FAILED]]
     more = [f"… and {len(failed) - FAILED} more"] if len(failed) > FAILED else []
     return "\n".join([*said, *more])
-
-

@@ -60,8 +60,12 @@ STYLE = f"""<style>
 class LivePanel:
     """The live panel of one task; a view for the live writer."""
 
-    def __init__(self, task: Task, manager: TaskManager, wake: Callable[[LivePanel], None]) -> None:
+    def __init__(
+        self, task: Task, manager: TaskManager, wake: Callable[[LivePanel], None], beside: tuple[Any, ...] = ()
+    ) -> None:
         self.task = task
+        self.beside = beside
+        """Widgets of others that are in the panel, and show nothing."""
         self.replace: Callable[[PanelPicture], None] | None = None
         """Puts a picture in the place of the widget in its document: called once, when the task is over."""
         self._shown: Shown | None = None
@@ -128,7 +132,7 @@ class LivePanel:
         sent += put(self._row, children=(self._label, self._figures, *switch, *cancel))
         below = [widget for widget in (self._note, self._image) if widget.value]
         output = [self._output.widget] if self._output is not None else []
-        return sent + put(self.widget, children=(self._row, self._bar, *below, *output))
+        return sent + put(self.widget, children=(self._row, self._bar, *below, *output, *self.beside))
 
     def bundle(self) -> dict[str, Any]:
         """The mime bundle that shows the live panel, with its picture for viewers that show no widgets."""

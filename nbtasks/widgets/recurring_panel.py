@@ -40,7 +40,13 @@ class KeptRun(Protocol):
 class RecurringPanel:
     """The live panel of one recurring task; a view for the live writer."""
 
-    def __init__(self, recurring: RecurringTask, manager: TaskManager, wake: Callable[[RecurringPanel], None]) -> None:
+    def __init__(
+        self,
+        recurring: RecurringTask,
+        manager: TaskManager,
+        wake: Callable[[RecurringPanel], None],
+        beside: tuple[Any, ...] = (),
+    ) -> None:
         self.task = recurring
         self.replace: Callable[[PanelPicture], None] | None = None
         """Puts a picture in the place of the widget in its document: called once, when it was removed."""
@@ -58,7 +64,7 @@ class RecurringPanel:
         self._schedule = _Schedule(recurring, lambda: wake(self))
         self._row.children = (self._label, self._figures, self._runs.switch, self._schedule.switch, self._cancel)
         self.widget = ipywidgets.VBox(
-            [self._row, self._bar, self._note, self._schedule.widget, self._runs.widget],
+            [self._row, self._bar, self._note, self._schedule.widget, self._runs.widget, *beside],
             layout=_layout(width="100%", max_width="760px", padding="0 0 6px 6px"),
         )
         self.widget.add_class("nbtasks-panel")

@@ -148,7 +148,7 @@ def test_after_a_reload_of_a_saved_notebook_the_panel_moves_and_cancels(open_pag
 def test_cells_started_in_a_loop_share_one_panel(open_page, theme):
     loop = """for number in range(14):
     get_ipython().run_cell_magic("bgtask", f"fit{number} --lane multiple", \"\"\"
-for _ in track(range(100)):
+for _ in track(range(1_000)):
     if go.wait(0.05): break
 if current_task().name == 'fit3': raise ValueError('no such column')\"\"\")"""
     page = open_page([LOAD, loop, "go.set()"])

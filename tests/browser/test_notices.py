@@ -1,0 +1,161 @@
+"""Notices of tasks that are over, in a page that nobody looks at."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+# The page is hidden where the test wants it, as far as scripts can tell: a browser without a screen hides none.
+# Notifications and tones are noted, and made.
+NOTE = """
+window.seen = { notices: [], tones: [], asked: 0 };
+window.hide = on => { window.isHidden = on; document.dispatchEvent(new Event("visibilitychange")); };
+Object.defineProperty(document, "visibilityState", { get: () => window.isHidden ? "hidden" : "visible" });
+const Real = window.Notification;
+window.Notification = class extends Real {
+    constructor(title, options) { super(title, options); window.seen.notices.push({ title, ...options }); }
+    static get permission() { return window.seen.asked ? "granted" : "default"; }
+    static requestPermission() { window.seen.asked += 1; return Promise.resolve("granted"); }
+};
+const create = AudioContext.prototype.createOscillator;
+AudioContext.prototype.createOscillator = function () {
+    const tone = create.call(this);
+    setTimeout(() => window.seen.tones.push(tone.frequency.value));
+    return tone;
+};
+"""
+
+LOAD = (
+    "%load_ext nbtasks\nimport threading\nfrom nbtasks import get_manager\n"
+    "class Gates(dict):\n    def __missing__(self, name): return self.setdefault(name, threading.Event())\n"
+    "gates = Gates()"
+)
+
+
+def cell(name: str, then: str = "pass", options: str = "--notify") -> str:
+    return f"%%bgtask {name} {options} --lane multiple\ngates['{name}'].wait()\n{then}"
+
+
+def noting(open_page, sources: list[str]):
+    """A page whose notices are noted, with permission to give them."""
+    page = open_page(sources)
+    page.page.context.grant_permissions(["notifications"])
+    page.page.context.add_init_script(NOTE)
+    page.reload()
+    page.run(0)
+    return page
+
+
+def seen(page) -> dict:
+    return page.page.evaluate("() => window.seen")
+
+
+def wait_seen(page, count: int) -> list[dict]:
+    page.page.wait_for_function("count => window.seen.notices.length >= count", arg=count)
+    return seen(page)["notices"]
+
+
+def test_a_task_that_ends_while_nobody_looks_is_told_once_and_failure_is_different(open_page):
+    page = noting(
+        open_page,
+        [
+            LOAD,
+            cell("good"),
+            cell("bad", "1 / 0"),
+            "gates['good'].set()",
+            "gates['bad'].set()",
+            "import time; time.sleep(8)",
+        ],
+    )
+    assert seen(page)["asked"] == 0
+    for index in (1, 2):
+        page.run(index)
+        page.wait_text(index, "running")
+    page.page.wait_for_function("() => window.seen.asked === 1")
+    page.page.evaluate("() => window.hide(true)")
+    page.run(3)
+    [good] = wait_seen(page, 1)
+    assert good["title"] == "good: completed"
+    assert page.page.title().startswith("(1) ")
+    page.wait_text(1, "completed")
+    page.run(4)
+    page.start(5)  # the kernel is busy from here on
+    bad = wait_seen(page, 2)[1]
+    assert (bad["title"], bad["body"]) == ("bad: failed", "ZeroDivisionError: division by zero")
+    assert bad["icon"] != good["icon"]
+    assert page.page.title().startswith("(2) ")
+    rising, falling = seen(page)["tones"][:2], seen(page)["tones"][2:]
+    assert rising == sorted(rising) and falling == sorted(falling, reverse=True) and max(falling) < min(rising)
+    page.page.evaluate("() => window.hide(false)")
+    assert not page.page.title().startswith("(")
+    page.wait_text(2, "failed")
+    assert not page.has_broken_widget(1)
+
+
+def test_a_batch_is_one_notice_and_who_looks_at_the_page_gets_none(open_page):
+    page = noting(
+        open_page,
+        [
+            LOAD,
+            *(cell(f"n{n}", "1 / 0" if n == 3 else "pass") for n in range(7)),
+            "for gate in list(gates.values()): gate.set()",
+        ],
+    )
+    for n in range(7):
+        page.run(1 + n)
+        page.wait_text(1 + n, "running")
+    page.page.evaluate("() => window.hide(true)")
+    page.run(8)
+    [notice] = wait_seen(page, 1)
+    assert notice["title"] == "7 tasks are over, 1 failed"
+    assert notice["body"].splitlines()[0] == "✖ n3" and notice["body"].endswith("and 2 more")
+    page.page.evaluate("() => window.hide(false)")
+    page.set_source(1, cell("again"))
+    page.run(1)
+    page.wait_text(1, "running")
+    page.set_source(8, "gates['again'].set()")
+    page.run(8)
+    page.wait_text(1, "completed")
+    page.output(1).locator(".jupyter-widgets").first.wait_for(state="detached")  # it was told, and replaced
+    assert len(seen(page)["notices"]) == 1
+
+
+def test_a_notice_comes_after_a_reload_and_never_again(open_page):
+    page = noting(open_page, [LOAD, cell("it"), "gates['it'].set()"])
+    page.run(1)
+    page.wait_text(1, "running")
+    page.save()
+    page.reload()
+    page.wait_text(1, "running")
+    page.page.evaluate("() => { window.seen.asked = 1; window.hide(true); }")
+    page.run(2)
+    [notice] = wait_seen(page, 1)
+    assert notice["title"] == "it: completed"
+    page.wait_text(1, "completed")
+    page.save()
+    page.reload()
+    page.wait_text(1, "completed")
+    page.page.evaluate("() => window.hide(true)")
+    page.run(2)
+    assert seen(page)["notices"] == []
+
+
+def test_the_setting_tells_of_every_task_that_ran_long_enough(open_page):
+    page = noting(
+        open_page,
+        [
+            LOAD + "\n%config BackgroundTasks.notify_after = 60\n%config BackgroundTasks.notify_sound = False",
+            cell("short", options=""),
+            cell("long", options=""),
+            # As if it had started earlier: the test need not wait.
+            "long._started_at -= 60\nfor gate in list(gates.values()): gate.set()",
+        ],
+    )
+    for index in (1, 2):
+        page.run(index)
+        page.wait_text(index, "running")
+    page.page.evaluate("() => window.hide(true)")
+    page.run(3)
+    [notice] = wait_seen(page, 1)
+    assert notice["title"] == "long: completed" and seen(page)["tones"] == []
