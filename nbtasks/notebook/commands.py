@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
+from nbtasks.cron.interval import parse_interval
 from nbtasks.notebook.errors import without_own_frames
 from nbtasks.notebook.past import PastCommands
 from nbtasks.notebook.schedules import ScheduleCommands
 from nbtasks.task import Task
 from nbtasks.widgets.shown import Shown
 from nbtasks.widgets.table_shown import task_list
+from nbtasks.widgets.timeline_shown import SPAN
 
 if TYPE_CHECKING:
     from nbtasks.notebook.extension import Extension
@@ -41,6 +43,7 @@ class Commands:
             "retry": self._retry,
             "debug": self._debug,
             "prune": self._prune,
+            "timeline": self._timeline,
             "workers": self._workers,
             **self._schedules.by_name,
             **self._past.by_name,
@@ -98,6 +101,12 @@ class Commands:
             else:
                 [task] = self.named("show", [name] if name else [])
                 self._extension.show(task)
+
+    def _timeline(self, names: list[str]) -> None:
+        """What ran when, in which lane, and what fires next: of the last hour, or as far back as one says (30m, 6h)."""
+        if len(names) > 1:
+            raise UsageError(f"%bgtask timeline: takes one length of time, as 30m or 6h, not {' '.join(names)!r}")
+        self._extension.show_timeline(parse_interval(names[0]) if names else SPAN)
 
     def _wait(self, names: list[str]) -> None:
         """Wait for these tasks, or for all; the names that they bound are there then."""

@@ -9,6 +9,7 @@ import functools
 import keyword
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -143,6 +144,10 @@ class Extension:
     def template_of_cell(self, record: ScheduleRecord) -> CellRun | None:
         """The template of a recurring cell that an earlier kernel had; None if its template is no cell."""
         return template_from(record.details["work"], self.place, self.kernel.launching_cell(), self.publisher)
+
+    def show_timeline(self, span: timedelta) -> None:
+        """Show the timeline of the last `span` in the cell that runs now."""
+        self.panels.show_timeline(self.kernel.launching_cell(), span)
 
     def show_table(self) -> None:
         """Show the task table in the cell that runs now."""

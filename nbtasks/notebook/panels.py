@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbtasks.events import EventType
@@ -21,6 +21,7 @@ from nbtasks.widgets.notices import Notices, Settings
 from nbtasks.widgets.recurring_shown import schedule_list, shown_of
 from nbtasks.widgets.shown import PanelPicture, PicturePanel
 from nbtasks.widgets.table_shown import PictureTable, task_list
+from nbtasks.widgets.timeline_shown import PictureTimeline, timeline_of
 
 if TYPE_CHECKING:
     from nbtasks.events import Subscription
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from nbtasks.widgets.schedule_board import Repeats, ScheduleBoard
     from nbtasks.widgets.table import LiveTable
 
+    AllView: TypeAlias = LiveTable | PictureTable | ScheduleBoard | PictureTimeline
     Panel: TypeAlias = LivePanel | GroupPanel | RecurringPanel | PicturePanel
 
 __all__ = ["Panels"]
@@ -55,7 +57,7 @@ class Panels:
         self._by_cell: dict[str, list[Panel]] = {}
         self._runs: dict[str, str | None] = {}
         """Of the last panel in each cell, the run of the cell that it was shown in."""
-        self._tables: dict[str, LiveTable | PictureTable | ScheduleBoard] = {}
+        self._tables: dict[str, AllView] = {}
 
     def use_widgets(self, cell: LaunchingCell) -> bool:
         """Whether a panel in `cell` is made of widgets: where front ends show them, or as NBTASKS_WIDGETS says."""
@@ -88,6 +90,13 @@ class Panels:
             print(task_list(self._manager.list_tasks()))
         else:
             self._keep_table(self._writer().add(None, lambda: self._put_table(cell)), cell)
+
+    def show_timeline(self, cell: LaunchingCell, span: timedelta) -> None:
+        """Show the timeline of the last `span` in `cell`."""
+        if not self._kernel.exists:
+            print(timeline_of(self._manager, span).text())
+        else:
+            self._keep_table(self._writer().add(None, lambda: self._put_timeline(cell, span)), cell)
 
     def show_schedules(self, cell: LaunchingCell, chosen: Sequence[RecurringTask] | None, repeats: Repeats) -> None:
         """Show the controls of these schedules, or of all, in `cell`; as text where widgets cannot show."""
@@ -145,6 +154,18 @@ class Panels:
         self._kernel.send(cell, "display_data", _content(table.bundle(), display_id))
         return table
 
+    def _put_timeline(self, cell: LaunchingCell, span: timedelta) -> PictureTimeline:
+        display_id = f"nbtasks-timeline-{cell.request_id}"
+        if self.use_widgets(cell):
+            from nbtasks.widgets.timeline_view import LiveTimeline
+
+            timeline: PictureTimeline = LiveTimeline(self._manager, self._writer().touch, span)
+        else:
+            timeline = PictureTimeline(self._manager, span)
+            timeline.replace = lambda data: self._kernel.send(cell, "update_display_data", _content(data, display_id))
+        self._kernel.send(cell, "display_data", _content(timeline.bundle(), display_id))
+        return timeline
+
     def _put_board(
         self, cell: LaunchingCell, chosen: Sequence[RecurringTask] | None, repeats: Repeats
     ) -> ScheduleBoard:
@@ -154,7 +175,7 @@ class Panels:
         self._kernel.send(cell, "display_data", {"data": board.bundle(), "metadata": {}})
         return board
 
-    def _keep_table(self, table: LiveTable | PictureTable | ScheduleBoard, cell: LaunchingCell) -> None:
+    def _keep_table(self, table: AllView, cell: LaunchingCell) -> None:
         place = cell.place
         self._close_earlier(place)
         with self._lock:

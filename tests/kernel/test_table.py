@@ -94,3 +94,18 @@ def test_without_widgets_the_table_is_html_and_text_that_is_replaced_in_its_plac
     notebook.run("gates['go'].set()").check()
     cell.wait_output("completed")
     assert table_of(cell)["text/plain"].splitlines()[1].startswith("it    completed")
+
+
+def test_the_timeline_is_a_live_picture_of_lanes_over_time(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask it --quiet\ngates['go'].wait()").check()
+    cell = notebook.run("%bgtask timeline 10m").check()
+    data = next(o["data"] for o in cell.outputs if "data" in o)
+    assert VIEW in data
+    assert "<svg" in data["text/html"]
+    assert "running in default" in data["text/plain"]
+    notebook.run("gates['go'].set()").check()
+    notebook.wait_until(
+        lambda: any("1 completed" in notebook.models[m]["value"] for m in notebook.find_models("HTMLModel")),
+        what="the end of the task in the picture",
+    )
+    assert "takes one length of time" in notebook.run("%bgtask timeline 1h 2h").stderr
