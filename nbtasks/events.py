@@ -66,6 +66,8 @@ class Listener:
         self.task = task
         self.dropped = False
         """Whether nobody will ever ask for its events."""
+        self.awaits = False
+        """Whether it needs a loop to be told."""
         self._bus = bus
         self._undelivered: set[tuple[int, EventType]] = set()
 
@@ -83,6 +85,10 @@ class Listener:
     def finish(self) -> None:
         """Receive nothing new; what has come is still delivered."""
         self._bus.remove(self)
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """`finish`, and wait until all is delivered; False if that took more than `timeout` seconds."""
+        raise NotImplementedError
 
     def _put(self, task: Any, event_type: EventType) -> None:
         raise NotImplementedError
@@ -110,6 +116,7 @@ class Subscription(Listener):
         super().__init__(bus, events, task)
         self._callback = callback
         self._loop = loop
+        self.awaits = inspect.iscoroutinefunction(callback)
         self._context = contextvars.copy_context()
         self._queue: SimpleQueue[tuple[Any, EventType] | None] = SimpleQueue()
         self._closed = False
@@ -159,10 +166,16 @@ class Subscription(Listener):
         answer = self._context.run(self._callback, task, event_type)
         if not inspect.isawaitable(answer):
             return
+        self.awaits = True
         done = threading.Lock()
         done.acquire()
         loop = self._loop()
-        loop.call_soon_threadsafe(self._start_on, loop, answer, done)
+        try:
+            loop.call_soon_threadsafe(self._start_on, loop, answer, done)
+        except RuntimeError:  # it is closed
+            if inspect.iscoroutine(answer):
+                answer.close()
+            raise
         done.acquire()
 
     def _start_on(self, loop: asyncio.AbstractEventLoop, answer: Any, done: threading.Lock) -> None:
@@ -350,11 +363,13 @@ class EventBus:
                 while marks:
                     self.publish(marks.popitem()[0], event_type)
 
-    def finish(self) -> None:
-        """Deliver what has come, and end every subscription."""
+    def finish(self) -> tuple[Listener, ...]:
+        """Deliver what has come, and end every subscription; returns them."""
         self.flush()
-        for listener in self.listeners:
+        listeners = self.listeners
+        for listener in listeners:
             listener.finish()
+        return listeners
 
     @uninterrupted
     def _arm(self) -> None:

@@ -25,7 +25,7 @@ from nbtasks.backends.thread import ThreadBackend
 from nbtasks.checks import checked_callback, checked_keep
 from nbtasks.clock import Clock, SystemClock, Timer
 from nbtasks.dispatch import Dispatcher
-from nbtasks.events import Callback, EventStream, Subscription, checked_events
+from nbtasks.events import Callback, EventStream, Listener, Subscription, checked_events
 from nbtasks.exceptions import InvalidValueError
 from nbtasks.history.methods import WRITE_SECONDS, HistoryMethods
 from nbtasks.hooks import wait_ended
@@ -36,7 +36,7 @@ from nbtasks.recurring.methods import RecurringMethods
 from nbtasks.states import LIVE_STATES
 from nbtasks.steering import Steering
 from nbtasks.task import Task
-from nbtasks.threads import protected, uninterrupted
+from nbtasks.threads import protected, start_thread, uninterrupted
 from nbtasks.waiting import Waits, finish, result_of
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class TaskManager(Intake, Steering, RecurringMethods, HistoryMethods):
         self.bus = self._dispatcher.bus
         self._waits = Waits(self._dispatcher)
         self._on_stop: list[Callable[[], object]] = []
-        self._idle_lock = threading.Lock()
+        self._idle_once = threading.Lock()
         if history is not None:
             self.history = history
         _managers.add(self)
@@ -222,14 +222,24 @@ class TaskManager(Intake, Steering, RecurringMethods, HistoryMethods):
 
     def _idle(self) -> None:
         """The manager was stopped, and the last work has: let go of all that it used."""
-        with self._idle_lock:
-            for backend in self.backends.values():
-                backend.close()
+        if not self._idle_once.acquire(blocking=False):
+            return  # somebody did, or is at it, and may be waiting for this very thread to end
+        for backend in self.backends.values():
+            backend.close()
+        awaiting = [listener for listener in self.bus.finish() if listener.awaits]
+        if awaiting:
+            start_thread(partial(self._close_loop_after, awaiting), "nbtasks-closing")
+        else:
             self._loop_thread.close()
-            self.bus.finish()
-            self._dispatcher.timer.close()
-            if self._history is not None:
-                self._history.close(WRITE_SECONDS)
+        self._dispatcher.timer.close()
+        if self._history is not None:
+            self._history.close(WRITE_SECONDS)
+
+    def _close_loop_after(self, subscriptions: Iterable[Listener]) -> None:
+        """Async callbacks are told the last events on the private loop, before it is closed."""
+        for subscription in subscriptions:
+            subscription.drain(STOP_SECONDS)
+        self._loop_thread.close()
 
     # -- schedules --------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from nbtasks import exceptions as errors
         ({"lane": "fast"}, errors.UnknownLaneError, "unknown lane 'fast': one of default, multiple, single"),
         ({"lane": "singel"}, errors.UnknownLaneError, r"did you mean 'single'\?"),
         ({"lane": ["single"]}, errors.UnknownLaneError, r"\['single'\]"),
-        ({"backend": "gpu"}, errors.UnknownBackendError, "'gpu'.*loop, thread"),
+        ({"backend": "gpu"}, errors.UnknownBackendError, r"unknown backend 'gpu': one of .*loop, .*thread"),
         ({"priority": "high"}, errors.PriorityError, "'high'"),
         ({"priority": 1.5}, errors.PriorityError, r"1\.5"),
         ({"priority": True}, errors.PriorityError, "True"),

@@ -8,11 +8,11 @@ state; its events are legal and in order; the manager's books agree.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import sys
 import threading
 import time
-import traceback
 from collections import defaultdict
 from contextlib import suppress
 from datetime import timedelta
@@ -212,8 +212,8 @@ class Scene:
         for thread in threads:
             thread.join(2 * PATIENCE)
             if thread.is_alive():
-                where = "".join(traceback.format_stack(sys._current_frames()[thread.ident]))
-                self.faults.append(f"an operation does not come to its end:\n{where}")
+                faulthandler.dump_traceback(all_threads=True)
+                self.faults.append("an operation does not come to its end")
 
     def act(self, together: threading.Barrier, chosen: list[tuple[str, str, str, int]]) -> None:
         together.wait()

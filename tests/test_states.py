@@ -72,8 +72,11 @@ def writers(attribute: str) -> set[str]:
 
 
 def test_only_the_registry_changes_a_state_and_it_takes_the_way_of_the_table() -> None:
-    """A new record is pending; `add_running` is the step from there that the table was asked for beforehand."""
-    assert writers("_state") == {"task.py:fresh", "registry.py:move", "registry.py:add_running"}
+    """A new record is pending; `add_running` is the step from there that the table was asked for beforehand.
+
+    (In a worker process there is a stand-in for the task, which is running, and no registry.)
+    """
+    assert writers("_state") - {"workers/serving.py:make"} == {"task.py:fresh", "registry.py:move", "registry.py:add_running"}
 
 
 @pytest.mark.parametrize("value", ["completed", TaskState.RUNNING, None])

@@ -110,6 +110,39 @@ def test_a_loop_thread_that_is_closed_as_soon_as_it_is_started_ends_and_closes_i
         thread.close()
 
 
+def test_coroutines_that_come_too_late_start_no_loop() -> None:
+    before = set(threading.enumerate())
+    manager = TaskManager()
+    manager.stop()
+    coroutine = asyncio.sleep(0)
+    with pytest.raises(errors.ManagerStoppedError):
+        manager.create_task("late", coroutine)
+    coroutine.close()
+    assert manager.default_loop().is_closed() and set(threading.enumerate()) <= before
+
+
+def test_async_callbacks_are_told_the_last_events_before_their_loop_goes() -> None:
+    told: list[str] = []
+
+    async def callback(task: Task, event: str) -> None:
+        await asyncio.sleep(0.01)
+        told.append(event)
+
+    with TaskManager() as manager:
+        subscription = manager.add_event_callback(callback)
+        manager.create_task("t", asyncio.sleep(3600))
+    assert subscription.drain(30) and told == ["created", "started", "cancelled"]
+    wait_until(lambda: manager.default_loop().is_closed())
+
+
+def test_a_manager_whose_last_coroutine_ends_while_it_is_stopped_does_not_hang() -> None:
+    for _ in range(200):
+        manager = TaskManager()
+        manager.create_task("t", asyncio.sleep(0.0005))
+        manager.create_task("u", asyncio.sleep(0.0001))
+        manager.stop()
+
+
 def test_work_may_stop_its_own_manager() -> None:
     manager = TaskManager()
     task = manager.create_task("t", lambda: manager.stop() or "stopped it")

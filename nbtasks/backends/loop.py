@@ -76,25 +76,30 @@ class LoopBackend(Backend):
 
 
 class LoopThread:
-    """An event loop on a thread of its own, for those who have none. `_lock` guards its start."""
+    """An event loop on a thread of its own, for those who have none. `_lock` guards its start and its end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop; started by the first who asks."""
+        """The loop; started by the first who asks. A closed one after `close`."""
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = start_thread(partial(_serve, self._loop), "nbtasks-loop")
+                if self._closed:
+                    self._loop.close()
+                else:
+                    self._thread = start_thread(partial(_serve, self._loop), "nbtasks-loop")
             return self._loop
 
     def close(self, timeout: float | None = None) -> None:
         """Cancel what runs there, and end the thread; wait for that at most `timeout` seconds."""
         with self._lock:
-            loop, thread, self._loop = self._loop, self._thread, None
+            self._closed = True
+            loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return
         try:
