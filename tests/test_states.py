@@ -76,7 +76,8 @@ def test_only_the_registry_changes_a_state_and_it_takes_the_way_of_the_table() -
 
     (In a worker process there is a stand-in for the task, which is running, and no registry.)
     """
-    assert writers("_state") - {"workers/serving.py:make"} == {"task.py:fresh", "registry.py:move", "registry.py:add_running"}
+    writing = writers("_state") - {"workers/serving.py:make"}
+    assert writing == {"task.py:fresh", "registry.py:move", "registry.py:add_running"}
 
 
 @pytest.mark.parametrize("value", ["completed", TaskState.RUNNING, None])
