@@ -112,6 +112,14 @@ class CellTask(Task):
         names = self.place.shell.user_ns
         return run_in_own_loop(self._run_awaiting(code, names)) if code.awaits else self._run_plain(code, names)
 
+    def show_plots(self) -> None:
+        """In the task's context: show the plots as at the end of a cell."""
+        try:
+            if self._plots is not None:
+                self._plots.show(self.place.shell)
+        except Exception as error:  # noqa: BLE001 - drawing runs the user's artists and formatters
+            self.show_error(error)
+
     def show_error(self, error: BaseException) -> None:
         """Show an error in the cell, as the foreground would."""
         show_error(self.place.shell, self.output, error)
@@ -223,12 +231,8 @@ class CellTask(Task):
             warn_of_exit()
 
     def _show_plots(self) -> None:
-        if self._inside is None or self._plots is None:
-            return
-        try:
-            self._inside.run(self._plots.show, self.place.shell)
-        except Exception as error:  # noqa: BLE001 - drawing runs the user's artists and formatters
-            self.show_error(error)
+        if self._inside is not None:
+            self._inside.run(self.show_plots)
 
     def _commit_settings(self) -> None:
         """Hand over what the cell set besides names: of matplotlib, in `sys`, in its context, by future statements."""

@@ -141,5 +141,6 @@ def _run_in_task(task: CellTask, source: str) -> ExecutionResult:
     except Exception as error:  # noqa: BLE001 - the user's code
         result.error_in_exec = error
         task.show_error(error)
+    task.show_plots()
     sys.stdout.flush()
     return result

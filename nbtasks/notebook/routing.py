@@ -172,7 +172,7 @@ def _payload_by_context(write: Callable[..., None]) -> Callable[..., None]:
         elif data.get("source") == "page":
             sink.page(data["data"])
         else:
-            sink.stderr(f"nbtasks: a background cell cannot do this ({data.get('source')})\n")
+            sink.page({"text/plain": f"nbtasks: a background cell cannot do this ({data.get('source')})"})
 
     return route
 
