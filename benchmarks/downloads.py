@@ -69,7 +69,7 @@ def download() -> Iterator[Row]:
                             file.write(chunk)
                 return 1e3 * (time.perf_counter() - start) / MEGABYTES
 
-            measured = in_turns(lambda: asyncio.run(ours()), lambda: asyncio.run(peer()))
+            measured = in_turns(lambda: asyncio.run(ours()), lambda: asyncio.run(peer()), rounds=15)
     yield Row("download, each MB", *measured, beside="httpx, streamed to a file", unit="ms", at_most=1.1)
 
 

@@ -115,7 +115,9 @@ class _Download:
         self._headers = headers
         self._start = time.monotonic()
         self._received = 0
-        self._told = 0.0
+        self._before = 0
+        """What the part had when the first byte of this call came."""
+        self._teller: asyncio.TimerHandle | None = None
 
     @property
     def seconds(self) -> float:
@@ -188,31 +190,41 @@ class _Download:
         part.total = int(length) if length.isdecimal() and not encoded else None
 
     async def _receive(self, response: httpx.Response) -> None:
-        part, task, total = self._part, self._task, self._part.total
+        part = self._part
         gathered: list[bytes] = []
-        size, before = 0, part.size - self._received
+        size = 0
         writing: asyncio.Future[None] | None = None
+        self._before = part.size - self._received
+        self._tell()
         try:
             async for chunk in response.aiter_bytes(self._chunk_size):
                 gathered.append(chunk)
                 size += len(chunk)
                 self._received += len(chunk)
-                if total:
-                    task.progress = min(100.0, 100.0 * (before + self._received) / total)
                 if size >= _WRITE_BYTES:
                     if writing is not None:
                         await to_its_end(writing)
                     writing = self._aside.call(part.write, gathered)
                     gathered, size = [], 0
-                now = time.monotonic()
-                if now >= self._told + _TELL_SECONDS:
-                    self._told = now
-                    speed = self._received / max(now - self._start, 0.001)
-                    task.body = f"{self._sizes(before + self._received)}, {_size(speed)}/s"
         finally:
+            self._tell()
+            self._fall_silent()
             if writing is not None:
                 await to_its_end(writing)
             part.write(gathered)  # what is left is little; it is kept if this ends by an error or a cancel, too
+
+    def _tell(self) -> None:
+        """Say how far it is, now and ten times a second from now on: at each chunk would cost more than the chunk."""
+        self._fall_silent()
+        have, total = self._before + self._received, self._part.total
+        if total:
+            self._task.progress = min(100.0, 100.0 * have / total)
+        self._task.body = f"{self._sizes(have)}, {_size(self._received / max(self.seconds, 0.001))}/s"
+        self._teller = asyncio.get_running_loop().call_later(_TELL_SECONDS, self._tell)
+
+    def _fall_silent(self) -> None:
+        if self._teller is not None:
+            self._teller.cancel()
 
     def _sizes(self, have: int) -> str:
         total = self._part.total

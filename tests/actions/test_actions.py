@@ -168,6 +168,25 @@ def test_a_query_that_fails_does_not_cost_the_others(start):
     assert task.body == "3 queries, 2 hits, 1 failed"
 
 
+def test_a_search_engine_that_fails_now_and_then_gives_what_it_gives(outcome):
+    import httpx
+
+    async def provider(query, max_results):
+        async with httpx.AsyncClient() as client:
+            answer = await client.get(server.url, params={"q": query}, timeout=0.5)
+            return answer.raise_for_status().json()
+
+    with serving(data=b'["hit"]', statuses=[200, 500, 200, 200], drop_after=[99, 3]) as server:
+        answers = outcome(batch_web_search, ["fine", "broken", "cut off", "fine again"], 0, provider=provider)
+    assert [answer.hits for answer in answers] == [("hit",), (), (), ("hit",)]
+    assert [(answer.error or "").partition(":")[0] for answer in answers] == [
+        "",
+        "HTTPStatusError",
+        "RemoteProtocolError",
+        "",
+    ]
+
+
 def test_where_all_queries_fail_the_search_does(outcome):
     def provider(query, max_results):
         raise OSError("no network")

@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from nbtasks import TaskCancelledError
-from nbtasks.actions import download_file
+from nbtasks.actions import download_file, reminder_timer
 from nbtasks.exceptions import ActionError, ChecksumError, InvalidValueError, MissingPackageError
 from tests.http_server import serving
 
@@ -65,7 +65,7 @@ def test_it_runs_on_the_loop_with_all_but_the_task_bound(start, target):
     assert target.read_bytes() == DATA
 
 
-def test_progress_counts_the_bytes(start, target):
+def test_progress_counts_the_bytes(start, outcome, target):
     hold = threading.Event()
     with serving(data=DATA, hold=hold, piece=len(DATA) // 2) as server:
         task = start(download_file, server.url, target)
@@ -75,6 +75,7 @@ def test_progress_counts_the_bytes(start, target):
         assert not target.exists()
         hold.set()
         task.wait(60)
+    outcome(reminder_timer, 0.3, "long enough for whatever would still tell how far it is")
     assert task.body.startswith("3.0 MB in ")
 
 
