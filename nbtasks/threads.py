@@ -5,6 +5,7 @@ Must know nothing of tasks, backends or managers: a thread has a gate, and an in
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextvars
 import ctypes
@@ -98,7 +99,7 @@ class Gate:
     def enter(self, work: object) -> None:
         """Own thread: from here on interrupts meant for `work` may strike."""
         self._requested = None
-        self._struck = False
+        self._struck = self.swallows = False
         self._open_for = work
 
     def leave(self) -> None:
@@ -157,13 +158,15 @@ class Gate:
 
     def strike_again(self) -> None:
         """Own thread: a strike was swallowed by the interpreter; repeat it once the thread is past that."""
-        work = self._open_for
-        self._struck = False
-        if work is not None:
-            start_thread(functools.partial(self._strike_later, work), "nbtasks-interrupt")
+        with self._lock:  # nobody strikes meanwhile
+            self._struck = False
+            if self._open_for is not None:
+                # Not by `threading`, one of whose locks this very thread may hold: it can be anywhere.
+                _thread.start_new_thread(self._strike_later, (self._open_for,))
 
     def _strike_later(self, work: object) -> None:
-        while self.swallows:
+        end = time.monotonic() + _STUCK_SECONDS
+        while self.swallows and time.monotonic() < end:
             time.sleep(0.001)
         self.strike(work)
 

@@ -44,7 +44,10 @@ def scripts(page: str) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize(("script", "out"), [*scripts("scripts.md"), *scripts("other-task-managers.md")])
+@pytest.mark.parametrize(
+    ("script", "out"),
+    [*scripts("scripts.md"), *scripts("other-task-managers.md"), *scripts("task-classes.md")],
+)
 def test_a_script_runs_and_prints_what_is_below_it(script, out):
     assert printed_by(script) == out
 

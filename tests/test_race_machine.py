@@ -276,6 +276,8 @@ class Scene:
                 self.faults.append(str(error))
         states = {task: task.state for task in {*self.tasks, *self.manager.list_tasks()}}
         self.check_books()
+        if not all(state in FINAL_STATES for state in states.values()):
+            faulthandler.dump_traceback(all_threads=True)
         assert self.faults == []
         assert {task: state for task, state in states.items() if state not in FINAL_STATES} == {}
         self.manager.stop(PATIENCE)
