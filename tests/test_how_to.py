@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import signal
@@ -57,7 +58,7 @@ def test_what_a_page_names_exists(page):
     text = (PAGES / page).read_text(encoding="utf-8")
     for owner, kind in (("manager", TaskManager), ("task", Task)):
         named = set(re.findall(rf"\b{owner}\.(\w+)", text)) - {"submit"}
-        annotated = {name for cls in kind.__mro__ for name in cls.__dict__.get("__annotations__", {})}
+        annotated = {name for cls in kind.__mro__ for name in inspect.get_annotations(cls)}
         assert [name for name in sorted(named - annotated) if not hasattr(kind, name)] == []
 
 
