@@ -274,7 +274,7 @@ class _Run:
         else:
             from nbtasks.workers.kernel import Message
 
-            self._answered(Message("shell", "nbtasks_reply", answer, parcel.views(), None, {}))
+            self._answered(Message("shell", "nbtasks_reply", answer, list(parcel.buffers), None, {}))
 
     def _answered(self, message: Message) -> None:
         assert self._work is not None

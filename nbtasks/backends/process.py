@@ -157,8 +157,16 @@ class _Conversation:
         self, worker: Worker, work: Work, kind: str, content: dict[str, Any], buffers: Buffers
     ) -> tuple[Outcome, bool]:
         attempt = self._attempt
-        request = worker.send(kind, content, buffers)
-        del buffers
+        while True:
+            answer = self._answer(worker, work, worker.send(kind, content, buffers))
+            following = attempt.context.run(work.following, answer)
+            if following is None or attempt.interrupted:
+                return attempt.context.run(work.answered, answer), True
+            kind, content, buffers = following
+
+    def _answer(self, worker: Worker, work: Work, request: str) -> Message:
+        """Hear what the worker says, up to its answer to the request."""
+        attempt = self._attempt
         answer: Message | None = None
         idle = False
         while not (answer is not None and idle):
@@ -166,12 +174,15 @@ class _Conversation:
                 if message.channel == "shell" and message.answers == request:
                     answer = message
                 elif message.channel == "iopub" and message.kind == "status":
-                    idle |= message.answers == request and message.content["execution_state"] == "idle"
+                    state = message.content["execution_state"] if message.answers == request else ""
+                    idle |= state == "idle"
+                    if state == "busy" and work.begins_when_busy:
+                        self._begins(worker)
                 elif message.kind == "nbtasks_begun":
                     self._begins(worker)
                 elif message.channel == "iopub":
                     attempt.context.run(work.heard, message)
-        return attempt.context.run(work.answered, answer), True
+        return answer
 
     def _receive(self, worker: Worker, work: Work) -> list[Message]:
         if self._kill_at is not None and time.monotonic() > self._kill_at:

@@ -20,7 +20,7 @@ from nbtasks.backends.thread import ThreadBackend
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task, fresh
 from nbtasks.workers.kernel import Message
-from nbtasks.workers.parcels import Buffers, pack_names, unpack
+from nbtasks.workers.parcels import Buffers, pack_names, raw, unpack
 from nbtasks.workers.serving import RESULT, TaskHere, call, kind_of, pack_error
 from nbtasks.workers.work import Work
 
@@ -47,12 +47,10 @@ class Parcel:
         self.buffers = buffers
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        kind: Any = pickle.PickleBuffer if protocol >= 5 else bytes
-        return Parcel, tuple(kind(buffer) for buffer in self.buffers)
-
-    def views(self) -> list[memoryview]:
-        """Each of them."""
-        return [memoryview(buffer) for buffer in self.buffers]
+        return Parcel, tuple(
+            pickle.PickleBuffer(buffer) if protocol >= 5 and raw(buffer).nbytes > SMALL else bytes(raw(buffer))
+            for buffer in self.buffers
+        )
 
 
 class _Attempt(Attempt):
@@ -79,15 +77,15 @@ def run(topic: str, key: str, what: str, content: dict[str, Any], parcel: Parcel
 
     def say(channel: str, kind: str, about: dict[str, Any], buffers: Sequence[Any], metadata: Any = None) -> None:
         nonlocal said
-        message = pickle.dumps((channel, kind, about, [bytes(b) for b in buffers], metadata or {}), protocol=5)
+        message = pickle.dumps((channel, kind, about, [bytes(raw(b)) for b in buffers], metadata or {}), protocol=5)
         with lock:
             said += 1
             worker.log_event(topic, {"key": key, "number": said, "message": message})
 
     say("iopub", "nbtasks_begun", {"worker": worker.address}, [])
     do = _do_call if content["what"] == "call" else _do_cell
-    answer, buffers = do(key, what, content, parcel.views(), say, worker)
-    if sum(memoryview(one).nbytes for one in buffers) > SMALL:
+    answer, buffers = do(key, what, content, parcel.buffers, say, worker)
+    if sum(raw(one).nbytes for one in buffers) > SMALL:
         return said, answer, Parcel(*buffers)
     say("shell", "nbtasks_reply", answer, buffers)
     return said, None, None
@@ -132,7 +130,7 @@ def _do(key: str, backend: Any, task: Task, function: Any, not_counted: threadin
 # -- functions ----------------------------------------------------------------------------------------------------
 
 
-def _do_call(key: str, _: str, content: dict[str, Any], buffers: Buffers, say: Any, worker: Any) -> Any:
+def _do_call(key: str, _: str, content: dict[str, Any], buffers: Sequence[Any], say: Any, worker: Any) -> Any:
     here = TaskHere(lambda kind, about, parcel: say("iopub", kind, about, parcel))
     split = content["split"]
     try:
@@ -200,7 +198,7 @@ class _Relay(Work):
 
     fresh = True
 
-    def __init__(self, content: dict[str, Any], buffers: Buffers, say: Any) -> None:
+    def __init__(self, content: dict[str, Any], buffers: Sequence[Any], say: Any) -> None:
         self._content = content
         self._buffers = buffers
         self._say = say
@@ -211,7 +209,7 @@ class _Relay(Work):
 
     def request(self) -> tuple[str, dict[str, Any], Buffers]:
         """As it came."""
-        return "nbtasks_run", self._content, self._buffers
+        return "nbtasks_run", self._content, list(self._buffers)
 
     def heard(self, message: Message) -> None:
         """Said on."""
@@ -238,7 +236,7 @@ class _CellTask(Task):
         return work
 
 
-def _do_cell(key: str, what: str, content: dict[str, Any], buffers: Buffers, say: Any, worker: Any) -> Any:
+def _do_cell(key: str, what: str, content: dict[str, Any], buffers: Sequence[Any], say: Any, worker: Any) -> Any:
     global _processes
     with _lock:
         if _processes is None:

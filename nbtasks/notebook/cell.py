@@ -18,10 +18,12 @@ from nbtasks.backends.base import Attempt
 from nbtasks.notebook.elsewhere import CellWork, Elsewhere
 from nbtasks.notebook.errors import SHOWN, show_error, warn_of_exit, without_own_frames
 from nbtasks.notebook.figures import Plots
+from nbtasks.notebook.foreign import ForeignWork
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.notebook.leaving import LeaveTask
 from nbtasks.notebook.namespace import CellNames, NotebookNames, use_names
 from nbtasks.notebook.output import Output
+from nbtasks.notebook.shell_state import State, put_state
 from nbtasks.notebook.sink import current_sink, use_parent, use_sink
 from nbtasks.notebook.source import FUTURES, CellSource
 from nbtasks.notebook.streams import TaskStreams, swapped_streams
@@ -79,6 +81,7 @@ class CellTask(Task):
     _failure_shown: BaseException | None = field(default=None, init=False)
     # What the cell has set in the process that it ran in, if that was another one.
     _settings: dict[str, Any] = field(default_factory=dict, init=False)
+    _shell_state: State = field(default_factory=dict, init=False)
     # The context of the running attempt, to show its plots from outside it.
     _inside: contextvars.Context | None = field(default=None, init=False)
 
@@ -104,7 +107,10 @@ class CellTask(Task):
         return run_in_own_loop(self._run_awaiting(self.code, names))
 
     def _work_elsewhere(self, attempt: Attempt) -> Work:
-        return CellWork(self, attempt, self.elsewhere or Elsewhere())
+        elsewhere = self.elsewhere or Elsewhere()
+        if elsewhere.kernel is None:
+            return CellWork(self, attempt, elsewhere)
+        return ForeignWork(self, attempt, elsewhere)
 
     def run_source(self, source: str) -> Any:
         """Run another cell's source as part of this task's work, in its names; returns its value."""
@@ -241,6 +247,7 @@ class CellTask(Task):
         if self._plots is not None:
             self._plots.commit()
         put_settings(self._settings)
+        put_state(self.place.shell, self._shell_state)
         self.place.variables.commit(self._variables or {})
         self.place.shell.compile.flags |= self.code.flags & FUTURES
 

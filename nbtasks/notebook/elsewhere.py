@@ -6,6 +6,7 @@ Knows nothing of processes, nor of how messages travel: it makes the request, an
 from __future__ import annotations
 
 import linecache
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,12 @@ from nbtasks.exceptions import NotSendableError
 from nbtasks.notebook.errors import SHOWN
 from nbtasks.notebook.namespace import Layer
 from nbtasks.notebook.reading import names_read
+from nbtasks.notebook.shell_state import take_state
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 from nbtasks.workers.parcels import Buffers, NotPackedError, pack
 from nbtasks.workers.requests import error_from, heard_progress, outcome, request
-from nbtasks.workers.serving import RESULT, SETTINGS, kind_of
+from nbtasks.workers.serving import RESULT, SETTINGS, STATE, kind_of
 from nbtasks.workers.work import Work
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from nbtasks.workers.kernel import Message
 
 __all__ = ["CellWork", "Elsewhere"]
+
+logger = logging.getLogger("nbtasks")
 
 _WORKERS_OWN = frozenset({"get_ipython", "exit", "quit", "open", "_ih", "_oh", "_dh", "__builtins__", "__name__"})
 _WIDGETS = frozenset({"comm_open", "comm_msg", "comm_close"})
@@ -38,6 +42,10 @@ class Elsewhere:
 
     memory: int | None = None
     """Bytes that it may use."""
+    kernel: str | None = None
+    """The name of another kernel, to be started for it."""
+    language: str = "python"
+    """The language of that kernel."""
 
 
 class CellWork(Work):
@@ -62,7 +70,7 @@ class CellWork(Work):
             "filename": code.filename,
             "count": task.cell.execution_count,
             "flags": shell.compile.flags,
-            "interactivity": shell.ast_node_interactivity,
+            "state": take_state(shell),
             "sources": _sources(shell),
         }
         return request("cell", task, self._packed(work), memory=self.memory)
@@ -70,6 +78,7 @@ class CellWork(Work):
     def _packed(self, work: dict[str, Any]) -> Buffers:
         names = self._names
         reads = names_read(self._task.code.tree, self._task.place.shell.transform_cell)
+        work["changed"] = reads.changed
         sure = {name: names[name] for name in reads.sure if name in names and name not in _WORKERS_OWN}
         others: Iterable[str] = names.keys() if reads.everything else reads.maybe
         maybe = {n: names[n] for n in list(others) if n in names and n not in _WORKERS_OWN and n not in sure}
@@ -78,15 +87,16 @@ class CellWork(Work):
         try:
             return self._pack(work, {**sure, **maybe})
         except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code
-            whole = error
+            logger.debug("not all could be sent: %s", error)
         refused = [_said(name, sure[name], reads.sure[name], why) for name, why in self._refused(sure).items()]
         if refused:
             raise NotSendableError(f"not sent to a worker process: {'; '.join(refused)}") from None
         for name in self._refused(maybe):  # it may do without them
             del maybe[name]
-        if not maybe:
-            raise whole
-        return self._pack(work, {**sure, **maybe})
+        try:
+            return self._pack(work, {**sure, **maybe})
+        except Exception:  # noqa: BLE001 - what is set in the shell cannot be sent: it does without
+            return self._pack({**work, "state": {}}, {**sure, **maybe})
 
     def _pack(self, work: dict[str, Any], names: Mapping[str, Any]) -> Buffers:
         sent = frozenset(names) | _WORKERS_OWN
@@ -148,20 +158,20 @@ class CellWork(Work):
                 self._task.output.page(payload["data"])
         for name in content.get("deleted", ()):
             self._names.pop(name, None)
-        changed = found.pop(SETTINGS, {})
+        changed, state = found.pop(SETTINGS, {}), found.pop(STATE, {})
         self._names.update(found)
         if self._attempt.interrupted and (self._failure is not None or content["status"] == "failed"):
             return Outcome(TaskState.CANCELLED)
         if self._failure is not None:
             return Outcome(TaskState.FAILED, None, self._failure)
         if ended.state is TaskState.COMPLETED:
-            self._task._settings = changed
+            self._task._settings, self._task._shell_state = changed, state
             self._say_stayed(content["stayed"])
         return ended
 
     def _say_stayed(self, stayed: Mapping[str, list[str]]) -> None:
         for name, (kind, why) in stayed.items():
-            what = f"the result ({kind})" if name == RESULT else f"{name} ({kind})"
+            what = {RESULT: f"the result ({kind})", STATE: "what it set in the shell"}.get(name, f"{name} ({kind})")
             self._task.output.write("stderr", f"nbtasks: {what} stayed behind in the worker process: {why}\n")
 
 

@@ -23,6 +23,7 @@ from nbtasks.exceptions import NbtasksError
 from nbtasks.notebook.cell import CellTask
 from nbtasks.notebook.elsewhere import Elsewhere
 from nbtasks.notebook.errors import as_in_foreground, show_as_rendered
+from nbtasks.notebook.foreign import find_kernel
 from nbtasks.notebook.kernel import LaunchingCell
 from nbtasks.notebook.output import Output
 from nbtasks.notebook.recurring import CellRun, CellRuns
@@ -57,6 +58,7 @@ class TaskMagics(Magics):
     @argument("name", nargs="?", help="the task's name; one that is an identifier is bound to the task")
     @argument("--backend", help="where it runs: thread, loop, process or dask; by default a thread, or the loop")
     @argument("--memory", help="how much memory a cell in a process of its own may use: 500M, 4G")
+    @argument("--kernel", help="the name of another installed kernel to run it in: another environment or language")
     @argument("--lane", default="default", help="the lane, which limits how many tasks run at once")
     @argument("--priority", default="0", help="a whole number; higher ones start first")
     @argument("--after", help="names of tasks that must complete before it starts: a,b")
@@ -107,9 +109,10 @@ class TaskMagics(Magics):
             raise UsageError(f"%%bgtask: --if-running is {', '.join(_IF_RUNNING)}; not {options.if_running!r}")
         if options.notify and options.quiet:
             raise UsageError("%%bgtask: --notify reaches the page by the panel; leave out --quiet")
+        elsewhere = _elsewhere(options)
         after = self._named_before(options.after)
         try:
-            code = self._read(cell, launching, elsewhere=options.backend in _ELSEWHERE)
+            code = self._read(cell, launching, elsewhere)
         except SyntaxError as error:
             raise as_in_foreground(self._extension.shell, error) from None
         name = options.name or self._next_name()
@@ -131,7 +134,7 @@ class TaskMagics(Magics):
             priority=priority,
             timeout=timeout,
             retry=retry,
-            backend=options.backend or ("loop" if code.needs_loop else "thread"),
+            backend=options.backend or _backend(code, elsewhere),
             after=[*after, *(earlier if options.if_running == "queue" else ())],
             code=code,
             place=self._extension.place,
@@ -139,7 +142,7 @@ class TaskMagics(Magics):
             output=output,
             shared=options.shared,
             notify=options.notify,
-            elsewhere=_elsewhere(options),
+            elsewhere=elsewhere,
             raises_in_cell=options.wait,
             earlier_runs=tuple(earlier),
         )
@@ -148,9 +151,13 @@ class TaskMagics(Magics):
         output.header = functools.partial(self._extension.panels.header, task, launching)
         return task
 
-    def _read(self, cell: str, launching: LaunchingCell, *, elsewhere: bool) -> CellSource:
+    def _read(self, cell: str, launching: LaunchingCell, elsewhere: Elsewhere | None) -> CellSource:
+        if elsewhere is not None and elsewhere.language != "python":
+            code = CellSource(self._extension.shell, "", launching.execution_count)
+            code.source = cell
+            return code
         with warnings.catch_warnings():
-            if elsewhere:  # the compiler warns there
+            if elsewhere is not None:  # the compiler warns there
                 warnings.simplefilter("ignore", SyntaxWarning)
             return CellSource(self._extension.shell, cell, launching.execution_count)
 
@@ -256,7 +263,18 @@ def _whole_number(option: str, text: str) -> int:
         raise UsageError(f"%%bgtask: {option} takes a whole number, not {text!r}") from None
 
 
+def _backend(code: CellSource, elsewhere: Elsewhere | None) -> str:
+    """Where a cell runs that does not say so."""
+    if elsewhere is not None:
+        return "process"
+    return "loop" if code.needs_loop else "thread"
+
+
 def _elsewhere(options: argparse.Namespace) -> Elsewhere | None:
+    if options.kernel is not None:
+        if options.backend not in (None, "process") or options.memory is not None or options.shared:
+            raise UsageError("%%bgtask: --kernel goes with none of --backend, --memory and --shared")
+        return Elsewhere(kernel=options.kernel, language=find_kernel(options.kernel)[1])
     if options.backend not in _ELSEWHERE:
         if options.memory is not None:
             raise UsageError("%%bgtask: --memory goes with --backend process or dask")

@@ -31,6 +31,8 @@ class Reads:
     maybe: dict[str, int] = field(default_factory=dict)
     everything: bool = False
     """Whether it may look at any name: `globals()`, `%who`."""
+    changed: set[str] = field(default_factory=set)
+    """Names whose objects it changes as far as its text tells: items and attributes that it sets, methods it calls."""
 
 
 def names_read(tree: ast.Module, transform: Callable[[str], str]) -> Reads:
@@ -133,6 +135,25 @@ class _Visitor(ast.NodeVisitor):
                     if not any(name in names for names in self._local):
                         self._later.setdefault(name, node.lineno)
 
+    # -- what changes an object -------------------------------------------------------------------------------
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self._note_change(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        self._note_change(node)
+
+    def _note_change(self, node: Any) -> None:
+        if not isinstance(node.ctx, ast.Load):
+            self._changes(node)
+        self.generic_visit(node)
+
+    def _changes(self, node: ast.expr) -> None:
+        while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
+            node = node.func if isinstance(node, ast.Call) else node.value
+        if isinstance(node, ast.Name):
+            self._reads.changed.add(node.id)
+
     # -- what may or may not happen ---------------------------------------------------------------------------
 
     @contextmanager
@@ -206,6 +227,8 @@ class _Visitor(ast.NodeVisitor):
     # -- what is read by its name in a text -------------------------------------------------------------------
 
     def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Attribute):
+            self._changes(node.func)
         called = getattr(node.func, "id", None) or getattr(node.func, "attr", None)
         texts = [part.value for part in node.args if isinstance(part, ast.Constant) and isinstance(part.value, str)]
         if called in _LOOKS_AROUND and not node.args:
@@ -231,4 +254,5 @@ class _Visitor(ast.NodeVisitor):
         inner.visit_all(tree.body)
         found = inner.finished()
         self._reads.everything |= found.everything
+        self._reads.changed |= found.changed
         self._perhaps |= inner._bound

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
 import io
 import linecache
 import os
@@ -18,13 +19,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from types import FunctionType, ModuleType, NoneType
 from typing import Any
 
 from nbtasks.notebook.leaving import LeaveTask
 from nbtasks.notebook.routing import refuse
+from nbtasks.notebook.shell_state import changed_state, put_state, take_state
 from nbtasks.progress import CURRENT, bridge_tqdm
-from nbtasks.workers.parcels import Buffers, pack_names, unpack
-from nbtasks.workers.serving import RESULT, SETTINGS, TaskHere, call, kind_of, limit_memory, pack_error
+from nbtasks.workers.parcels import Buffers, pack, pack_names, raw, unpack
+from nbtasks.workers.serving import RESULT, SETTINGS, STATE, TaskHere, call, kind_of, limit_memory, pack_error
 from nbtasks.workers.settings import changed_settings, put_settings, take_settings
 
 WATCH_SECONDS = 0.25
@@ -101,7 +104,9 @@ class WorkerKernel:
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
-        self._kernel.session.send(stream, "nbtasks_reply", answer, parent, ident=ident, buffers=list(parcel))
+        self._kernel.session.send(
+            stream, "nbtasks_reply", answer, parent, ident=ident, buffers=[raw(buffer) for buffer in parcel]
+        )
 
     async def _call(self, work: dict[str, Any], task: Any) -> tuple[dict[str, Any], Buffers]:
         before = take_settings()
@@ -113,10 +118,11 @@ class WorkerKernel:
         names = shell.user_ns
         self._take_names(work)
         self._source, self._filename = work["source"], work["filename"]
-        shell.ast_node_interactivity = work["interactivity"]
+        put_state(shell, work["state"])
         shell.compile.flags |= work["flags"]
         shell.execution_count = work["count"] or 1
-        before, settings = dict(names), take_settings()
+        before, settings, state = dict(names), take_settings(), take_state(shell)
+        digests = {name: _digest(names[name]) for name in work["changed"] if _may_change(names.get(name))}
         CURRENT.set(task)
         self._value = None
         reply = await self._kernel.do_execute(self._source, False, store_history=True, allow_stdin=False)
@@ -125,7 +131,11 @@ class WorkerKernel:
             for name, value in names.items()
             if before.get(name, self) is not value and not _IPYTHONS_OWN.fullmatch(name)
         }
-        answer, parcel = self._packed({**bound, RESULT: self._value}, settings, task)
+        bound |= {
+            name: names[name] for name, digest in digests.items() if name in names and self._is_other(name, digest)
+        }
+        bound |= {RESULT: self._value, STATE: changed_state(shell, state)}
+        answer, parcel = self._packed(bound, settings, task)
         answer["deleted"] = [n for n in before if n not in names and not _IPYTHONS_OWN.fullmatch(n)]
         answer["payload"] = reply.get("payload", [])
         answer["status"] = "failed" if self._failure else "ok"
@@ -139,6 +149,10 @@ class WorkerKernel:
 
             Client(address)
             self._say("nbtasks_joined", {}, [])
+
+    def _is_other(self, name: str, digest: bytes | None) -> bool:
+        """Whether the object of that name is not as it was."""
+        return digest is not None and _digest(self._shell.user_ns[name]) != digest
 
     def _packed(self, bound: dict[str, Any], settings: Mapping[str, Any], task: Any) -> tuple[dict[str, Any], Buffers]:
         changed = changed_settings(settings)
@@ -161,7 +175,9 @@ class WorkerKernel:
 
     def _publish(self, parent: dict[str, Any], kind: str, content: dict[str, Any], buffers: Buffers) -> None:
         session, socket = self._kernel.session, self._kernel.iopub_socket
-        session.send(socket, kind, content, parent=parent, ident=kind.encode(), buffers=list(buffers))
+        session.send(
+            socket, kind, content, parent=parent, ident=kind.encode(), buffers=[raw(buffer) for buffer in buffers]
+        )
 
     # -- how a cell ends --------------------------------------------------------------------------------------
 
@@ -232,6 +248,22 @@ class WorkerKernel:
             return get_code_name(raw_code, transformed_code, number)
 
         return named
+
+
+def _may_change(value: Any) -> bool:
+    return not isinstance(value, NoneType | ModuleType | FunctionType | str | bytes | int | float | complex)
+
+
+def _digest(value: Any) -> bytes | None:
+    """What tells an object from itself after a change; None where it cannot be sent anyway."""
+    try:
+        parcel = pack(value)
+    except Exception:  # noqa: BLE001 - pickling runs the object's own code
+        return None
+    digest = hashlib.blake2b(digest_size=16)
+    for buffer in parcel:
+        digest.update(raw(buffer))
+    return digest.digest()
 
 
 class _Recorder:

@@ -169,8 +169,10 @@ class Worker:
 
     def send(self, kind: str, content: dict[str, Any], buffers: Sequence[Any] = (), *, channel: str = "shell") -> str:
         """Send a request; returns its id."""
+        from nbtasks.workers.parcels import raw
+
         message = self.session.msg(kind, content)
-        self.session.send(self._sockets[channel], message, buffers=list(buffers))
+        self.session.send(self._sockets[channel], message, buffers=[raw(buffer) for buffer in buffers])
         return str(message["header"]["msg_id"])
 
     def receive(self, timeout: float) -> list[Message]:

@@ -10,7 +10,9 @@ import dis
 import functools
 import importlib
 import io
+import logging
 import pickle
+import re
 import sys
 import threading
 import types
@@ -19,7 +21,7 @@ from typing import Any
 
 import cloudpickle
 
-__all__ = ["Buffers", "IsMain", "NotPackedError", "global_names", "pack", "pack_names", "unpack"]
+__all__ = ["Buffers", "IsMain", "NotPackedError", "global_names", "pack", "pack_names", "raw", "unpack"]
 
 Buffers = list[Any]
 IsMain = Callable[[Any], bool]
@@ -31,8 +33,10 @@ _READS_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "DELETE_GLOBAL", "LOAD_FR
 
 _AWKWARD = (
     *(io.TextIOWrapper, io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom),
-    *(functools._lru_cache_wrapper, functools.cached_property),
+    *(functools._lru_cache_wrapper, functools.cached_property, logging.Handler),
 )
+
+_IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 _arriving = threading.local()
 
@@ -54,7 +58,8 @@ def _task_here() -> Any:
 
 
 class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles by value what was defined in the notebook's own code, but without its globals: `met` has the functions.
+    """Pickles by value what was defined in the notebook's own code, but without its globals: `met` has the functions
+    and classes, and the names that they read.
 
     Were the globals sent along, then a function that comes back would bring copies of what never changed. `task` is,
     on the other side, the task as part of which the work runs.
@@ -62,23 +67,24 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
 
     def __init__(self, file: Any, is_main: IsMain | None, task: Any, buffers: Buffers) -> None:
         def apart(buffer: pickle.PickleBuffer) -> bool:
-            raw = buffer.raw()
-            if raw.nbytes < _OUT_OF_BAND:
+            if raw(buffer).nbytes < _OUT_OF_BAND:
                 return True
-            buffers.append(raw)
+            buffers.append(buffer)
             return False
 
         super().__init__(file, protocol=5, buffer_callback=apart)
         self._is_main = is_main
         self._streams = {id(getattr(sys, name)): name for name in ("stdout", "stderr", "__stdout__", "__stderr__")}
         self._task = task
-        self.met: list[types.FunctionType] = []
+        self.met: list[tuple[Any, frozenset[str]]] = []
 
     def reducer_override(self, obj: Any) -> Any:
         if obj is self._task and obj is not None:
             return _task_here, ()
         if isinstance(obj, types.ModuleType) and sys.modules.get(obj.__name__) is obj:
             return importlib.import_module, (obj.__name__,)
+        if type(obj).__name__.endswith("InteractiveShell") and "IPython" in sys.modules:
+            return _shell_here, ()
         if isinstance(obj, _AWKWARD):
             return _awkward(obj)
         if type(obj).__name__ == "Future" and type(obj).__module__ == "distributed.client":
@@ -89,9 +95,11 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
             self.globals_ref.setdefault(id(obj.__globals__), _MainNames(__name__="__main__"))
             reduced = super().reducer_override(obj)
             if isinstance(reduced, tuple) and len(reduced) > 2:
-                self.met.append(obj)
+                self.met.append((obj, global_names(obj.__code__) | _annotated(obj)))
                 reduced[2][1]["__globals__"] = {}
             return reduced
+        if isinstance(obj, type) and obj.__module__ == "__main__":
+            self.met.append((obj, _annotated(obj)))
         return super().reducer_override(obj)
 
 
@@ -101,8 +109,21 @@ def _awkward(obj: Any) -> tuple[Any, ...]:
         return _cached, (obj.__wrapped__, obj.cache_parameters())
     if isinstance(obj, functools.cached_property):
         return _cached_property, (obj.func, obj.attrname)
+    if isinstance(obj, logging.Handler):
+        return _handler, (type(obj), {name: value for name, value in obj.__dict__.items() if name != "lock"})
     # A copy of a file would read or write on its own.
     raise TypeError(f"{'a closed' if obj.closed else 'an open'} file cannot be sent")
+
+
+def _shell_here() -> Any:
+    return sys.modules["IPython"].get_ipython()
+
+
+def _handler(kind: type[logging.Handler], state: dict[str, Any]) -> logging.Handler:
+    handler = kind.__new__(kind)
+    handler.__dict__.update(state)
+    handler.createLock()
+    return handler
 
 
 def _future(key: Any) -> Any:
@@ -144,7 +165,7 @@ def pack(
     known = set(sent)
     while reach is not None and packer.met:
         met, packer.met = packer.met, []
-        more = {name: one for one in met for name in global_names(one.__code__) if name in reach and name not in known}
+        more = {name: one for one, names in met for name in names if name in reach and name not in known}
         known |= more.keys()
         try:
             packer.dump({name: reach[name] for name in more})
@@ -152,18 +173,23 @@ def pack(
             for name, user in more.items():
                 _check(name, reach[name], is_main, task, user)
             raise
-    return [head.getbuffer(), *apart]
+    return [head.getvalue(), *apart]
+
+
+def raw(buffer: Any) -> memoryview:
+    """Its bytes in a row, for the moment. (CPython may crash where garbage collection meets views of views, kept.)"""
+    return buffer.raw() if isinstance(buffer, pickle.PickleBuffer) else memoryview(buffer).cast("B")
 
 
 class NotPackedError(Exception):
     """A name that code uses cannot be sent."""
 
-    def __init__(self, name: str, value: Any, user: types.FunctionType, why: BaseException) -> None:
+    def __init__(self, name: str, value: Any, user: Any, why: BaseException) -> None:
         super().__init__(str(why))
         self.name, self.value, self.user = name, value, user
 
 
-def _check(name: str, value: Any, is_main: IsMain | None, task: Any, user: types.FunctionType) -> None:
+def _check(name: str, value: Any, is_main: IsMain | None, task: Any, user: Any) -> None:
     try:
         pack(value, is_main, task)
     except Exception as error:
@@ -199,11 +225,18 @@ def unpack(parcel: Sequence[Any], names: dict[str, Any] | None = None, task: Any
         head = io.BytesIO(parcel[0])
         unpickler = pickle.Unpickler(head, buffers=iter(parcel[1:]))
         value = unpickler.load()
-        while head.tell() < len(head.getbuffer()):
+        size = raw(parcel[0]).nbytes
+        while head.tell() < size:
             _arriving.names.update(unpickler.load())
         return value
     finally:
         _arriving.names, _arriving.task = before
+
+
+def _annotated(obj: Any) -> frozenset[str]:
+    """The names in annotations that are texts; they are looked up when somebody asks for type hints."""
+    texts = [one for one in getattr(obj, "__annotations__", {}).values() if isinstance(one, str)]
+    return frozenset(name for text in texts for name in _IDENTIFIER.findall(text))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -22,10 +22,21 @@ from nbtasks.task import Task, fresh
 from nbtasks.threads import run_in_own_loop
 from nbtasks.workers.parcels import Buffers, IsMain, pack
 
-__all__ = ["RESULT", "SETTINGS", "Say", "TaskHere", "call", "kind_of", "limit_memory", "pack_error", "task_fields"]
+__all__ = [
+    "RESULT",
+    "SETTINGS",
+    "STATE",
+    "Say",
+    "TaskHere",
+    "call",
+    "kind_of",
+    "limit_memory",
+    "pack_error",
+    "task_fields",
+]
 
-RESULT, SETTINGS = "", "\0settings"
-"""The keys of the result and of changed settings among the names that go back."""
+RESULT, SETTINGS, STATE = "", "\0settings", "\0state"
+"""The keys of the result, of changed settings, and of what changed in the shell, among the names that go back."""
 
 Say = Callable[[str, dict[str, Any], Buffers], None]
 """Sends a message: its kind, content and buffers."""

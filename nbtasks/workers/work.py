@@ -31,6 +31,8 @@ class Work(ABC):
     """Whether it wants a worker that has not done anything yet, and that nobody uses after it."""
     memory: int | None = None
     """How many bytes the worker may use."""
+    begins_when_busy = False
+    """Whether the worker is one that says no more, when it begins, than that it is busy."""
 
     @property
     def command(self) -> KernelCommand:
@@ -42,6 +44,10 @@ class Work(ABC):
     @abstractmethod
     def request(self) -> tuple[str, dict[str, Any], Buffers]:
         """The message that asks for it: its kind, content and buffers. Raises what keeps it from being sent."""
+
+    def following(self, message: Message) -> tuple[str, dict[str, Any], Buffers] | None:  # noqa: ARG002 - for others
+        """What is asked next, after this answer; None if that was all."""
+        return None
 
     @abstractmethod
     def heard(self, message: Message) -> None:

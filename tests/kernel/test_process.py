@@ -171,3 +171,23 @@ def is_over(pid: int) -> bool:
             return stat.read().rpartition(")")[2].split()[0] == "Z"  # ended, and nobody has asked how
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def test_what_the_cells_own_text_changes_in_an_object_comes_back(notebook: KernelDriver) -> None:
+    notebook.run("table, log, kept = {'a': 1}, [1], [1]").check()
+    notebook.run(RUN + "table['b'] = 2\nlog.append(2)\nprint(kept.index(1))\nbefore = id(kept)").check()
+    assert notebook.value("(table, log, kept)") == ({"a": 1, "b": 2}, [1, 2], [1])
+
+
+def test_magics_and_loggers_of_the_notebook_are_there_and_new_ones_come_back(notebook: KernelDriver) -> None:
+    notebook.run(
+        "import logging\nfrom IPython.core.magic import register_line_magic\n"
+        "@register_line_magic\ndef shout(line): return line.upper()\nlogging.basicConfig(format='seen %(message)s')"
+    ).check()
+    cell = notebook.run(
+        RUN + "logging.warning('it')\nloud = get_ipython().run_line_magic('shout', 'a')\n"
+        "from IPython.core.magic import register_line_magic\n"
+        "@register_line_magic\ndef whisper(line): return line.lower()"
+    ).check()
+    assert "seen it" in text(cell.outputs)
+    assert notebook.value("(loud, get_ipython().run_line_magic('whisper', 'B'))") == ("A", "b")
