@@ -21,7 +21,7 @@ ROW, LANE_GAP, LABEL, AXIS = 18, 10, 18, 22
 """Pixels: of a row at most, between lanes, of a lane's name, of the axis."""
 MOST_HEIGHT = 480
 """Pixels that the rows of one lane take together: where there are more, they are thinner."""
-NAMED_PERCENT = 4.0
+NAMED_PERCENT = 6.0
 """How wide a bar must be to have its name written on it."""
 TEXT_WIDTH = 60
 TEXT_ROWS = 40
@@ -224,7 +224,7 @@ def _packed(bars: Sequence[Bar], now: datetime) -> list[tuple[Bar, int, datetime
 def _name_on(bar: Bar, left: float, right: float, y: float, height: float) -> str:
     if height < 11 or right - left < NAMED_PERCENT:
         return ""
-    words = one_line(f"{LOOKS[bar.state][0]} {bar.name}", max(2, int((right - left) * 1.1)))
+    words = one_line(f"{LOOKS[bar.state][0]} {bar.name}", max(3, int((right - left) * 0.8)))
     # On a pattern there must be something behind the letters.
     style = "fill:#fff;font-size:11px;paint-order:stroke;stroke-width:3px;stroke-linejoin:round"
     return (
