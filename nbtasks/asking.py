@@ -12,9 +12,8 @@ from typing import Any
 from nbtasks.dispatch import Dispatcher
 from nbtasks.exceptions import UnknownTaskError
 from nbtasks.registry import matches, states_of
-from nbtasks.retry import PastAttempt
 from nbtasks.states import LIVE_STATES, TaskState
-from nbtasks.task import Task, number_of
+from nbtasks.task import PastAttempt, Task, number_of
 
 __all__ = ["ActiveTasks", "Catalogue"]
 

@@ -22,9 +22,8 @@ from nbtasks.endings import Endings, Owner, broken, timed_out
 from nbtasks.events import EventType
 from nbtasks.exceptions import AlreadyAddedError, ManagerStoppedError
 from nbtasks.lanes import Lane, Lanes
-from nbtasks.retry import PastAttempt
 from nbtasks.states import LIVE_STATES, TaskState
-from nbtasks.task import Outcome, Task
+from nbtasks.task import Outcome, PastAttempt, Task
 from nbtasks.threads import acquire_in_passing
 from nbtasks.ties import tie_to_blockers, tie_to_parent, ties_of
 from nbtasks.work import Once

@@ -15,6 +15,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from nbtasks.asking import Catalogue
+from nbtasks.backends import Backends
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.backends.loop import LoopThread
 from nbtasks.checks import (
@@ -46,7 +47,7 @@ __all__ = ["Intake"]
 class Intake(Catalogue):
     """The part of `TaskManager` that takes tasks in."""
 
-    backends: dict[str, Backend]
+    backends: Backends
     loop: asyncio.AbstractEventLoop | None
     _loop_thread: LoopThread
 
@@ -167,7 +168,7 @@ class Intake(Catalogue):
         given = {name: Task._class_defaults[name] if value is None else value for name, value in fields.items()}
         backend = template.backend or ("loop" if is_async(template._work or template.run) else "thread")
         if backend not in self.backends:
-            raise UnknownBackendError(unknown("backend", backend, self.backends))
+            raise UnknownBackendError(unknown("backend", backend, self.backends.names))
         lane = self._dispatcher.lanes[given["lane"]].name
         priority, tags = checked_priority(given["priority"]), checked_tags(given["tags"])
         timeout, retry = checked_timeout(template.timeout), checked_retry(template.retry)

@@ -17,10 +17,9 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from nbtasks.backends.base import Attempt, Backend
-from nbtasks.backends.dask import DaskBackend
+from nbtasks.backends import Backends
+from nbtasks.backends.base import Attempt
 from nbtasks.backends.loop import LoopBackend, LoopThread
-from nbtasks.backends.process import ProcessBackend
 from nbtasks.backends.thread import ThreadBackend
 from nbtasks.checks import checked_callback, checked_keep
 from nbtasks.clock import Clock, SystemClock, Timer
@@ -79,9 +78,7 @@ class TaskManager(Intake, Steering, RecurringMethods, HistoryMethods):
         """The notebook's event loop, where there is one."""
         self._loop_thread = LoopThread()
         self._threads, self.loop_backend = ThreadBackend(), LoopBackend(self._loop_thread.loop)
-        self.backends: dict[str, Backend] = {
-            "loop": self.loop_backend, "thread": self._threads, "process": ProcessBackend(), "dask": DaskBackend()
-        }  # fmt: skip
+        self.backends = Backends(loop=self.loop_backend, thread=self._threads)
         """Where work can run, by name. More can be put in."""
         every_lane = Lanes(limits, max_concurrent_tasks)
         self._dispatcher = Dispatcher(self, every_lane, self.clock, self.backends, self._threads.call)

@@ -1,4 +1,4 @@
-"""When a failed attempt is followed by another, and after how long; and what is kept of one: pure values.
+"""When a failed attempt is followed by another, and after how long: pure values.
 
 Must know nothing of tasks or of what carries the retry out.
 """
@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from datetime import datetime
 
 from nbtasks.exceptions import RetryError
 
-__all__ = ["PastAttempt", "Retry"]
+__all__ = ["Retry"]
 
 
 @dataclass(frozen=True)
@@ -48,13 +47,3 @@ class Retry:
     def seconds_before_next(self, attempts_made: int, rng: random.Random) -> float:
         """How long the task waits before its next attempt."""
         return self.delay * self.backoff ** (attempts_made - 1) + (rng.uniform(0, self.jitter) if self.jitter else 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class PastAttempt:
-    """An attempt that failed and was followed by another; `error` is its message. Times are aware, UTC."""
-
-    number: int
-    started_at: datetime
-    ended_at: datetime
-    error: str

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from nbtasks.retry import Retry
 
-__all__ = ["Outcome", "Task"]
+__all__ = ["Outcome", "PastAttempt", "Task"]
 
 logger = logging.getLogger("nbtasks")
 
@@ -40,6 +40,15 @@ UNSET = cast("Any", None)
 """What a field holds until the class's own default is taken."""
 
 T = TypeVar("T", bound="Task")
+
+
+class PastAttempt(NamedTuple):
+    """An attempt that failed and was followed by another; `error` is its message. Times are aware, UTC."""
+
+    number: int
+    started_at: datetime
+    ended_at: datetime
+    error: str
 
 
 class Outcome(NamedTuple):  # a frozen dataclass takes thrice the time to make

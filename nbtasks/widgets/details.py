@@ -14,8 +14,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from nbtasks.retry import PastAttempt
-from nbtasks.task import Task
+from nbtasks.task import PastAttempt, Task
 from nbtasks.widgets.shown import clock_text, plain_text
 
 __all__ = ["details_html", "size_text"]

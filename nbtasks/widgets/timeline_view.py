@@ -23,9 +23,7 @@ VIEW_TYPE = "application/vnd.jupyter.widget-view+json"
 class LiveTimeline(PictureTimeline):
     """The same in a widget, with the choice of how far it goes back."""
 
-    def __init__(
-        self, manager: TaskManager, wake: Callable[[LiveTimeline], None], span: timedelta = SPAN
-    ) -> None:
+    def __init__(self, manager: TaskManager, wake: Callable[[LiveTimeline], None], span: timedelta = SPAN) -> None:
         super().__init__(manager, span)
         self._wake = wake
         self._parts = Parts()
