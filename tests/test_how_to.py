@@ -28,7 +28,12 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 def printed_by(script: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-W", "default", "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout

@@ -67,7 +67,7 @@ manager.create_task("late", print, lane="single", after=[manager.list_tasks()[0]
 def run(script: str, code: int = 0, timeout: float = 60) -> str:
     """What the script printed. It must end by itself, with that exit code, and write no errors."""
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", script],
+        [sys.executable, "-W", "default", "-c", script],
         cwd=ROOT,
         capture_output=True,
         text=True,

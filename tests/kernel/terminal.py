@@ -55,6 +55,15 @@ class Terminal:
         """Wait until something is printed without anything being typed."""
         self._child.expect_exact(text)
 
+    def interrupt_once(self, line: str, text: str) -> str:
+        """Type a line, and Ctrl-C when it has printed the text; what is printed from there until the next prompt."""
+        self._child.sendline(line)
+        self.read_until(text)
+        self._child.sendintr()
+        self._child.expect(PROMPT)
+        printed: str = self._child.before
+        return printed
+
     def exit(self, timeout: float = TIME_LIMIT) -> int | None:
         """Type `exit`; the exit code. Raises if it does not end by itself in time."""
         self._child.sendline("exit")

@@ -49,6 +49,13 @@ def test_the_cancel_of_a_task_is_a_line_away(terminal):
     assert "cancelled" in terminal.run("get_manager().wait(t, timeout=30); t")
 
 
+def test_an_interrupt_ends_a_wait_and_leaves_the_task_running(terminal):
+    terminal.run("t = get_manager().create_task('endless', asyncio.Event().wait)")
+    assert "KeyboardInterrupt" in terminal.interrupt_once("print('wait' + 'ing', flush=True); t.wait()", "waiting")
+    assert "'running'" in terminal.run("t.state.value")
+    assert "True" in terminal.run("t.cancel()")
+
+
 def test_exit_does_not_wait_for_what_runs(tmp_path):
     with Terminal(kernel_env(tmp_path), tmp_path) as terminal:
         terminal.run("import asyncio, threading; from nbtasks import get_manager")
