@@ -35,7 +35,7 @@ class Server:
             self.port = probe.getsockname()[1]
         command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--ServerApp.ip=127.0.0.1"]
         command += [f"--ServerApp.port={self.port}", "--allow-root", f"--IdentityProvider.token={self.token}"]
-        command += ["--MappingKernelManager.cull_idle_timeout=3", "--MappingKernelManager.cull_interval=1"]
+        command += ["--MappingKernelManager.cull_idle_timeout=8", "--MappingKernelManager.cull_interval=1"]
         environment = {**kernel_env(home), "JUPYTER_RUNTIME_DIR": str(self.runtime)}
         self.process = subprocess.Popen(
             command, cwd=home, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -97,7 +97,7 @@ def test_a_server_does_not_cull_a_kernel_in_which_a_quiet_task_lives(server: Ser
         assert client.execute(code, reply=True, timeout=60)["content"]["status"] == "ok"
     server.wait(lambda: without not in server.kernels(), "the end of the kernel without a task")
     alive_since = time.monotonic()
-    server.wait(lambda: time.monotonic() > alive_since + 5, "five more seconds")
+    server.wait(lambda: time.monotonic() > alive_since + 10, "ten more seconds")
     assert with_task in server.kernels()
     client.execute("go.set()", reply=True, timeout=60)
     client.stop_channels()
