@@ -1,0 +1,30 @@
+"""The pages lead where they say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    links = re.findall(r"\]\(((?!https?://|#)[^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).is_file()] == []
+
+
+def test_the_index_leads_to_every_page_and_notebook() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    linked = {(ROOT / "docs" / link).resolve() for link in re.findall(r"\]\(([^)#]+)", index)}
+    pages = {page for page in PAGES if page.parent != ROOT and page.name != "index.md"}
+    assert pages | set((ROOT / "notebooks").glob("*.ipynb")) <= linked
+
+
+def test_the_architecture_names_modules_that_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for name in re.findall(r"`(\w+(?:\.py|/))`", text):
+        assert list((ROOT / "nbtasks").rglob(name.rstrip("/"))), name
