@@ -101,6 +101,26 @@ def test_a_cancel_of_what_runs_is_told_with_progress(manager: TaskManager, gate:
         assert recorder.wait_for("progress") is task and task.cancelling
 
 
+def test_output_is_told_on_request_coalesced_and_before_the_end(manager: TaskManager) -> None:
+    def work(task: Task) -> None:
+        for _ in range(1_000):
+            task._output_written()
+
+    with EventRecorder(manager, ["output", "completed"]) as recorder:
+        task = manager.create_task("t", work)
+        task.wait(30)
+        recorder.wait_for("completed", task)
+        told = recorder.of(task)
+        assert told[0] == "output" and told[-1] == "completed" and len(told) < 50
+
+
+def test_output_is_told_before_long_while_the_task_runs(manager: TaskManager, gate: threading.Event) -> None:
+    with EventRecorder(manager, ["output"]) as recorder:
+        task = manager.create_task("t", gate.wait)
+        task._output_written()
+        assert recorder.wait_for("output") is task
+
+
 def test_events_of_each_task_come_in_order_to_each_callback(manager: TaskManager) -> None:
     manager.max_succeeded_tasks = None
     recorders = [EventRecorder(manager) for _ in range(4)]
@@ -205,6 +225,20 @@ def test_an_async_callback_that_fails_is_logged_and_told_the_next_event(
         manager.create_task("t", lambda: 1).wait(30)
         assert subscription.drain(30)
     assert "at started" in caplog.text and "at completed" in caplog.text
+
+
+def test_an_async_callback_whose_loop_is_closed_is_told_nothing_and_harms_nobody(
+    manager: TaskManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def callback(task: Task, event: EventType) -> None:
+        raise AssertionError("it cannot run")
+
+    async def subscribe() -> Subscription:
+        return manager.add_event_callback(callback)
+
+    subscription = asyncio.run(subscribe())
+    assert manager.create_task("t", lambda: 1).wait(30) == 1
+    assert subscription.drain(30) and "Event loop is closed" in caplog.text
 
 
 def test_a_callback_may_use_the_manager(manager: TaskManager) -> None:

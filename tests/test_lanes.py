@@ -9,6 +9,8 @@ import pytest
 
 from nbtasks import DeadlockError, Task, TaskManager, WaitTimeoutError
 from nbtasks import exceptions as errors
+from nbtasks.lanes import Lane, Lanes
+from nbtasks.task import fresh
 
 
 def states(*tasks: Task) -> list[str]:
@@ -244,3 +246,50 @@ def test_waiting_for_what_comes_after_oneself_would_never_end(manager: TaskManag
         return "told"
 
     assert manager.create_task("first", work).wait(30) == "told"
+
+
+# -- the books, without threads -----------------------------------------------------------------------------------
+
+
+def waiting(priority: int = 0) -> Task:
+    task = fresh(Task)
+    task.name, task._priority, task._lane = "t", priority, "own"
+    return task
+
+
+def test_what_was_taken_out_leaves_nothing_behind() -> None:
+    lane = Lane("own", 1)
+    tasks = [waiting(number % 3) for number in range(1_000)]
+    for task in tasks:
+        lane.push(task)
+    for task in tasks[:990]:
+        assert lane.discard(task) and not lane.discard(task)
+    assert lane.pending == 10 and len(lane._row) + len(lane._heap) < 200
+    assert [lane.pop() for _ in range(10)] == sorted(tasks[990:], key=lambda task: -task.priority)
+    assert lane.head() is None
+
+
+def test_wants_that_were_taken_back_leave_nothing_behind_and_lend_nothing() -> None:
+    lane = Lane("own", 1)
+    task = waiting()
+    lane.push(task)
+    for _ in range(500):
+        lane.want(task)
+    assert len(lane._wanted) < 200 and lane.pop_wanted() is None  # nobody waits for it any more
+    task._wanted = 1
+    lane.want(task)
+    assert lane.pop_wanted() is task and lane.pop_wanted() is None
+
+
+def test_a_slot_is_not_lent_past_the_limits() -> None:
+    lanes = Lanes({"own": 1}, max_running=1)
+    lane = lanes["own"]
+    assert len(lanes) == 1 and "own" in lanes and "other" not in lanes and lanes.enter(lane) and not lanes.enter(lane)
+    task = waiting()
+    task._wanted = 1
+    lane.push(task)
+    assert lanes.admit(lane) is None and lanes.admit_any() is None
+    lanes.pause(lane)
+    assert lanes.admit_any() is task and (lane.running, lanes.running) == (2, 2)
+    with pytest.raises(errors.LaneError, match="lane 'own' is in use: 2 running, 0 pending"):
+        lanes.remove("own")

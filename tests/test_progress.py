@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import nbtasks
 from nbtasks import Task, TaskManager, current_task, track
 from nbtasks import exceptions as errors
+from nbtasks.progress import bridge_tqdm
 
 
 def set_to(value: Any) -> Any:
@@ -176,3 +178,56 @@ def test_outside_tasks_track_only_iterates() -> None:
         len(track(iter("abc")))
     with pytest.raises(errors.WorkError, match="5 is not iterable"):
         track(5)  # type: ignore[arg-type, var-annotated]
+
+
+# -- the bars of tqdm ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bridged() -> Iterator[None]:
+    take_back = bridge_tqdm()
+    yield
+    take_back()
+
+
+@pytest.mark.usefixtures("bridged")
+def test_a_bar_of_tqdm_drives_the_task_and_nested_ones_do_not(manager: TaskManager) -> None:
+    tqdm = pytest.importorskip("tqdm").tqdm
+    out = io.StringIO()
+
+    def work(task: Task) -> list[float | None]:
+        seen = []
+        for _ in tqdm(range(4), file=out, mininterval=0):
+            for _ in tqdm(range(2), file=out, mininterval=0):
+                pass
+            seen.append(task.progress)
+        with tqdm(total=10, file=out, mininterval=0) as bar:
+            bar.update(3)
+            seen.append(task.progress)
+        return seen
+
+    assert manager.create_task("t", work).wait(30) == [0.0, 25.0, 50.0, 75.0, 30.0]
+    assert "4/4" in out.getvalue()
+
+
+@pytest.mark.usefixtures("bridged")
+def test_bars_without_a_total_or_outside_tasks_or_disabled_ones_drive_nothing(manager: TaskManager) -> None:
+    tqdm = pytest.importorskip("tqdm").tqdm
+    out = io.StringIO()
+
+    def work(task: Task) -> float | None:
+        list(tqdm(iter("abc"), file=out, mininterval=0))
+        list(tqdm(range(3), disable=True))
+        return task.progress
+
+    assert manager.create_task("t", work).wait(30) is None
+    assert list(tqdm(range(2), file=out, mininterval=0)) == [0, 1]
+
+
+def test_a_bridge_that_is_taken_back_leaves_tqdm_as_it_was() -> None:
+    tqdm = pytest.importorskip("tqdm").tqdm
+    before = (tqdm.__init__, tqdm.refresh, tqdm.close)
+    take_back = bridge_tqdm()
+    assert tqdm.refresh is not before[1]
+    take_back()
+    assert (tqdm.__init__, tqdm.refresh, tqdm.close) == before

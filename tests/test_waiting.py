@@ -221,3 +221,51 @@ def test_a_task_that_waits_is_cancelled_all_the_same(manager: TaskManager, gate:
     with pytest.raises(TaskCancelledError):
         task.wait(30)
     assert manager.lanes["default"].paused == 0
+
+
+def test_what_work_leaves_behind_and_still_waits_lends_no_slot(manager: TaskManager, gate: threading.Event) -> None:
+    import contextvars
+
+    other = manager.create_task("other", gate.wait, lane="multiple")
+    threads: list[threading.Thread] = []
+
+    def work(task: Task) -> None:
+        context = contextvars.copy_context()
+        threads.append(threading.Thread(target=context.run, args=(other.wait, 30)))
+        threads[0].start()
+        wait_until(lambda: manager.lanes["single"].paused == 1)
+
+    manager.create_task("t", work, lane="single").wait(30)
+    assert manager.lanes["single"].paused == 0 and other._wanted == 0
+    gate.set()
+    threads[0].join(30)
+    assert manager._dispatcher.lanes.paused == 0
+
+
+def test_wait_all_waits_for_an_older_record_that_is_added_meanwhile(
+    manager: TaskManager, gate: threading.Event
+) -> None:
+    class Late(Task):
+        def run(self) -> None:
+            gate.wait(30)
+
+    older = Late()
+    first = threading.Event()
+    manager.create_task("t", first.wait)
+    waited = threading.Event()
+    thread = threading.Thread(target=lambda: (manager.wait(timeout=30), waited.set()))
+    thread.start()
+    wait_until(lambda: manager._dispatcher.waits.watermarks)
+    manager.add_task(older)
+    first.set()
+    assert not waited.wait(0.05)
+    gate.set()
+    assert waited.wait(30)
+    thread.join()
+
+
+def test_a_task_may_wait_for_one_of_another_manager(manager: TaskManager) -> None:
+    with TaskManager() as other:
+        elsewhere = other.create_task("elsewhere", lambda: 7)
+        assert manager.create_task("t", lambda: elsewhere.wait(30), lane="single").wait(30) == 7
+        assert manager.lanes["single"].paused == 0
