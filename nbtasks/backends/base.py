@@ -31,6 +31,12 @@ class Attempt(ABC):
     timed_out = False
     time_limit: Any = None
 
+    @property
+    def loops(self) -> dict[int, Any]:
+        """The meters of the loops of work that runs in another process, by what they are called there."""
+        found: dict[int, Any] = self.__dict__.setdefault("_loops", {})
+        return found
+
     def __init__(
         self,
         task: Task,
@@ -95,6 +101,10 @@ class Backend(ABC):
     @abstractmethod
     def interrupt(self, attempt: Attempt) -> None:
         """Ask running work to stop, without waiting for it. Any thread; harmless if it is over, and repeatable."""
+
+    def usage(self, attempt: Attempt) -> str:  # noqa: ARG002 - for others
+        """What the process of running work uses, for people; empty where it is this one."""
+        return ""
 
     @abstractmethod
     def close(self) -> None:

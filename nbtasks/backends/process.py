@@ -87,6 +87,11 @@ class ProcessBackend(Backend):
         if conversation is not None:
             conversation.interrupt()
 
+    def usage(self, attempt: Attempt) -> str:
+        """Its worker's number, memory and processor time, at most a second old."""
+        conversation = attempt.handle
+        return "" if conversation is None else conversation.usage()
+
     def close(self) -> None:
         """End all workers."""
         with self._lock:
@@ -107,6 +112,8 @@ class _Conversation:
         self._lock = threading.Lock()
         self._begun: Worker | None = None
         self._kill_at: float | None = None
+        self._measure_at = 0.0
+        self._usage = ""
 
     def interrupt(self) -> None:
         with self._lock:
@@ -114,6 +121,17 @@ class _Conversation:
                 self._kill_at = time.monotonic() + self._backend.grace
             if self._begun is not None:
                 self._begun.interrupt()
+
+    def usage(self) -> str:
+        with self._lock:
+            worker = self._begun
+            due = time.monotonic() >= self._measure_at
+            self._measure_at = time.monotonic() + 1.0 if due else self._measure_at
+        if worker is not None and due:
+            from nbtasks.workers.usage import usage_text
+
+            self._usage = usage_text(worker.pid)
+        return "" if worker is None else self._usage
 
     def _begins(self, worker: Worker | None) -> None:
         """Its work begins; with None it has ended."""

@@ -151,7 +151,7 @@ def _do_call(key: str, _: str, content: dict[str, Any], buffers: Sequence[Any], 
         return call(task, work["function"], work["args"])
 
     outcome = _do(key, _threads, task, function)
-    here.tell()
+    here.end()
     if outcome.state is TaskState.CANCELLED:
         return {"status": "cancelled"}, []
     if outcome.exception is not None:

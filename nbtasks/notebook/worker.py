@@ -100,7 +100,7 @@ class WorkerKernel:
         except BaseException as error:  # noqa: BLE001 - whatever stands in its way; the notebook says it
             said, parcel = pack_error(error, self._is_main)
             answer = {"status": "error", **said}
-        here.tell()
+        here.end()
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()

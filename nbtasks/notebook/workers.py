@@ -16,6 +16,7 @@ from IPython.display import publish_display_data
 from nbtasks.backends.dask import DaskBackend
 from nbtasks.backends.process import ProcessBackend
 from nbtasks.manager import TaskManager
+from nbtasks.workers.usage import usage_of
 from nbtasks.workers.work import show_streams
 
 if TYPE_CHECKING:
@@ -55,22 +56,17 @@ class Workers:
 
     def listing(self) -> str:
         """One line for each worker."""
-        import psutil
-
         rows = self._backend.workers() if self._backend is not None else []
         if not rows:
             return "no worker processes"
-        lines = [f"{'pid':>8}  {'memory':>9}  {'cpu':>6}  {'age':>7}  task"]
+        lines = [f"{'pid':>8}  {'memory':>9}  {'cpu':>7}  {'age':>7}  task"]
         for row in rows:
-            try:
-                processes = [process := psutil.Process(row["pid"]), *process.children(recursive=True)]
-                memory = sum(one.memory_info().rss for one in processes)
-                used = sum(sum(one.cpu_times()[:2]) for one in processes)
-            except psutil.Error:  # it has just ended
-                continue
-            lines.append(
-                f"{row['pid']:>8}  {memory / 2**20:>6,.0f} MB  {used:>4.1f} s  {row['seconds']:>5.0f} s  {row['task']}"
-            )
+            usage = usage_of(row["pid"])
+            if usage is not None:  # else it has just ended
+                memory, cpu = usage.memory / 2**20, usage.cpu
+                lines.append(
+                    f"{row['pid']:>8}  {memory:>6,.0f} MB  {cpu:>5.1f} s  {row['seconds']:>5.0f} s  {row['task']}"
+                )
         return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from nbtasks.states import TaskState
 from nbtasks.task import Task
 from nbtasks.widgets.image import image_html, image_source
-from nbtasks.widgets.pace import Pace, attempt_text, children_text
+from nbtasks.widgets.pace import Pace, attempt_text, children_text, process_text
 
 __all__ = ["PanelPicture", "PicturePanel", "Shown", "figures_html", "label_html", "note_html"]
 
@@ -79,6 +79,8 @@ class Shown:
     """"attempt 2 of 3", once there was a first that failed."""
     children: str = ""
     """Its children that are not over: "2 running, 1 pending"."""
+    process: str = ""
+    """What the process that it runs in uses, if it is not the notebook's."""
     image: str = ""
     """The `src` of its image."""
     described: str = ""
@@ -109,6 +111,7 @@ class Shown:
             loops=pace.loops,
             attempt=attempt_text(task),
             children=children_text(task) if whole else "",
+            process="" if over or not whole else process_text(task),
             image=image_source(task) if whole else "",
         )
 
@@ -153,9 +156,9 @@ class Shown:
 
     @property
     def where(self) -> str:
-        """Where its loops are and what its children do, in one line."""
+        """Where its loops are, what its children do, and what its process uses, in one line."""
         children = f"children: {self.children}" if self.children else ""
-        return " · ".join(part for part in (self.loops, children) if part)
+        return " · ".join(part for part in (self.loops, children, self.process) if part)
 
     @property
     def elapsed_text(self) -> str:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from nbtasks import task as tasks
 from nbtasks.exceptions import RemoteError
+from nbtasks.meters import Meter, finished, started
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
 from nbtasks.workers.parcels import Buffers, pack, unpack
-from nbtasks.workers.serving import RESULT, task_fields
+from nbtasks.workers.serving import LOOPS, RESULT, task_fields
 from nbtasks.workers.settings import take_settings
 
 if TYPE_CHECKING:
@@ -51,9 +52,25 @@ def heard_progress(attempt: Attempt, message: Message) -> bool:
     if message.kind != "nbtasks_progress":
         return False
     if task._attempt is attempt:
-        for name, value in unpack(message.buffers).items():
+        told = unpack(message.buffers)
+        _mirror(attempt, told.pop(LOOPS, None))
+        for name, value in told.items():
             setattr(task, name, value)
     return True
+
+
+def _mirror(attempt: Attempt, loops: list[tuple[int, float | None, str, str, float]] | None) -> None:
+    """Let the loops of the work, as they are over there, be told here; None: as they were."""
+    if loops is None:
+        return
+    task, known = attempt.task, attempt.loops
+    for key in known.keys() - {loop[0] for loop in loops}:
+        finished(task, known.pop(key))
+    for key, total, unit, description, count in loops:
+        if key not in known:
+            known[key] = Meter(total, unit, description, count)
+            started(task, known[key])
+        known[key].total, known[key].description, known[key].count = total, description, count
 
 
 def outcome(attempt: Attempt, message: Message, names: dict[str, Any]) -> tuple[Outcome, dict[str, Any]]:

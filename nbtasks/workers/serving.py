@@ -16,6 +16,7 @@ from typing import Any
 
 from nbtasks import task as tasks
 from nbtasks.exceptions import NbtasksError
+from nbtasks.meters import meters_of
 from nbtasks.progress import CURRENT
 from nbtasks.states import TaskState
 from nbtasks.task import Task, fresh
@@ -23,6 +24,7 @@ from nbtasks.threads import run_in_own_loop
 from nbtasks.workers.parcels import Buffers, IsMain, pack
 
 __all__ = [
+    "LOOPS",
     "RESULT",
     "SETTINGS",
     "STATE",
@@ -41,6 +43,9 @@ RESULT, SETTINGS, STATE = "", "\0settings", "\0state"
 Say = Callable[[str, dict[str, Any], Buffers], None]
 """Sends a message: its kind, content and buffers."""
 
+LOOPS = "\0loops"
+"""The key of the loops that run, among what is told of a task: (id, total, unit, description, count) of each."""
+LOOP_SECONDS = 0.5
 SAY_SECONDS = 0.05
 """Progress is told no more often than this."""
 _SHOWN = ("progress", "heading", "body", "img")
@@ -66,6 +71,7 @@ class TaskHere:
         self._lock = threading.Lock()
         self._told: dict[str, Any] = {}
         self._told_at = 0.0
+        self._loops: list[Any] = []
         self._timer: threading.Timer | None = None
         self.bus = self
         self.task: Task | None = None
@@ -90,11 +96,21 @@ class TaskHere:
             wait = self._told_at + SAY_SECONDS - time.monotonic()
             if wait > 0:
                 if self._timer is None:
-                    self._timer = threading.Timer(wait, self.tell)
-                    self._timer.daemon = True
-                    self._timer.start()
+                    self._tell_after(wait)
                 return
         self.tell()
+
+    def _tell_after(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self.tell)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def end(self) -> None:
+        """Its work is over: nothing is told any more."""
+        self.tell()
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
 
     def tell(self) -> None:
         """Tell what has changed since it was told last."""
@@ -104,6 +120,13 @@ class TaskHere:
             now = {name: getattr(self.task, name) for name in _SHOWN}
             changed = {name: value for name, value in now.items() if value is not self._told[name]}
             self._told = now
+            loops = (
+                [(id(m), m.total, m.unit, m.description, m.count) for m in meters_of(self.task)] if self.task else []
+            )
+            if loops != self._loops:
+                changed[LOOPS] = self._loops = loops
+            if loops and self._timer is None:  # inner loops go on between two steps of the outer one
+                self._tell_after(LOOP_SECONDS)
             if changed:
                 try:
                     parcel = pack(changed)

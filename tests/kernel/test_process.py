@@ -191,3 +191,18 @@ def test_magics_and_loggers_of_the_notebook_are_there_and_new_ones_come_back(not
     ).check()
     assert "seen it" in text(cell.outputs)
     assert notebook.value("(loud, get_ipython().run_line_magic('whisper', 'B'))") == ("A", "b")
+
+
+def test_the_panel_tells_the_loops_and_what_the_process_uses(notebook: KernelDriver) -> None:
+    notebook.run(
+        "%%bgtask it --backend process --quiet\nimport time\nfrom nbtasks import track\n"
+        "for epoch in track(range(4)):\n    for batch in track(range(1000)): time.sleep(0.02)"
+    ).check()
+    notebook.run(
+        "from datetime import UTC, datetime\nfrom nbtasks.widgets.shown import Shown\n"
+        "def shown(): return Shown.of(it, datetime.now(UTC)).text()"
+    ).check()
+    notebook.wait_until(lambda: "MB" in notebook.value("shown()"), what="the process's memory")
+    notebook.wait_until(lambda: "/1,000" in notebook.value("shown()").replace("/1000", "/1,000"), what="the inner loop")
+    notebook.run("it.cancel()").check()
+    wait_over(notebook, "it")
