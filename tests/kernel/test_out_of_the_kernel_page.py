@@ -1,0 +1,19 @@
+"""docs/out-of-the-kernel.md says what is true: its cells run in order."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.driver import KernelDriver
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "out-of-the-kernel.md").read_text()
+
+
+@pytest.mark.kernel
+def test_its_cells_run_in_order(kernel: KernelDriver) -> None:
+    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        kernel.run(block).check()
+    assert kernel.value("squares.progress") == 100.0
