@@ -18,7 +18,20 @@ from pathlib import Path
 
 from benchmarks.rows import Row
 
-THEMES = ("imports", "core", "scale", "notebook", "views", "cron", "recurring", "history", "executor", "downloads", "processes", "cluster")
+THEMES = (
+    "imports",
+    "core",
+    "scale",
+    "notebook",
+    "views",
+    "cron",
+    "recurring",
+    "history",
+    "executor",
+    "downloads",
+    "processes",
+    "cluster",
+)
 HEADINGS = ("row", "ours", "peer", "ratio (min to max)", "target", "met")
 
 Measure = Callable[[], Iterable[Row]]

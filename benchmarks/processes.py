@@ -1,0 +1,143 @@
+"""What it costs to run work in a process, beside the ways that a user would take instead.
+
+Must not know how workers are made. Everything is timed from outside: from the call to the result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from benchmarks.notebook import ROUND_TRIPS, _notebook
+from benchmarks.rows import Row, in_turns
+from nbtasks import TaskManager
+
+ARRAY_BYTES = 500_000_000
+FRAME_BYTES = 200_000_000
+BUSY_CELLS = 4
+
+
+def start_of_a_function() -> Iterator[Row]:
+    """From the call to the result of a function that does nothing: with no worker yet, and with one."""
+    from loky import get_reusable_executor
+
+    def cold() -> float:
+        with TaskManager() as manager:
+            return _ours(manager, None)
+
+    def cold_peer() -> float:
+        executor = get_reusable_executor(max_workers=1)
+        try:
+            return _timed(lambda: executor.submit(_same, None).result())
+        finally:
+            executor.shutdown(wait=True, kill_workers=True)
+
+    yield Row("a function in a process, cold", *in_turns(cold, cold_peer, 3), beside="loky", unit="ms")
+    with TaskManager() as manager:
+        executor = get_reusable_executor(max_workers=1)
+        yield Row(
+            "the same, warm",
+            *in_turns(lambda: _ours(manager, None), lambda: _timed(lambda: executor.submit(_same, None).result())),
+            beside="loky",
+            unit="ms",
+        )
+        executor.shutdown(wait=True, kill_workers=True)
+
+
+def start_of_a_cell() -> Iterator[Row]:
+    """From the run of the cell to its end, with the spare worker that is kept warm."""
+    with _notebook() as kernel:
+        kernel.run("%%bgtask first --backend process --quiet --wait\npass").check()
+
+        def ours() -> float:
+            spare = "'spare' in str(nbtasks.get_manager().backends['process'].workers())"
+            kernel.wait_until(lambda: kernel.value(spare), what="the spare worker")
+            return _timed(lambda: kernel.run("%%bgtask warm --backend process --quiet --wait\npass").check())
+
+        yield Row(
+            "a cell in a process, warm",
+            *in_turns(ours, lambda: _timed(lambda: kernel.run("pass").check()), 5),
+            beside="in the foreground",
+            unit="ms",
+        )
+
+
+def there_and_back() -> Iterator[Row]:
+    """A big array and a big frame, to a process and back."""
+    import numpy as np
+    import pandas as pd
+    from loky import get_reusable_executor
+
+    array = np.random.default_rng(0).random(ARRAY_BYTES // 8)
+    columns = {f"c{n}": array[n::20][: FRAME_BYTES // 80] for n in range(10)}
+    frame = pd.DataFrame(columns)
+    with TaskManager() as manager, ProcessPoolExecutor(1) as pool:
+        loky = get_reusable_executor(max_workers=1)
+        _ours(manager, None)
+        for what, value in ((f"an array of {ARRAY_BYTES / 1e6:.0f} MB", array), ("a frame of 200 MB", frame)):
+            for beside, executor, aim in (("ProcessPoolExecutor", pool, 0.3), ("loky", loky, None)):
+                executor.submit(_same, None).result()
+                ours = functools.partial(_ours, manager, value)
+                yield Row(
+                    f"{what} there and back",
+                    *in_turns(ours, functools.partial(_theirs, executor, value), 3),
+                    beside=beside,
+                    unit="ms",
+                    at_most=aim,
+                )
+        loky.shutdown(wait=True, kill_workers=True)
+
+
+def quickness_of_the_notebook() -> Iterator[Row]:
+    """The round trip of an empty foreground cell while four process cells compute, beside an idle notebook."""
+    with _notebook() as kernel:
+        kernel.run("nbtasks.get_manager().lanes['default'].limit = 8").check()
+
+        def trip() -> float:
+            return sum(_timed(lambda: kernel.run("").check()) for _ in range(ROUND_TRIPS)) / ROUND_TRIPS
+
+        def busy() -> float:
+            with contextlib.ExitStack() as stack:
+                for number in range(BUSY_CELLS):
+                    kernel.run(
+                        f"%%bgtask busy{number} --backend process --quiet\nfrom nbtasks import current_task\n"
+                        "current_task().body = 'in'\nwhile True: pass"
+                    ).check()
+                    stack.callback(
+                        lambda n=number: kernel.run(f"busy{n}.cancel(); nbtasks.get_manager().wait(busy{n})")
+                    )
+                    kernel.wait_until(lambda n=number: kernel.value(f"busy{n}.body") == "in", what="the cell")
+                return trip()
+
+        yield Row(
+            "an empty foreground cell, four process cells computing",
+            *in_turns(busy, trip, 3),
+            beside="idle",
+            unit="ms",
+            at_most=1.3,
+        )
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _timed(call: Any) -> float:
+    start = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def _ours(manager: TaskManager, value: Any) -> float:
+    return _timed(lambda: manager.create_task("same", functools.partial(_same, value), backend="process").wait())
+
+
+def _theirs(executor: Any, value: Any) -> float:
+    return _timed(lambda: executor.submit(_same, value).result())
+
+
+ROWS = [start_of_a_function, start_of_a_cell, there_and_back, quickness_of_the_notebook]
