@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -184,17 +183,27 @@ def test_a_time_out_counts_from_the_start(gate: threading.Event) -> None:
         assert task.wait(30) == 1
 
 
-def test_each_attempt_has_the_whole_time_and_a_time_out_is_retried(manager: TaskManager) -> None:
+def test_each_attempt_has_the_whole_time_and_a_time_out_is_retried(gate: threading.Event) -> None:
+    clock = FakeClock()
     begun: list[float] = []
 
     def work() -> str:
-        begun.append(time.monotonic())
+        begun.append(clock.monotonic())
         if len(begun) == 1:
             endless()
+        gate.wait(30)
         return "in time"
 
-    task = manager.create_task("t", work, timeout=0.05, retry=Retry(attempts=2, delay=0.01, on=TimeoutError))
-    assert task.wait(30) == "in time" and task.attempts == 2 and begun[1] - begun[0] >= 0.05
+    with TaskManager(clock=clock) as manager, EventRecorder(manager) as recorder:
+        task = manager.create_task("t", work, timeout=60, retry=Retry(attempts=2, delay=10, on=TimeoutError))
+        wait_until(lambda: len(begun) == 1)
+        clock.advance(60)
+        recorder.wait_for("retrying", task)
+        clock.advance(10)
+        wait_until(lambda: len(begun) == 2)
+        clock.advance(59)
+        gate.set()
+        assert task.wait(30) == "in time" and begun == [0, 70]
 
 
 def test_a_time_out_that_the_work_swallows_has_not_stopped_it(manager: TaskManager) -> None:

@@ -82,7 +82,7 @@ def test_stopping_waits_no_longer_than_it_is_told_and_work_that_ends_later_is_re
     task = manager.create_task("in C code", gate.wait)
     start = time.monotonic()
     manager.stop(timeout=0.05)
-    assert time.monotonic() - start < 2 and task.cancelling
+    assert time.monotonic() - start < 4 and task.cancelling
     gate.set()
     wait_until(lambda: task.state == "cancelled")
     wait_until(lambda: manager._threads._closed)
