@@ -243,6 +243,22 @@ def test_callbacks_are_called_whatever_another_one_does(executor, caplog):
     assert told == [future]
 
 
+def test_a_shutdown_waits_for_callbacks_too(manager, gate):
+    executor = manager.as_executor(max_workers=1)
+    begun, over = threading.Event(), []
+    future = executor.submit(gate.wait, 30)
+    future.add_done_callback(lambda _: (begun.set(), may_end.wait(30), over.append("callback")))
+    may_end = threading.Event()
+    gate.set()
+    assert begun.wait(30) and future.result(30)
+    closing = threading.Thread(target=lambda: (executor.shutdown(), over.append("shutdown")))
+    closing.start()
+    manager.wait(future.task)
+    may_end.set()
+    closing.join(30)
+    assert over == ["callback", "shutdown"]
+
+
 def test_map_gives_its_calls_in_chunks(manager):
     with manager.as_executor(max_workers=2) as executor:
         assert list(executor.map(pow, range(10), [2] * 10, chunksize=4)) == [x**2 for x in range(10)]

@@ -33,6 +33,8 @@ manager = get_manager()
 manager.create_task("endless", endless, lane="multiple")
 manager.create_task("keeps on", keeps_on, lane="multiple")
 manager.add_recurring_task("1s", endless)
+import nbtasks.executor
+nbtasks.executor.EXIT_SECONDS = 1000  # a kernel does not wait for calls either
 call = manager.as_executor(max_workers=1).submit(endless)
 """
 
