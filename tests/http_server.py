@@ -37,6 +37,10 @@ class FileServer:
     piece: int = 16_384
     hold: threading.Event | None = None
     """If there is one: after the first piece the answer waits until it is set."""
+    extra: dict[str, str] = field(default_factory=dict)
+    """More headers."""
+    rest_at_most: int | None = None
+    """How much of a rest it sends at once."""
     wrong_range: bool = False
     """Whether it answers a request for the middle with another part."""
     silent: bool = False
@@ -60,11 +64,13 @@ class FileServer:
         status = self.statuses.pop(0) if self.statuses else 200
         start, body = 0, self.data
         headers = {"Connection": "close"}
+        headers |= self.extra
         if self.etag is not None:
             headers["ETag"] = self.etag
+        version = self.etag or headers.get("Last-Modified")
         if status != 200:
             body = b"no"
-        elif self.ranges and "range" in asked and asked.get("if-range", self.etag) == self.etag:
+        elif self.ranges and "range" in asked and asked.get("if-range", version) == version:
             match = re.fullmatch(r"bytes=(\d+)-", asked["range"])
             assert match is not None
             start = int(match[1])
@@ -73,8 +79,9 @@ class FileServer:
                 headers["Content-Range"] = f"bytes */{len(self.data)}"
             else:
                 start = 0 if self.wrong_range else start
-                status, body = 206, self.data[start:]
-                headers["Content-Range"] = f"bytes {start}-{len(self.data) - 1}/{len(self.data)}"
+                end = len(self.data) if self.rest_at_most is None else min(len(self.data), start + self.rest_at_most)
+                status, body = 206, self.data[start:end]
+                headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(self.data)}"
         if self.tell_length:
             headers["Content-Length"] = str(len(body) if self.promise is None else self.promise)
         lines = [f"HTTP/1.1 {status} Whatever", *(f"{name}: {value}" for name, value in headers.items())]

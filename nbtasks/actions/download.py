@@ -151,10 +151,11 @@ class _Download:
     async def _ask(self) -> None:
         part = self._part
         headers = {"Accept-Encoding": "identity", **self._headers}
-        if part.size:
+        rest = bool(part.size and part.validator)
+        if rest:
             headers |= {"Range": f"bytes={part.size}-", "If-Range": part.validator}
         async with self._client.stream("GET", self._url, headers=headers) as response:
-            if part.size and response.status_code == 416:  # there is nothing after what we have: is it all?
+            if rest and response.status_code == 416:  # there is nothing after what we have: is it all?
                 whole = response.headers.get("content-range", "") == f"bytes */{part.size}"
                 if not whole:
                     part.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import random
 import sys
@@ -14,6 +15,8 @@ import pytest
 
 from nbtasks import TaskCancelledError
 from nbtasks.actions import download_file, reminder_timer
+from nbtasks.actions.aside import Aside, to_its_end
+from nbtasks.actions.part import Checksum, Part
 from nbtasks.exceptions import ActionError, ChecksumError, InvalidValueError, MissingPackageError
 from tests.http_server import serving
 
@@ -103,17 +106,49 @@ def test_what_was_there_stays_until_the_new_file_is_whole(start, target):
 
 
 def test_dropped_connections_are_taken_up_where_they_broke(outcome, target):
-    with serving(data=DATA, drop_after=[1_000_000, 700_000, 1_000]) as server:
+    with serving(data=DATA, drop_after=[1_000_000, 700_000, 1_000, 1_000, 1_000]) as server:
         outcome(quick, server.url, target, 1_000, checksum=SHA)
     assert target.read_bytes() == DATA
-    asked = [request.get("range") for request in server.requests]
-    assert asked == [None, "bytes=1000000-", "bytes=1700000-", "bytes=1701000-"]
+    asked = [request.get("range", "bytes=0-") for request in server.requests]
+    assert asked == [f"bytes={start}-" for start in (0, 1_000_000, 1_700_000, 1_701_000, 1_702_000, 1_703_000)]
 
 
-@pytest.mark.parametrize("how", [{"ranges": False}, {"etag": None}, {"wrong_range": True}])
-def test_where_a_rest_cannot_be_had_or_trusted_it_begins_anew(outcome, target, how):
-    with serving(data=DATA, drop_after=[1_000_000], **how) as server:
+def test_without_an_etag_the_time_of_the_last_change_tells_the_version(outcome, target):
+    changed = {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
+    with serving(data=DATA, drop_after=[1_000_000], etag=None, extra=changed) as server:
+        outcome(quick, server.url, target, 1_000)
+    assert target.read_bytes() == DATA
+    assert (server.requests[1]["range"], server.requests[1]["if-range"]) == ("bytes=1000000-", changed["Last-Modified"])
+
+
+def test_a_rest_that_comes_piecemeal_is_asked_for_until_it_is_whole(outcome, target):
+    with serving(data=DATA, drop_after=[1_000_000], rest_at_most=500_000) as server:
+        outcome(quick, server.url, target, 1_000)
+        assert len(server.requests) == 5
+    assert target.read_bytes() == DATA
+
+
+def test_what_comes_packed_all_the_same_is_unpacked_and_never_gone_on_from(outcome, target):
+    packed = gzip.compress(DATA[:1_000_000])
+    with serving(data=packed, drop_after=[500_000], extra={"Content-Encoding": "gzip"}) as server:
         outcome(quick, server.url, target)
+        assert [request.get("range") for request in server.requests] == [None, None]
+    assert target.read_bytes() == DATA[:1_000_000]
+
+
+@pytest.mark.parametrize(
+    ("how", "asked"),
+    [
+        ({"ranges": False}, [None, "bytes=1000000-"]),
+        ({"etag": None}, [None, None]),
+        ({"etag": 'W/"1"'}, [None, None]),
+        ({"wrong_range": True}, [None, "bytes=1000000-", None]),
+    ],
+)
+def test_where_a_rest_cannot_be_had_or_trusted_it_begins_anew(outcome, target, how, asked):
+    with serving(data=DATA, drop_after=[1_000_000], **how) as server:
+        outcome(quick, server.url, target, 1_000)
+        assert [request.get("range") for request in server.requests] == asked
     assert target.read_bytes() == DATA
 
 
@@ -229,10 +264,11 @@ def test_a_cancel_keeps_nothing_that_cannot_be_resumed(start, target, etag, resu
 
 def test_a_part_of_another_address_is_not_gone_on_from(outcome, target):
     part, note = target.with_name("file.bin.part"), target.with_name("file.bin.part.json")
-    for left in ('{"url": "http://elsewhere/", "validator": "x"}', "no json", "[]", '{"url": 7}'):
+    lefts = ['{"url": "http://elsewhere/", "validator": "x"}', "no json", "[]", '{"url": 7}']
+    for left in [*lefts, '{"url": "HERE", "validator": ""}', '{"url": "HERE", "validator": 7}']:
         part.write_bytes(b"something else")
-        note.write_text(left)
         with serving(data=DATA) as server:
+            note.write_text(left.replace("HERE", server.url))
             outcome(download_file, server.url, target)
             assert "range" not in server.requests[0]
         assert target.read_bytes() == DATA
@@ -307,6 +343,30 @@ def test_wrong_values_are_refused_before_anything_is_asked(outcome, target, wron
         assert message in str(error.value)
         assert server.requests == []
     assert left_in(target.parent) == []
+
+
+def test_a_check_that_is_still_running_when_its_download_is_over_touches_nothing(target):
+    part = Part(target, "http://127.0.0.1/", resume=True)
+    part.begin('"1"')
+    part.write([b"some", b"thing"])
+    part.close()
+    part.check(Checksum.parse("sha256:" + "0" * 64))
+    assert target.with_name("file.bin.part").read_bytes() == b"something"
+
+
+async def test_a_call_aside_that_was_begun_is_waited_for_before_a_cancel_takes_effect():
+    go = threading.Event()
+    with Aside() as aside:
+        call = aside.call(go.wait, 30)
+        waiting = asyncio.ensure_future(to_its_end(call))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        done, _ = await asyncio.wait([waiting], timeout=0.05)
+        assert not done
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert call.result() is True
 
 
 def test_without_httpx_it_says_what_to_install(outcome, target, monkeypatch):

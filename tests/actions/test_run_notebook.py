@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 
@@ -68,6 +69,9 @@ def test_progress_goes_by_cells(notebook):
 
 def test_a_cell_that_fails_is_named_and_the_notebook_saved_as_it_is_then(outcome, notebook, tmp_path):
     source = notebook("1 + 1", "{}['x']", "3")
+    before = nbformat.read(source, as_version=4)
+    before.cells[-1].outputs = [nbformat.v4.new_output("stream", text="of an earlier run")]
+    nbformat.write(before, source)
     with pytest.raises(ActionError, match="cell 2 of 3 failed: KeyError: 'x'"):
         outcome(run_notebook, source, tmp_path / "done.ipynb")
     done = nbformat.read(tmp_path / "done.ipynb", as_version=4)
@@ -109,6 +113,17 @@ def test_a_cancel_ends_the_kernel_too(manager, start, notebook, tmp_path):
     assert (tmp_path / "done.ipynb").exists()
     with pytest.raises(ProcessLookupError):
         __import__("os").kill(int(mark.read_text()), 0)
+
+
+def test_parameters_are_refused_where_the_kernel_speaks_another_language(outcome, notebook, tmp_path, monkeypatch):
+    (tmp_path / "kernels" / "poems").mkdir(parents=True)
+    spec = {"argv": ["false"], "display_name": "Poems", "language": "sonnet"}
+    (tmp_path / "kernels" / "poems" / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    with pytest.raises(
+        InvalidValueError, match="parameters are set in Python, and the notebook's kernel speaks sonnet"
+    ):
+        outcome(run_notebook, notebook("1"), parameters={"a": 1}, kernel_name="poems")
 
 
 @pytest.mark.parametrize(
