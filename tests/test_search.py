@@ -82,7 +82,6 @@ def shared_manager() -> Iterator[TaskManager]:
         ({"progress": 100}, ["done", "small", "large"]),
         ({"no_such_attribute": None}, []),
     ],
-    ids=repr,
 )
 def test_any_attribute_is_searched_by_value_or_predicate(
     shared_manager: TaskManager, tasks: dict[str, Task], criteria: dict[str, Any], names: list[str]
