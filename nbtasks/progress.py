@@ -206,6 +206,7 @@ def bridge_tqdm() -> Callable[[], None]:
     def hook(std: ModuleType) -> None:
         bar_class = std.tqdm
         begin, refresh, close = bar_class.__init__, bar_class.refresh, bar_class.close
+        own = {name: vars(bar_class)[name] for name in ("__init__", "refresh", "close")}
 
         @functools.wraps(begin)
         def begin_and_tell(bar: Any, *args: Any, **kwargs: Any) -> None:
@@ -230,7 +231,8 @@ def bridge_tqdm() -> Callable[[], None]:
         bar_class.__init__, bar_class.refresh, bar_class.close = begin_and_tell, refresh_and_tell, close_and_tell
 
         def unhook() -> None:
-            bar_class.__init__, bar_class.refresh, bar_class.close = begin, refresh, close
+            for name, method in own.items():
+                setattr(bar_class, name, method)
 
         undo.append(unhook)
 
