@@ -125,6 +125,14 @@ def test_a_worker_that_dies_fails_its_own_task_within_a_second(manager: TaskMana
     assert other.state is TaskState.RUNNING
 
 
+def test_a_worker_that_was_killed_while_idle_costs_nothing(manager: TaskManager) -> None:
+    for _ in range(3):
+        first = manager.create_task("work", os.getpid, backend="process").wait(60)
+        for row in backend_of(manager).workers():
+            os.kill(row["pid"], signal.SIGKILL)
+        assert manager.create_task("work", os.getpid, backend="process").wait(60) != first
+
+
 def test_an_exit_code_is_told(manager: TaskManager) -> None:
     with pytest.raises(WorkerDiedError, match="exited with code 7") as caught:
         manager.create_task("work", lambda: os._exit(7), backend="process").wait(60)

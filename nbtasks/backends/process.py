@@ -27,6 +27,7 @@ __all__ = ["ProcessBackend"]
 GRACE_SECONDS = 5.0
 """How long interrupted work may take to stop, before its process is killed."""
 _POLL_SECONDS = 0.2
+_TRIES = 3
 
 
 class ProcessBackend(Backend):
@@ -111,6 +112,7 @@ class _Conversation:
         self._attempt = attempt
         self._lock = threading.Lock()
         self._begun: Worker | None = None
+        self._has_begun = False
         self._kill_at: float | None = None
         self._measure_at = 0.0
         self._usage = ""
@@ -137,6 +139,7 @@ class _Conversation:
         """Its work begins; with None it has ended."""
         with self._lock:
             self._begun = worker
+            self._has_begun |= worker is not None
             if worker is not None and self._kill_at is not None:
                 worker.interrupt()
 
@@ -152,9 +155,20 @@ class _Conversation:
         self._backend.start_following(attempt.finished(outcome))
 
     def _converse(self) -> Outcome:
-        attempt = self._attempt
         work = self._work()
-        kind, content, buffers = attempt.context.run(work.request)
+        request = self._attempt.context.run(work.request)
+        tries = _TRIES
+        while True:
+            try:
+                return self._converse_with_one(work, request)
+            except WorkerDiedError:
+                # It was on its way out when it was taken: nothing has been done, and another one can do it.
+                tries -= 1
+                if self._has_begun or self._attempt.interrupted or not tries:
+                    raise
+
+    def _converse_with_one(self, work: Work, request: tuple[str, dict[str, Any], Buffers]) -> Outcome:
+        attempt = self._attempt
         worker = self._backend.pool.take(
             attempt.task.name, lambda: attempt.interrupted, fresh=work.fresh, command=work.command
         )
@@ -162,7 +176,7 @@ class _Conversation:
             return Outcome(TaskState.CANCELLED)
         again = False
         try:
-            outcome, again = self._ask(worker, work, kind, content, buffers)
+            outcome, again = self._ask(worker, work, *request)
         finally:
             self._begins(None)
             self._backend.pool.give_back(worker, again=again and not work.fresh and not attempt.interrupted)

@@ -74,7 +74,7 @@ class Worker:
         self.command = command
         self.started_at = time.monotonic()
         self._lock = threading.Lock()
-        self._ended = False
+        self._ended = self._swept = False
         self._greeted = 0  # so much of its log it has written while it started
         self.folder = Path(tempfile.mkdtemp(prefix="nbtasks-"))
         self._connect()
@@ -113,7 +113,21 @@ class Worker:
     @property
     def alive(self) -> bool:
         """Whether the process is there."""
-        return not self._ended and self.process.poll() is None
+        return not self._ended and self._code() is None
+
+    def _code(self) -> int | None:
+        """How the process ended; None while it is there. With it end those that it has started.
+
+        Afterwards its number may be somebody else's, and nothing is sent there any more.
+        """
+        with self._lock:
+            code = self.process.poll()
+            if code is not None and not self._swept:
+                self._swept = True
+                if sys.platform != "win32":
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(self.process.pid, signal.SIGKILL)
+            return code
 
     def _connect(self) -> None:
         import zmq
@@ -185,7 +199,7 @@ class Worker:
                 if message is None:
                     break
                 found.append(message)
-        if not found and (self._ended or self.process.poll() is not None):
+        if not found and (self._ended or self._code() is not None):
             raise WorkerDiedError(self.how_it_ended() + self.last_words(), self.process.returncode)
         return found
 
@@ -226,8 +240,10 @@ class Worker:
             self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
+        if self._code() is not None:
+            return
         with self._lock:
-            if not self._ended:  # else the number may be somebody else's by now
+            if not self._ended and not self._swept:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self.process.pid, number)
 
@@ -239,16 +255,17 @@ class Worker:
         try:
             if self.alive:
                 self.send("shutdown_request", {"restart": False}, channel="control")
-            self.process.wait(LEAVE_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass  # `end` does it
+            limit = time.monotonic() + LEAVE_SECONDS
+            while self._code() is None and time.monotonic() < limit:
+                time.sleep(0.02)
         finally:
             self.end()
 
     def end(self) -> None:
         """End the process if it has not ended, and leave nothing of it behind."""
         self.kill()
-        self.process.wait()
+        while self._code() is None:
+            time.sleep(0.01)
         with self._lock:
             if self._ended:
                 return
@@ -265,7 +282,7 @@ class Worker:
 
     def how_it_ended(self) -> str:
         """Why the process is gone, for people."""
-        code = self.process.poll()
+        code = self._code()
         if code is None:
             return "the worker process was ended"
         if code >= 0:

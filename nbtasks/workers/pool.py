@@ -160,7 +160,7 @@ class Pool:
             rows += [(worker, "free") for _, worker in self._free]
             rows += [(self._spare, "spare")] if self._spare is not None else []
         now = time.monotonic()
-        return [{"pid": w.pid, "task": label, "seconds": now - w.started_at} for w, label in rows]
+        return [{"pid": w.pid, "task": label, "seconds": now - w.started_at} for w, label in rows if w.alive]
 
     def close(self) -> None:
         """End all workers, and start none any more."""
