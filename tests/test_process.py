@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,18 @@ def test_a_task_tells_its_progress_from_the_worker(manager: TaskManager) -> None
     task.cancel()
     with pytest.raises(TaskCancelledError):
         task.wait(30)
+
+
+@dataclass
+class Double(Task):
+    factor: int = 0
+
+    def run(self) -> tuple[int, str, bool]:
+        return 2 * self.factor, self.name, current_task() is self
+
+
+def test_a_task_class_runs_there_with_its_fields(manager: TaskManager) -> None:
+    assert manager.add_task(Double(factor=4, name="twice", backend="process")).wait(60) == (8, "twice", True)
 
 
 def test_the_error_is_the_workers_and_says_where_it_was_raised(manager: TaskManager) -> None:

@@ -32,7 +32,7 @@ def request(
     `kind` is the task's class there; `settings`: whether it is to find the notebook's, which a process of many users
     must not.
     """
-    about = pack({"settings": take_settings() if settings else {}, "kind": kind, "fields": task_fields(task)})
+    about = pack({"settings": take_settings() if settings else {}, "kind": kind, "fields": task_fields(task, kind)})
     content = {
         "what": what,
         "split": len(about),

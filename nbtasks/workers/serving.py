@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from nbtasks import task as tasks
@@ -52,9 +53,13 @@ _SHOWN = ("progress", "heading", "body", "img")
 _SENT = ("name", "_priority", "_lane", "_backend", "_attempts", "parent_id", "parameters", "tags", "_heading", "_body")
 
 
-def task_fields(task: Task) -> dict[str, Any]:
-    """What the other side is to know of the task."""
-    return {name: getattr(task, name) for name in _SENT}
+def task_fields(task: Task, kind: type[Task]) -> dict[str, Any]:
+    """What the other side is to know of the task, as one of that kind: what a subclass adds is sent along."""
+    own = {} if kind is Task else dict(getattr(task, "__dict__", {}))
+    if kind is not Task and is_dataclass(kind):
+        added = {one.name for one in fields(kind)} - {one.name for one in fields(Task)}
+        own |= {name: getattr(task, name) for name in added if hasattr(task, name)}
+    return {name: getattr(task, name) for name in _SENT} | own
 
 
 class TaskHere:
@@ -76,11 +81,11 @@ class TaskHere:
         self.bus = self
         self.task: Task | None = None
 
-    def make(self, kind: type[Task], number: int, prefix: str, fields: Mapping[str, Any]) -> Task:
+    def make(self, kind: type[Task], number: int, prefix: str, given: Mapping[str, Any]) -> Task:
         """The task, running, with these fields."""
         tasks._PREFIX = prefix  # its id is the one that it has in the notebook
         task = fresh(kind)
-        for name, value in fields.items():
+        for name, value in given.items():
             setattr(task, name, value)
         task._number = number
         task._state = TaskState.RUNNING
