@@ -77,7 +77,7 @@ test-matrix:
 BACKENDS := nbtasks/backends/base.py,nbtasks/backends/loop.py,nbtasks/backends/thread.py
 CORE := nbtasks/*.py,$(BACKENDS),nbtasks/cron/*,nbtasks/history/*,nbtasks/recurring/*,nbtasks/testing/*
 coverage:
-	$(PYTHON) tests/matrix.py --only py3.13-ipykernel7.4 --cov --cov-report=term tests
+	$(PYTHON) tests/matrix.py --only py3.13-ipykernel7.4 --cov --cov-report=term --ignore=tests/fidelity tests
 	.venvs/py3.13-ipykernel7.4/bin/python -m coverage report --include="$(CORE)" --fail-under=97
 
 bench: $(VENV)/set-up-test

@@ -37,7 +37,7 @@ _INHERENT: list[tuple[re.Pattern[str], str]] = [
     # Where a bar's width is what the rest leaves of the line, it depends on how long the rate is.
     (re.compile(r"\|[ █▏▎▍▌▋▊▉]+\|(?= *[\d.]+\w*/)"), "|<bar>|"),
     # Of exception groups IPython shows its own frames, too, of which a background cell has none.
-    (re.compile(r'  \|   File "[^"\n]*/IPython/core/interactiveshell\.py", line.*\n  \|     .*\n'), ""),
+    (re.compile(r'  \|   File "[^"\n]*/interactiveshell\.py", line.*\n(?:  \|     .*\n){1,2}?(?=  \|   File)'), ""),
     # Which frames of asyncio show depends on whether its tasks are those written in C; nest_asyncio's are not.
     (re.compile(r'(?:  |    )\| +File "[^"\n]*/asyncio/tasks\.py", line.*\n(?: +\|  .*\n){1,2}?(?= +\| +File)'), ""),
     # Models of widgets, and what pandas' Styler, Plotly and the HTML of animations name their elements by.
