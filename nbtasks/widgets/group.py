@@ -81,6 +81,7 @@ class GroupPanel(LiveTable):
         if shows:
             put(panel.widget, children=(self.widget, *panel.beside))
             self._root = panel.widget
+        panel.taken = True  # the writer may come by once more before it is told to leave this panel alone
         self._taken.append(panel)
         return shows
 

@@ -66,6 +66,8 @@ class LivePanel:
         self.task = task
         self.beside = beside
         """Widgets of others that are in the panel, and show nothing."""
+        self.taken = False
+        """Whether another view shows inside its widget: it writes nothing more."""
         self.replace: Callable[[PanelPicture], None] | None = None
         """Puts a picture in the place of the widget in its document: called once, when the task is over."""
         self._shown: Shown | None = None
@@ -107,6 +109,8 @@ class LivePanel:
 
     def refresh(self) -> int:
         """Write to the widgets what differs from what they show; how many messages that took."""
+        if self.taken:
+            return 0
         shown, sent = Shown.of(self.task, datetime.now(UTC)), 0
         if shown != self._shown:
             self._shown = shown

@@ -11,6 +11,7 @@ import pytest
 from nbtasks import TaskManager
 from nbtasks.widgets.group import GroupPanel, group_shown
 from nbtasks.widgets.live import LiveWriter
+from nbtasks.widgets.panel import LivePanel
 from nbtasks.widgets.shown import PanelPicture
 
 
@@ -89,4 +90,17 @@ def test_the_panel_shows_those_that_join_and_ends_as_a_picture(manager, gate):
         assert time.monotonic() < end
         time.sleep(0.01)
     assert pictures[0].shown.words == "3 completed"
+    live.close()
+
+
+def test_a_panel_whose_place_was_taken_writes_nothing_more(manager, gate):
+    live = LiveWriter(manager)
+    first, second = (manager.create_task(name, gate.wait, lane="multiple") for name in ("first", "second"))
+    panel = live.add(first, lambda: LivePanel(first, manager, live.touch))
+    panel.replace = print
+    group = live.add(second, lambda: GroupPanel([first, second], manager, live.touch, lambda: live.changes, list))
+    assert live.run(lambda: group.take_place_of(panel))
+    first.progress = 50
+    live.run(panel.refresh)
+    assert panel.widget.children == (group.widget,)
     live.close()
