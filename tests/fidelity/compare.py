@@ -31,7 +31,7 @@ _INHERENT: list[tuple[re.Pattern[str], str]] = [
         re.compile(rf"{_TIME} ± {_TIME} per loop \(mean ± std. dev. of (\d+) runs?, [\d,]+ loops? each\)"),
         r"<time> per loop of \1 runs",
     ),
-    (re.compile(rf"The slowest run took {_NUMBER} times longer.*\n.*\n?"), ""),
+    (re.compile(rf"The slowest run took {_NUMBER} times longer.*\n"), ""),
     # Bars of tqdm: `10/10 [00:00<00:00, 1234.5it/s]`. How often it draws in between depends on the time, too.
     (re.compile(r"\[\d+:\d+<[\d:?]+, +[\d.?]+(?:it/s|s/it)"), "[<time>, <rate>"),
     # Where a bar's width is what the rest leaves of the line, it depends on how long the rate is.
