@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import ctypes
 import functools
+import math
 import sys
 import threading
 import time
@@ -36,6 +37,9 @@ _RESTRIKE_SECONDS = 0.05
 
 _STUCK_SECONDS = 0.2
 """A loop that has not turned for so long after an interrupt computes: it is interrupted like any other thread."""
+
+_NAP_SECONDS = 0.5
+"""So late may the main thread notice an interrupt that came in the very moment when it fell asleep."""
 
 
 class TaskInterrupt(BaseException):
@@ -241,6 +245,8 @@ def doze(bed: threading.Lock, timeout: float | None = None) -> bool:
     seconds = -1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))
     gate = here.gate
     if gate is None or not gate.is_open:
+        if threading.current_thread() is threading.main_thread():
+            return _nap(bed, math.inf if timeout is None else seconds)
         return bed.acquire(timeout=seconds)
     gate.bed = bed
     try:
@@ -248,6 +254,19 @@ def doze(bed: threading.Lock, timeout: float | None = None) -> bool:
         return bed.acquire(timeout=seconds)
     finally:
         gate.bed = None
+
+
+def _nap(bed: threading.Lock, seconds: float) -> bool:
+    """Main thread: sleep in short stretches. Ctrl-C wakes it only from a sleep that has begun.
+
+    One that comes after the last look at signals and before the sleep (some microseconds) would be seen when the sleep
+    is over: never, if what is waited for does not end.
+    """
+    end = time.monotonic() + seconds
+    while not bed.acquire(timeout=min(_NAP_SECONDS, max(0.0, end - time.monotonic()))):
+        if time.monotonic() >= end:
+            return False
+    return True
 
 
 def run_in_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import signal
 import threading
@@ -176,19 +177,23 @@ async def test_cancelling_who_waits_leaves_the_task_running(manager: TaskManager
     assert await task is True
 
 
-def test_an_interrupt_ends_the_wait_and_leaves_the_task_running(manager: TaskManager, gate: threading.Event) -> None:
+# Without a system call to interrupt: as one that arrives just before the sleep begins.
+@pytest.mark.parametrize("wakes", [True, False], ids=["asleep", "falling-asleep"])
+def test_an_interrupt_ends_the_wait_and_leaves_the_task_running(
+    manager: TaskManager, gate: threading.Event, wakes: bool
+) -> None:
     main = threading.main_thread().ident
     task = manager.create_task("t", gate.wait)
 
     def interrupt() -> None:
         wait_until(lambda: task._ties is not None and task._ties.waiters)
         time.sleep(0.01)
-        signal.pthread_kill(main, signal.SIGINT)
+        signal.pthread_kill(main, signal.SIGINT) if wakes else _thread.interrupt_main()
 
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        task.wait(30)
+        task.wait()
     thread.join()
     assert task.state == "running" and not task._ties.waiters
     gate.set()
