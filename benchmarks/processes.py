@@ -15,9 +15,12 @@ from typing import Any
 from benchmarks.notebook import ROUND_TRIPS, _notebook
 from benchmarks.rows import Row, in_turns
 from nbtasks import TaskManager
+from tests.kernel.driver import KernelDriver
 
 ARRAY_BYTES = 500_000_000
 FRAME_BYTES = 200_000_000
+TEXT_BYTES = 69
+"""What a text of 12 letters takes in a frame."""
 BUSY_CELLS = 4
 
 
@@ -48,22 +51,62 @@ def start_of_a_function() -> Iterator[Row]:
         executor.shutdown(wait=True, kill_workers=True)
 
 
-def start_of_a_cell() -> Iterator[Row]:
-    """From the run of the cell to its end, with the spare worker that is kept warm."""
-    with _notebook() as kernel:
-        kernel.run("%%bgtask first --backend process --quiet --wait\npass").check()
+# How peers of ours run something in a process from a cell: what comes before, what starts a process, what uses it.
+_PEERS = {
+    "loky": (
+        "from loky import get_reusable_executor\ndef nothing(): pass",
+        "executor = get_reusable_executor(max_workers=1)\nexecutor.submit(nothing).result()",
+        "executor.submit(nothing).result()",
+        "executor.shutdown(wait=True, kill_workers=True)",
+    ),
+    "ipyparallel": (
+        "import ipyparallel\ncluster = ipyparallel.Cluster(n=1, log_level=50)",
+        "cluster.start_and_connect_sync()[:].execute('pass', block=True)",
+        "%%px\npass",
+        "cluster.stop_cluster_sync()",
+    ),
+}
+_CELL = "%%bgtask {} --backend process --quiet --wait\npass"
 
-        def ours() -> float:
+
+def start_of_a_cell() -> Iterator[Row]:
+    """From the run of the cell to its end: the first one of a kernel, and later ones, for which a worker is kept warm.
+
+    Ours gets a process of its own each time, the peers' one serves all.
+    """
+
+    def first() -> float:
+        with _notebook() as kernel:
+            return _cell_ms(kernel, _CELL.format("first"))
+
+    def first_of_the_peer(before: str, starts: str, ends: str) -> float:
+        with _notebook() as kernel:
+            kernel.run(before).check()
+            taken = _cell_ms(kernel, starts)
+            kernel.run(ends).check()
+            return taken
+
+    for peer, (before, starts, _, ends) in _PEERS.items():
+        theirs = functools.partial(first_of_the_peer, before, starts, ends)
+        yield Row("a cell in a process, cold", *in_turns(first, theirs, 3), beside=peer, unit="ms")
+    with _notebook() as kernel:
+        kernel.run(_CELL.format("first")).check()
+
+        def later() -> float:
             spare = "'spare' in str(nbtasks.get_manager().backends['process'].workers())"
             kernel.wait_until(lambda: kernel.value(spare), what="the spare worker")
-            return _timed(lambda: kernel.run("%%bgtask warm --backend process --quiet --wait\npass").check())
+            return _cell_ms(kernel, _CELL.format("later"))
 
-        yield Row(
-            "a cell in a process, warm",
-            *in_turns(ours, lambda: _timed(lambda: kernel.run("pass").check()), 5),
-            beside="in the foreground",
-            unit="ms",
-        )
+        for peer, (before, starts, uses, ends) in _PEERS.items():
+            kernel.run(before).check()
+            kernel.run(starts).check()
+            theirs = functools.partial(_cell_ms, kernel, uses)
+            yield Row("the same, warm", *in_turns(later, theirs, 5), beside=peer, unit="ms")
+            kernel.run(ends).check()
+
+
+def _cell_ms(kernel: KernelDriver, code: str) -> float:
+    return _timed(lambda: kernel.run(code).check())
 
 
 def there_and_back() -> Iterator[Row]:
@@ -74,11 +117,17 @@ def there_and_back() -> Iterator[Row]:
 
     array = np.random.default_rng(0).random(ARRAY_BYTES // 8)
     columns = {f"c{n}": array[n::20][: FRAME_BYTES // 80] for n in range(10)}
-    frame = pd.DataFrame(columns)
+    texts = [f"name{number:08d}" for number in range(FRAME_BYTES // TEXT_BYTES // 2)]
+    half = {f"c{n}": array[n::20][: len(texts)] for n in range(TEXT_BYTES // 8)}
+    values = {
+        f"an array of {ARRAY_BYTES / 1e6:.0f} MB": array,
+        f"a frame of {FRAME_BYTES / 1e6:.0f} MB": pd.DataFrame(columns),
+        "the same, half of it texts": pd.DataFrame({**half, "text": texts}),
+    }
     with TaskManager() as manager, ProcessPoolExecutor(1) as pool:
         loky = get_reusable_executor(max_workers=1)
         _ours(manager, None)
-        for what, value in ((f"an array of {ARRAY_BYTES / 1e6:.0f} MB", array), ("a frame of 200 MB", frame)):
+        for what, value in values.items():
             for beside, executor, aim in (("ProcessPoolExecutor", pool, 0.3), ("loky", loky, None)):
                 executor.submit(_same, None).result()
                 ours = functools.partial(_ours, manager, value)

@@ -21,6 +21,8 @@ from typing import Any
 
 import cloudpickle
 
+from nbtasks.workers.texts import texts_reduced
+
 __all__ = ["Buffers", "IsMain", "NotPackedError", "global_names", "pack", "pack_names", "raw", "unpack"]
 
 Buffers = list[Any]
@@ -85,10 +87,9 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
             return importlib.import_module, (obj.__name__,)
         if type(obj).__name__.endswith("InteractiveShell") and "IPython" in sys.modules:
             return _shell_here, ()
-        if isinstance(obj, _AWKWARD):
-            return _awkward(obj)
-        if type(obj).__name__ == "Future" and type(obj).__module__ == "distributed.client":
-            return _future, (obj.key,)
+        made_anew = _made_anew(obj)
+        if made_anew is not None:
+            return made_anew
         if id(obj) in self._streams:
             return getattr, (sys, self._streams[id(obj)])
         if self._is_main is not None and type(obj) is types.FunctionType and self._is_main(obj.__globals__):
@@ -103,8 +104,19 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
         return super().reducer_override(obj)
 
 
+def _made_anew(obj: Any) -> tuple[Any, ...] | None:
+    """How to make anew what pickle takes for something else, cannot take apart, or is slow with."""
+    if isinstance(obj, _AWKWARD):
+        return _awkward(obj)
+    kind = type(obj)
+    if kind.__name__ == "ndarray" and kind.__module__ == "numpy" and obj.dtype == object:
+        return texts_reduced(obj)
+    if kind.__name__ == "Future" and kind.__module__ == "distributed.client":
+        return _future, (obj.key,)
+    return None
+
+
 def _awkward(obj: Any) -> tuple[Any, ...]:
-    """How to make anew what pickle takes for something else, or cannot take apart."""
     if isinstance(obj, functools._lru_cache_wrapper):
         return _cached, (obj.__wrapped__, obj.cache_parameters())
     if isinstance(obj, functools.cached_property):
