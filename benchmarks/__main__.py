@@ -23,6 +23,7 @@ THEMES = (
     "core",
     "scale",
     "notebook",
+    "reports",
     "views",
     "cron",
     "recurring",

@@ -98,14 +98,15 @@ def begin():
 
 
 def a_report() -> Iterator[Row]:
-    """`task.progress = x` while a panel shows it."""
+    """`task.progress = x` while a panel shows it: the bare call; `reports.py` has what it costs where work is done."""
     with _loops() as run:
         ours, peer = in_turns(lambda: run("reports"), lambda: run("updates"), rounds=5)
-        yield Row("task.progress = x", ours, peer, beside="update() of tqdm.notebook", unit="ns", at_most=0.1)
+        note = "one call after the other and nothing else: see `a report` for what work notices"
+        yield Row("task.progress = x alone", ours, peer, beside="update() of tqdm.notebook", unit="ns", note=note)
         ours, peer = in_turns(lambda: run("reports"), lambda: run("sets", whole=True), rounds=5)
-        yield Row("task.progress = x", ours, peer, beside="bar.n = x; bar.refresh()", unit="ns", at_most=0.1)
+        yield Row("task.progress = x alone", ours, peer, beside="bar.n = x; bar.refresh()", unit="ns", at_most=0.1)
         ours, peer = in_turns(lambda: run("reports"), lambda: run("stores"), rounds=5)
-        yield Row("task.progress = x", ours, peer, beside="a store to a plain attribute", unit="ns")
+        yield Row("task.progress = x alone", ours, peer, beside="a store to a plain attribute", unit="ns")
 
 
 def a_step() -> Iterator[Row]:

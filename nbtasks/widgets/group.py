@@ -15,6 +15,7 @@ import ipywidgets
 from nbtasks.manager import TaskManager
 from nbtasks.states import LIVE_STATES, TaskState
 from nbtasks.task import Task
+from nbtasks.widgets.pace import reading
 from nbtasks.widgets.panel import STYLE, VIEW_TYPE, LivePanel
 from nbtasks.widgets.parts import put
 from nbtasks.widgets.shown import BAR_HEIGHT, LOOKS, PanelPicture, Shown, figures_html, label_html, one_line
@@ -102,6 +103,10 @@ class GroupPanel(LiveTable):
         row.add_class("nbtasks-row")
         self.heads_shown = False
         return (style, row, self._bar)
+
+    def reading(self) -> object:
+        """What the work of all says of itself, for the bar is that of all."""
+        return [reading(task) for task in self.tasks.tasks]
 
     def refresh(self) -> int:
         """Write to the widgets what differs from what they show; how many messages that took."""

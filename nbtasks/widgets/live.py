@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from nbtasks.events import COALESCED, EventType
+from nbtasks.events import STATE_CHANGES, EventType
 from nbtasks.manager import TaskManager
 from nbtasks.task import Task
 from nbtasks.threads import doze, start_thread, uninterrupted
@@ -27,7 +27,10 @@ V = TypeVar("V", bound="View")
 ALL = ""
 """What stands for the task of a view that shows them all."""
 
+_EVENTS = [event for event in EventType if event is not EventType.PROGRESS]
 FLUSH_SECONDS = 0.1
+LOOK_SECONDS = 0.25
+"""How often is looked whether work that is shown says that it is further; the work itself wakes nobody."""
 TICK_SECONDS = 1.0
 MESSAGES_PER_SECOND = 11.0
 """Of all views together, where they show no more than progress and time: the rest waits, and is then the newest."""
@@ -38,7 +41,8 @@ MOST_DEBT = 30.0
 class View(Protocol):
     """What the writer keeps up to date. Both members are used on the writer's thread only.
 
-    One that has an attribute `owes` which is true after a refresh is refreshed again with the next flush.
+    One that has an attribute `owes` which is true after a refresh is refreshed again with the next flush. One that
+    has a `reading()` is looked at while it ticks, and refreshed when that is no longer what it was.
     """
 
     def refresh(self) -> int | None:
@@ -59,6 +63,9 @@ class Subject(Protocol):
 
 class LiveWriter:
     """Keeps views up to date from one thread, at most ten flushes a second for all of them together.
+
+    Changes of state and output come as events. Progress is looked for, a few times a second and only of what is shown:
+    so a report costs the work that makes it next to nothing, however often it makes one.
 
     Progress and time are paced by messages too: where more views change than may be sent, they take turns. What a user
     asks for, and changes of state in the view of one task, are sent with the next flush.
@@ -83,9 +90,10 @@ class LiveWriter:
         self._may_send, self._counted_at = MESSAGES_PER_SECOND, time.monotonic()
         self._jobs: list[_Job] = []
         self._closed = False
-        self._next_flush = self._next_tick = float("-inf")
+        self._readings: dict[View, object] = {}
+        self._next_flush = self._next_tick = self._next_look = float("-inf")
         self._thread = start_thread(self._serve, "nbtasks-live")
-        self._subscription = manager.add_event_callback(self._on_event, events=list(EventType))
+        self._subscription = manager.add_event_callback(self._on_event, events=_EVENTS)
 
     def add(self, task: Subject | None, make: Callable[[], V]) -> V:
         """Make a view of `task`, or of all, on the writer's thread and keep it up to date until `remove`."""
@@ -121,8 +129,8 @@ class LiveWriter:
                 views.remove(view)
             if not views:
                 self._views.pop(key, None)
-            self._dirty.pop(view, None)
-            self._urgent.pop(view, None)
+            for kept in (self._dirty, self._urgent, self._readings):
+                kept.pop(view, None)
 
     def run(self, job: Callable[[], T]) -> T:
         """Run `job` on the writer's thread and give back what it returns, or raise what it raises."""
@@ -146,12 +154,13 @@ class LiveWriter:
         self._subscription.close()
         with self._condition:
             self._closed = True
+            self._urgent.update(dict.fromkeys(view for views in self._views.values() for view in views))
             self._condition.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
     def _on_event(self, task: Task, event_type: EventType) -> None:
-        changed = event_type not in COALESCED
+        changed = event_type in STATE_CHANGES
         with self._condition:
             self.changes += changed
             # A recurring task's views show its instances too.
@@ -183,14 +192,21 @@ class LiveWriter:
                     jobs, self._jobs = self._jobs, []
                     return jobs, []
                 ticking = [view for views in self._views.values() for view in views if view.ticks]
-                if ticking and now >= self._next_tick:
-                    self._next_tick = now + TICK_SECONDS
-                    self._dirty.update(dict.fromkeys(ticking))
+                if ticking and now >= self._next_look and not self._closed:
+                    self._next_look = now + LOOK_SECONDS
+                    moved = [view for view in ticking if self._moved(view)]
+                    if now >= self._next_tick - LOOK_SECONDS / 2:  # both at once: fewer messages
+                        self._next_tick = max(self._next_tick + TICK_SECONDS, now)
+                        moved = ticking
+                    self._dirty.update(dict.fromkeys(moved))
                 if views := self._next_views(now):
                     return [], views
                 if self._closed:
                     return None
-                due = [self._next_tick] if ticking else []
+                due = []
+                if ticking:
+                    looks = any(hasattr(view, "reading") for view in ticking)
+                    due.append(self._next_look if looks else max(self._next_look, self._next_tick))
                 if self._dirty or self._urgent:
                     due.append(max(self._next_flush, now if self._urgent else self._paid_at()))
                 self._condition.wait(max(0.0, min(due) - now) if due else None)
@@ -215,6 +231,15 @@ class LiveWriter:
             views.append(view)
             left -= 1
         return views
+
+    def _moved(self, view: View) -> bool:
+        """Under the condition: whether work that the view shows says something else than the last time."""
+        read = getattr(view, "reading", None)
+        if read is None:
+            return False
+        before, now = self._readings.get(view), read()
+        self._readings[view] = now
+        return bool(before != now)
 
     def _paid_at(self) -> float:
         """Under the condition: when something may be sent again that is not urgent."""

@@ -5,6 +5,7 @@ Written by the live writer's thread only. Knows the manager only to cancel by it
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ from nbtasks.manager import TaskManager
 from nbtasks.task import Task
 from nbtasks.widgets.image import image_html
 from nbtasks.widgets.output_view import OutputView, kept_output
+from nbtasks.widgets.pace import reading
 from nbtasks.widgets.parts import Parts, put
 from nbtasks.widgets.shown import (
     BAR_HEIGHT,
@@ -30,6 +32,9 @@ from nbtasks.widgets.shown import (
 __all__ = ["LivePanel"]
 
 VIEW_TYPE = "application/vnd.jupyter.widget-view+json"
+
+FIGURES_SECONDS = 0.5
+"""How long the figures stand at least while a task runs: the bar moves more often, and each of them is a message."""
 
 # What traits of stock widgets cannot say. It travels in the label, which is sent only when the state changes.
 STYLE = f"""<style>
@@ -71,6 +76,8 @@ class LivePanel:
         self.replace: Callable[[PanelPicture], None] | None = None
         """Puts a picture in the place of the widget in its document: called once, when the task is over."""
         self._shown: Shown | None = None
+        self._figures_at = float("-inf")
+        self._figures_late = False
         parts = self._parts = Parts()
         # A click may come on any thread; it only calls the manager, whose events bring the change back here.
         self._label = parts.html(flex="0 1 auto", min_width="0")
@@ -107,14 +114,18 @@ class LivePanel:
         """The elapsed time runs while the task does."""
         return self._shown is None or not self._shown.over or (self._output is not None and self._output.due)
 
+    def reading(self) -> object:
+        """What the work says of itself."""
+        return reading(self.task)
+
     def refresh(self) -> int:
         """Write to the widgets what differs from what they show; how many messages that took."""
         if self.taken:
             return 0
         shown, sent = Shown.of(self.task, datetime.now(UTC)), 0
-        if shown != self._shown:
-            self._shown = shown
+        if shown != self._shown or self._figures_late:
             sent = self._write(shown)
+            self._shown = shown
         if self._output is not None:
             self._output.refresh(on=self._switch.value, final=shown.over)
         if shown.over and self.replace is not None:
@@ -124,7 +135,7 @@ class LivePanel:
         return sent
 
     def _write(self, shown: Shown) -> int:
-        sent = put(self._label, value=STYLE + label_html(shown)) + put(self._figures, value=figures_html(shown))
+        sent = put(self._label, value=STYLE + label_html(shown)) + self._write_figures(shown)
         moves = ("nbtasks-indeterminate",) if shown.indeterminate else ()
         sent += put(self._bar, value=shown.progress or 0.0, _dom_classes=moves)
         sent += put(self._bar.style, bar_color=LOOKS[shown.state][2])
@@ -137,6 +148,14 @@ class LivePanel:
         below = [widget for widget in (self._note, self._image) if widget.value]
         output = [self._output.widget] if self._output is not None else []
         return sent + put(self.widget, children=(self._row, self._bar, *below, *output, *self.beside))
+
+    def _write_figures(self, shown: Shown) -> int:
+        now, same_state = time.monotonic(), self._shown is not None and self._shown.state == shown.state
+        self._figures_late = same_state and now - self._figures_at < FIGURES_SECONDS
+        sent = 0 if self._figures_late else put(self._figures, value=figures_html(shown))
+        if sent:
+            self._figures_at = now
+        return sent
 
     def bundle(self) -> dict[str, Any]:
         """The mime bundle that shows the live panel, with its picture for viewers that show no widgets."""

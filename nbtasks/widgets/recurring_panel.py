@@ -17,6 +17,7 @@ from nbtasks.manager import TaskManager
 from nbtasks.recurring.task import RecurringTask
 from nbtasks.widgets.cron_controls import CONTROLS_STYLE, CronControls
 from nbtasks.widgets.output_view import KeptOutput, OutputView
+from nbtasks.widgets.pace import reading
 from nbtasks.widgets.panel import STYLE, VIEW_TYPE
 from nbtasks.widgets.parts import Parts, put
 from nbtasks.widgets.recurring_shown import RecurringShown
@@ -76,6 +77,10 @@ class RecurringPanel:
     def ticks(self) -> bool:
         """The time to the next fire runs, and that of the run."""
         return self._shown is None or not self._shown.over or self._runs.due
+
+    def reading(self) -> object:
+        """What the work says of itself."""
+        return [reading(run) for run in self.task.instances]
 
     def refresh(self) -> None:
         """Write to the widgets what differs from what they show."""

@@ -15,7 +15,7 @@ from typing import Any
 from nbtasks.states import TaskState
 from nbtasks.task import Task
 from nbtasks.widgets.image import image_html, image_source
-from nbtasks.widgets.pace import Pace, attempt_text, children_text, process_text
+from nbtasks.widgets.pace import Pace, attempt_text, children_text, process_text, reading
 
 __all__ = ["PanelPicture", "PicturePanel", "Shown", "figures_html", "label_html", "note_html"]
 
@@ -230,6 +230,10 @@ class PicturePanel:
     def ticks(self) -> bool:
         """The elapsed time runs while the task does."""
         return not self._shown.over
+
+    def reading(self) -> object:
+        """What the work says of itself."""
+        return reading(self.task) if isinstance(self.task, Task) else [reading(run) for run in self.task.instances]
 
     def refresh(self) -> None:
         """Replace the picture if it differs."""

@@ -19,6 +19,7 @@ from nbtasks.task import Task
 from nbtasks.widgets.details import details_html
 from nbtasks.widgets.lane_controls import LaneControls
 from nbtasks.widgets.output_view import OutputView, kept_output
+from nbtasks.widgets.pace import reading
 from nbtasks.widgets.parts import Parts, put
 from nbtasks.widgets.selection import COLUMNS, PAGE_ROWS, Query, Selection, Source, select
 from nbtasks.widgets.table_row import BUTTONS_WIDTH, TABLE_STYLE, Row
@@ -133,6 +134,10 @@ class LiveTable:
             or (self._output is not None and self._output.due)
             or any(task.state in LIVE_STATES for task in self._selection.tasks)
         )
+
+    def reading(self) -> object:
+        """What the work says of itself."""
+        return [reading(task) for task in self._selection.tasks]
 
     def refresh(self) -> int:
         """Write to the widgets what differs from what they show; how many messages that took."""
