@@ -15,7 +15,7 @@ import pytest
 
 from nbtasks import Task, TaskManager
 from nbtasks.backends.dask import DaskBackend
-from nbtasks.exceptions import NotSendableError, TaskFailedError, WorkerDiedError
+from nbtasks.exceptions import InvalidValueError, NotSendableError, TaskFailedError, WorkerDiedError
 from nbtasks.testing import BACKEND_CHECKS, check_backend
 
 distributed: Any = pytest.importorskip("distributed")
@@ -105,6 +105,20 @@ def test_a_worker_that_is_lost_is_said_and_the_work_runs_again(
 def test_without_dask_one_line_says_so(manager: TaskManager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(TaskFailedError, match=r"pip install nbtasks\[dask\]"):
+        manager.create_task("work", lambda: 1, backend="dask").wait(60)
+
+
+@pytest.mark.parametrize("wrong", [42, ("127.0.0.1", 8786), b"tcp://127.0.0.1:8786"], ids=repr)
+def test_what_is_no_cluster_is_refused(manager: TaskManager, wrong: object) -> None:
+    with pytest.raises(InvalidValueError, match=r"takes a distributed.Client, an address or None, not"):
+        backend_of(manager).connect(wrong)
+
+
+def test_a_client_that_was_closed_is_told(client: Any, manager: TaskManager) -> None:
+    closed = distributed.Client(client.scheduler.address, set_as_default=False)
+    closed.close()
+    backend_of(manager).connect(closed)
+    with pytest.raises(TaskFailedError, match="the Dask client was closed"):
         manager.create_task("work", lambda: 1, backend="dask").wait(60)
 
 

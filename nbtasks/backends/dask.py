@@ -11,11 +11,12 @@ import queue
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbtasks.backends.base import Attempt, Backend
-from nbtasks.exceptions import NbtasksError, TaskFailedError, WorkerDiedError
+from nbtasks.exceptions import InvalidValueError, NbtasksError, TaskFailedError, WorkerDiedError
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 from nbtasks.threads import start_thread
@@ -28,6 +29,7 @@ __all__ = ["DaskBackend"]
 
 LATE_SECONDS = 5.0
 """How long what a worker has said may arrive after the end of its work."""
+_GONE = ("closed", "closing")
 
 
 class DaskBackend(Backend):
@@ -42,8 +44,9 @@ class DaskBackend(Backend):
         self.on_display: Callable[[Message], None] = show_streams
         """Shows what a function prints or displays; called in the context of its attempt."""
         self._given: Any = None
-        self._client: Any = None
-        self._owned: list[Any] = []
+        self._clients: dict[str | None, Any] = {}  # those made here, by address; None: of the cluster started here
+        self._cluster: Any = None
+        self._subscribed: weakref.WeakSet[Any] = weakref.WeakSet()
         self._topic = f"nbtasks-{uuid.uuid4().hex}"
         self._lock = threading.Lock()  # guards the start of the threads, and the end
         self._submitting: queue.SimpleQueue[_Run | None] = queue.SimpleQueue()
@@ -52,7 +55,11 @@ class DaskBackend(Backend):
         self._serves = self._closed = False
 
     def connect(self, client: Any) -> None:
-        """From now on use this `distributed.Client`, or the cluster at this address ("tcp://host:8786")."""
+        """From now on use this `distributed.Client`, or the cluster at this address ("tcp://host:8786"); None: as
+        before, the one that the process has. What is under way stays where it is.
+        """
+        if not (client is None or isinstance(client, str) or _is_client(client)):
+            raise InvalidValueError(f"connect() takes a distributed.Client, an address or None, not {client!r}")
         self._given = client
 
     def start(self, attempt: Attempt) -> None:
@@ -92,37 +99,50 @@ class DaskBackend(Backend):
     # -- the cluster ------------------------------------------------------------------------------------------
 
     def client(self) -> Any:
-        """The client in use; found, made or started by the first who asks."""
-        if self._client is None or self._client.status in ("closed", "closing"):
-            self._client = self._find()
-            self._client.subscribe_topic(self._topic, self._take)
-        return self._client
+        """The client in use now; found, made or started by the first who asks."""
+        client = self._find()
+        if client not in self._subscribed:
+            client.subscribe_topic(self._topic, self._take)
+            self._subscribed.add(client)
+        return client
 
     def _find(self) -> Any:
         import dask
         import distributed
 
         given = self._given
-        if given is not None and not isinstance(given, str):
-            return given
         if given is None:
-            try:
-                return distributed.default_client()
-            except ValueError:
-                given = dask.config.get("scheduler-address", None)
+            with contextlib.suppress(ValueError):  # there is none
+                given = distributed.default_client()
         if given is None:
-            cluster = distributed.LocalCluster(threads_per_worker=1, dashboard_address="127.0.0.1:0")
-            self._owned.append(cluster)
-            given = cluster
-        client = distributed.Client(given, set_as_default=self._given is None)
-        self._owned.insert(0, client)
+            given = dask.config.get("scheduler-address", None)
+        if given is None or isinstance(given, str):
+            return self._made(given, None)
+        if given.status in _GONE:
+            raise TaskFailedError(f"the Dask client was closed: {given!r}")
+        if getattr(given, "_asynchronous", False):  # it answers on its own loop only
+            return self._made(given.scheduler.address, given.security)
+        return given
+
+    def _made(self, address: str | None, security: Any) -> Any:
+        """A client of our own, at this address or of a local cluster of our own."""
+        import distributed
+
+        client = self._clients.get(address)
+        if client is None or client.status in _GONE:
+            if address is None and (self._cluster is None or self._cluster.status.name != "running"):
+                self._cluster = distributed.LocalCluster(threads_per_worker=1, dashboard_address="127.0.0.1:0")
+            client = distributed.Client(address or self._cluster, security=security, set_as_default=address is None)
+            self._clients[address] = client
         return client
 
     def _end(self) -> None:
-        for one in self._owned:
-            with contextlib.suppress(Exception):  # it may have gone already
-                one.close(timeout=5)
-        self._owned.clear()
+        for one in (*self._clients.values(), self._cluster):
+            if one is not None:
+                with contextlib.suppress(Exception):  # it may have gone already
+                    one.close(timeout=5)
+        self._clients.clear()
+        self._cluster = None
 
     # -- the two threads --------------------------------------------------------------------------------------
 
@@ -195,15 +215,15 @@ class _Run:
             if attempt.interrupted:
                 self._backend.later(self.interrupt)
         except Exception as error:  # noqa: BLE001 - no cluster, or what cannot be sent; the task says it
-            failed = Outcome(TaskState.FAILED, None, error)
-            self._backend.later(lambda: self.end(failed))
+            ended = Outcome(TaskState.CANCELLED if attempt.interrupted else TaskState.FAILED, None, error)
+            self._backend.later(lambda: self.end(ended))
 
     def interrupt(self) -> None:
         """Strike the work wherever it is; what is nowhere yet is taken back from the cluster."""
         if self._ended or self._future is None:
             return
         self._interrupts += 1
-        number, client = self._interrupts, self._backend.client()
+        number, client = self._interrupts, self._future.client
 
         def strike() -> None:
             from nbtasks.backends import relay
@@ -292,6 +312,10 @@ class _Run:
         self._attempt.handle = None
         self._backend.start_following(self._attempt.finished(outcome))
         self._future = self._work = None
+
+
+def _is_client(value: Any) -> bool:
+    return any(kind.__module__ == "distributed.client" and kind.__name__ == "Client" for kind in type(value).__mro__)
 
 
 def _lost(error: Exception) -> Exception:

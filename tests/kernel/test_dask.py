@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +59,50 @@ def test_errors_have_their_source_lines(notebook: KernelDriver) -> None:
     wait_over(notebook, "it")
     cell.wait_output("ZeroDivisionError")
     assert "line 2" in cell.text
+
+
+def test_the_cluster_is_the_notebooks_client_the_given_one_or_the_given_address(notebook: KernelDriver) -> None:
+    notebook.run(
+        "backend = get_manager().backends['dask']\n"
+        "other = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address='127.0.0.1:0')\n"
+        "def where(): return distributed.get_worker().scheduler.address\n"
+        "def found(): return get_manager().create_task('where', where, backend='dask').wait(120)"
+    ).check()
+    assert notebook.value("found() == cluster.scheduler_address") is True
+    notebook.run("backend.connect(other.scheduler_address)").check()
+    assert notebook.value("found() == other.scheduler_address") is True
+    assert notebook.value("distributed.default_client() is client") is True
+    notebook.run("given = distributed.Client(other, set_as_default=False)\nbackend.connect(given)").check()
+    assert notebook.value("(found() == other.scheduler_address, backend.client() is given)") == (True, True)
+    notebook.run("backend.connect(None)").check()
+    assert notebook.value("(found() == cluster.scheduler_address, backend.client() is client)") == (True, True)
+    notebook.run("given.close()\nother.close()").check()
+
+
+def test_an_asynchronous_client_serves_too(notebook: KernelDriver) -> None:
+    notebook.run(
+        "its_own = await distributed.Client(cluster.scheduler_address, asynchronous=True, set_as_default=False)\n"
+        "get_manager().backends['dask'].connect(its_own)"
+    ).check()
+    cell = notebook.run("%%bgtask it --backend dask --quiet\nprint('begun')\ntime.sleep(60)").check()
+    cell.wait_output("begun")
+    notebook.run("it.cancel()").check()
+    wait_over(notebook, "it")
+    assert notebook.value("it.state.value") == "cancelled"
+    notebook.run("get_manager().backends['dask'].connect(None)\nawait its_own.close()").check()
+
+
+def test_a_local_cluster_is_started_where_the_notebook_has_none(kernel: KernelDriver) -> None:
+    load(kernel)
+    kernel.run("import distributed, os\nbase = 20").check()
+    cell = kernel.run(RUN + "print('said')\nfound = base + 1", timeout=300).check()
+    assert cell.stdout == "said\n"
+    assert kernel.value("found") == 21
+    made = kernel.value("get_manager().create_task('pid', os.getpid, backend='dask').wait(60)")
+    assert made != kernel.pid
+    kernel.run(
+        "client = distributed.Client(n_workers=1, threads_per_worker=1, dashboard_address='127.0.0.1:0')"
+    ).check()
+    assert kernel.value("get_manager().backends['dask'].client() is client") is True, "a client made later is not used"
+    kernel.run("client.close()\nget_manager().stop()", timeout=120).check()
+    kernel.wait_until(lambda: not Path(f"/proc/{made}").exists(), what="the end of the local cluster")
