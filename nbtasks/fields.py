@@ -5,6 +5,7 @@ Must not know what the fields mean, nor what a manager is.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field
@@ -14,7 +15,7 @@ from typing import Any
 
 from nbtasks.exceptions import WorkError
 
-__all__ = ["ClassDefault", "adopt_class_defaults", "jsonable", "published", "settled"]
+__all__ = ["ClassDefault", "InitSignature", "adopt_class_defaults", "jsonable", "published", "settled"]
 
 _IDENTITY = ("__eq__", "__hash__", "__repr__")
 
@@ -37,6 +38,14 @@ class ClassDefault:
 
     def __set__(self, task: Any, value: Any) -> None:
         self._slot.__set__(task, value)
+
+
+class InitSignature:
+    """The `__signature__` of a class that has a `__new__` which takes anything: that of its `__init__`, for help."""
+
+    def __get__(self, instance: Any, owner: type[Any]) -> inspect.Signature:
+        signature = inspect.signature(owner.__init__)
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 def adopt_class_defaults(cls: type[Any], base: type[Any], names: Collection[str], reserved: Collection[str]) -> None:

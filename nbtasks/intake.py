@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import _get_running_loop
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextvars import copy_context
-from datetime import timedelta
-from inspect import CO_COROUTINE
-from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from types import CodeType, FunctionType
+from typing import Any, Unpack
 
 from nbtasks.asking import Catalogue
 from nbtasks.backends import Backends
@@ -34,14 +32,19 @@ from nbtasks.exceptions import (
     WorkError,
     unknown,
 )
+from nbtasks.options import TaskOptions, spelled_out
 from nbtasks.task import Task, fresh
 from nbtasks.threads import here, protected
-from nbtasks.work import UNUSUAL, Once, described, is_async
-
-if TYPE_CHECKING:
-    from nbtasks.retry import Retry
+from nbtasks.work import Once, described, is_async
 
 __all__ = ["Intake"]
+
+_OPTION_SLOTS = {
+    name: Task.__dict__.get(f"_{name}") or Task.__dict__[name]
+    for name in TaskOptions.__annotations__
+    if name != "parent"
+}
+"""Where a task keeps what it was given for an option."""
 
 
 class Intake(Catalogue):
@@ -50,7 +53,10 @@ class Intake(Catalogue):
     backends: Backends
     loop: asyncio.AbstractEventLoop | None
     _loop_thread: LoopThread
+    _seen: tuple[CodeType | None, bool, bool] = (None, False, False)
+    """The code of the last function given in, and what `described` says of it: many tasks have the same."""
 
+    @spelled_out
     def create_task(
         self,
         name: str,
@@ -58,16 +64,7 @@ class Intake(Catalogue):
         priority: int = 0,
         *,
         lane: str = "default",
-        backend: str | None = None,
-        timeout: float | timedelta | None = None,
-        retry: Retry | None = None,
-        after: Iterable[Task | str] | Task | str = (),
-        parent: Task | str | None = None,
-        tags: Iterable[str] = (),
-        parameters: Mapping[str, Any] | None = None,
-        heading: str | None = None,
-        body: str | None = None,
-        img: Any = None,
+        **options: Unpack[TaskOptions],
     ) -> Task:
         """Run `work` in the background: a function or coroutine function that takes the task or nothing, or a
         coroutine.
@@ -77,15 +74,12 @@ class Intake(Catalogue):
         tree in `nbtasks.exceptions` for what is not allowed, with nothing started.
         """
         # The hottest path of all: what is usual is settled here, what is not by `described` and `_add`.
-        if work.__class__ is FunctionType and not (
-            (code := work.__code__).co_flags & UNUSUAL
-            or code.co_kwonlyargcount
-            or code.co_argcount > 1
-            or work.__defaults__
-        ):
-            takes_task, coroutine = code.co_argcount == 1, code.co_flags & CO_COROUTINE
-        else:
+        code = work.__code__ if type(work) is FunctionType and work.__defaults__ is None else None
+        seen, takes_task, coroutine = self._seen
+        if code is None or code is not seen:
             work, takes_task, coroutine = described(work)
+            if code is not None:
+                self._seen = code, takes_task, coroutine
         task = fresh(Task)
         task.name = name
         task._priority = priority
@@ -93,40 +87,29 @@ class Intake(Catalogue):
         task._work = work
         task._takes_task = takes_task
         if (
-            name.__class__ is str
+            not options
+            and name.__class__ is str
             and priority.__class__ is int
             and lane.__class__ is str
-            and backend is None
-            and timeout is None
-            and retry is None
-            and parent is None
-            and parameters is None
-            and heading is None
-            and body is None
-            and img is None
             and here.gate is None
-            and after == ()
-            and tags == ()
             and name
         ):
+            running = _get_running_loop()
             if coroutine:
                 task._backend = "loop"
-                task._loop = _get_running_loop() or self.default_loop()
+                task._loop = self.default_loop() if running is None else running
             else:
                 task._backend = "thread"
-                task._loop = _get_running_loop() or self.loop
+                task._loop = self.loop if running is None else running
             task._context = copy_context()
-            self._dispatcher.submit(task)
+            self._dispatcher.submit(task, on_loop=coroutine and running is not None)
             return task
-        task._backend = backend or ("loop" if coroutine else "thread")
-        task.timeout = timeout
-        task.retry = retry
-        task.after = after
-        task.tags = tags
-        task.parameters = parameters
-        task._heading = heading
-        task._body = body
-        task._img = img
+        parent = options.pop("parent", None)
+        for option, value in options.items():
+            if option not in _OPTION_SLOTS:
+                raise TypeError(unknown("option of create_task", option, ["lane", *TaskOptions.__annotations__]))
+            _OPTION_SLOTS[option].__set__(task, value)
+        task._backend = options.get("backend") or ("loop" if coroutine else "thread")
         protected(self._add, task, parent)
         return task
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar, cast
 
 from nbtasks.checks import checked_progress
 from nbtasks.exceptions import NotAddedError, ReadOnlyError, ResultNotReadyError, WorkError
-from nbtasks.fields import adopt_class_defaults, jsonable, published, settled
+from nbtasks.fields import InitSignature, adopt_class_defaults, jsonable, published, settled
 from nbtasks.kinds import Kind
 from nbtasks.owner import TaskOwner
 from nbtasks.states import LIVE_STATES, TaskState
@@ -155,6 +155,8 @@ class Task(Kind):
         "tags": (),
         "update_sleep_time": 1.0,
     }
+
+    __signature__: ClassVar[Any] = InitSignature()
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
         """A record that is fresh whatever a subclass's own `__init__` does, or leaves out."""

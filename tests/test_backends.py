@@ -147,7 +147,7 @@ async def test_a_future_that_work_returns_is_awaited(manager: TaskManager) -> No
 
 def test_only_an_asyncio_task_steps_through_a_run(own_loop: asyncio.AbstractEventLoop) -> None:
     backend = LoopBackend()
-    run = _Run(backend, attempt(backend, asyncio.sleep, own_loop))
+    run = _Run(attempt(backend, asyncio.sleep, own_loop))
     with pytest.raises(TypeError, match="nobody else"):
         run.__await__()
     run.drop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -44,6 +45,22 @@ def test_a_wrong_argument_of_create_task(
         manager.create_task(**{"name": "t", "work": lambda: 1, **arguments})
     assert isinstance(caught.value, NbtasksError) and "\n" not in str(caught.value)
     assert manager.list_tasks() == []
+
+
+def test_an_option_that_create_task_does_not_have(manager: TaskManager) -> None:
+    with pytest.raises(TypeError, match=r"unknown option of create_task 'time_out': one of .*did you mean 'timeout'\?"):
+        manager.create_task("t", int, time_out=3)  # type: ignore[call-arg]
+    assert manager.list_tasks() == []
+
+
+def test_the_signature_of_create_task_names_every_option() -> None:
+    """For help and completion."""
+    signature = inspect.signature(TaskManager.create_task)
+    options = {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
+    assert options.pop("lane") == "default" and options.pop("after") == () and options.pop("tags") == ()
+    assert set(options.values()) == {None}
+    fields = {*inspect.signature(Task).parameters, "parent"} - {"name", "priority", "parent_id", "update_sleep_time"}
+    assert {*options, "lane", "after", "tags"} == fields
 
 
 NO_LIMITS: list[Any] = [-1, 1.5, "3", True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 from collections.abc import Callable
@@ -353,3 +354,16 @@ def test_a_kind_that_cannot_say_that_it_failed_has_failed(
     manager.wait(task, timeout=30)
     wait_until(lambda: "_log_failure failed" in caplog.text)
     assert task.state == "failed"
+
+
+def test_the_signature_of_a_kind_is_that_of_its_fields() -> None:
+    """For help and completion."""
+
+    @dataclass
+    class Train(Task):
+        epochs: int
+        rate: float = 0.1
+
+        def run(self) -> None: ...
+
+    assert str(inspect.signature(Train)).startswith("(epochs: 'int', rate: 'float' = 0.1, *, name: ")

@@ -45,10 +45,11 @@ class LoopBackend(Backend):
         loop = attempt.loop
         if self.passing_loop is not None and loop is self.passing_loop and self._elsewhere is not None:
             loop = attempt.loop = self._elsewhere()
+            attempt.on_loop = False
         if loop is None:
             raise TaskFailedError(f"{attempt.task.name!r} cannot run: there is no event loop for it")
-        run = _Run(self, attempt)
-        if _get_running_loop() is loop:
+        run = _Run(attempt)
+        if attempt.on_loop or _get_running_loop() is loop:
             attempt.handle = asyncio.Task(run, loop=loop, name=attempt.task.name, context=attempt.context)
             return
         try:
@@ -147,8 +148,7 @@ class _Run(Coroutine[Any, Any, None]):
     asyncio task that they meet, and no attempt is to find what another has left.
     """
 
-    def __init__(self, backend: LoopBackend, attempt: Attempt) -> None:
-        self._backend = backend
+    def __init__(self, attempt: Attempt) -> None:
         self._attempt: Attempt | None = attempt
         """The attempt, until it begins."""
 
@@ -166,14 +166,14 @@ class _Run(Coroutine[Any, Any, None]):
             else:
                 if coroutine is not None:
                     rest = _rest(coroutine, value) if inside is None else _rest_in(attempt.context, coroutine, value)
-                    return self._go_on(_to_the_end(self._backend, attempt, rest))
+                    return self._go_on(_to_the_end(attempt.backend, attempt, rest))
                 outcome = _DONE if value is None else Outcome(_COMPLETED, value)
             attempt.handle = None  # a late cancel is not to hit the next attempt
             following = attempt.finished(outcome)
             if following is None:
                 raise StopIteration
             if following.loop is not attempt.loop or aio_task.cancelling():
-                self._backend.start_following(following)
+                attempt.backend.start_following(following)
                 raise StopIteration
             attempt = following
             attempt.handle, inside = aio_task, attempt.context.run
@@ -204,7 +204,7 @@ class _Run(Coroutine[Any, Any, None]):
         if hasattr(attempt.function, "close"):
             attempt.function.close()  # a coroutine object that nobody will await
         attempt.handle = None
-        self._backend.start_following(attempt.finished(outcome))
+        attempt.backend.start_following(attempt.finished(outcome))
 
     def __await__(self) -> Generator[Any, Any, None]:
         raise TypeError("an asyncio task steps through it, nobody else")
