@@ -111,10 +111,11 @@ class Commands:
     def _wait(self, names: list[str]) -> None:
         """Wait for these tasks, or for all; the names that they bound are there then."""
         tasks = self.named("wait", names) if names else list(self._manager.active_tasks)
-        for task in tasks:
-            self._manager.wait(task)
-            shown = Shown.of(task, datetime.now(UTC))
-            print(f"{task.name}: {shown.state}" + (f" ({shown.error})" if shown.error else ""))
+        with self._extension.panels.while_waiting(tasks):
+            for task in tasks:
+                self._manager.wait(task)
+                shown = Shown.of(task, datetime.now(UTC))
+                print(f"{task.name}: {shown.state}" + (f" ({shown.error})" if shown.error else ""))
 
     def _cancel(self, names: list[str]) -> None:
         """Ask the work of these tasks to stop."""

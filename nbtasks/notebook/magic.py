@@ -89,7 +89,7 @@ class TaskMagics(Magics):
                 return
             self._start(task, quiet=options.quiet)
             if options.wait:
-                self._wait_in_cell(task)
+                self._wait_in_cell(task, quiet=options.quiet)
 
     @no_var_expand
     @line_magic("bgtask")
@@ -186,10 +186,12 @@ class TaskMagics(Magics):
             self._extension.bind(task.name, task)
             self._extension.show_launched(task, quiet=quiet)
 
-    def _wait_in_cell(self, task: CellTask) -> None:
+    def _wait_in_cell(self, task: CellTask, *, quiet: bool) -> None:
         """Wait, and let the cell itself fail as it would have in the foreground."""
-        self._manager.wait(task)
-        self._extension.panels.settle(task)
+        with self._extension.panels.while_waiting([] if quiet else [task]):
+            self._manager.wait(task)
+        if not quiet:
+            self._extension.panels.settle(task)
         if task.exception is not None:
             show_as_rendered(self.shell, task.exception)
             raise task.exception

@@ -6,16 +6,22 @@ Knows the kernel and the live writer; nothing of how a cell runs.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbtasks.events import EventType
 from nbtasks.manager import TaskManager
+from nbtasks.notebook.bottom_lines import BottomLines, terminal_of
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
+from nbtasks.progress import current_task
 from nbtasks.recurring.task import RecurringTask
 from nbtasks.task import Task
+from nbtasks.widgets.lines_shown import lines_of
 from nbtasks.widgets.live import LiveWriter
 from nbtasks.widgets.notices import Notices, Settings
 from nbtasks.widgets.recurring_shown import schedule_list, shown_of
@@ -106,8 +112,16 @@ class Panels:
         else:
             self._keep_table(self._writer().add(None, lambda: self._put_board(cell, chosen, repeats)), cell)
 
+    def while_waiting(self, tasks: Sequence[Task]) -> AbstractContextManager[object]:
+        """In a terminal that can, the panel of the task, or the table of several, stands below what is written."""
+        own = threading.current_thread() is threading.main_thread() and current_task() is None
+        terminal = terminal_of(sys.stdout) if own and tasks and not self._kernel.exists else None
+        return nullcontext() if terminal is None else BottomLines(terminal, partial(lines_of, tasks))
+
     def settle(self, task: Task) -> None:
-        """Return when the panels of `task` show how it is now."""
+        """Return when the panels of `task` show how it is now; in a terminal, print that."""
+        if not self._kernel.exists:
+            print(shown_of(task, datetime.now(UTC)).text())
         if self._live is not None:
             with self._lock:
                 panels = [panel for panels in self._by_cell.values() for panel in panels if task in _tasks_of(panel)]

@@ -5,34 +5,72 @@ Must not know nbtasks.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import pexpect
+import pyte
 
-__all__ = ["Terminal"]
+__all__ = ["Screen", "Terminal"]
 
 TIME_LIMIT = 60
 PROMPT, CONTINUATION = r"In \[\d+\]: ", r" {3,}\.\.\.: "
 
 
-class Terminal:
-    """One IPython in a terminal, with plain prompts, which say when it is ready. Also a context manager."""
+class Screen:
+    """What one sees in a terminal of so many rows and columns to which all of this was written."""
 
-    def __init__(self, env: Mapping[str, str], cwd: Path) -> None:
+    def __init__(self, rows: int = 24, columns: int = 80) -> None:
+        self.size = (rows, columns)
+        self._screen = pyte.HistoryScreen(columns, rows, history=10_000, ratio=1)
+        self._stream = pyte.Stream(self._screen)
+
+    def write(self, text: str) -> None:
+        """Written by the child."""
+        self._stream.feed(text)
+
+    def flush(self) -> None:
+        """It is there at once."""
+
+    def resize(self, rows: int, columns: int) -> None:
+        """The corner of the window was dragged."""
+        self.size = (rows, columns)
+        self._screen.resize(rows, columns)
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines, without the empty ones at the end."""
+        lines = [line.rstrip() for line in self._screen.display]
+        while lines and not lines[-1]:
+            lines.pop()
+        return lines
+
+
+class Terminal:
+    """One IPython in a terminal, with plain prompts, which say when it is ready. Also a context manager.
+
+    A `screen` makes it a terminal that can move its cursor, and is what one then sees there.
+    """
+
+    def __init__(self, env: Mapping[str, str], cwd: Path, screen: Screen | None = None) -> None:
         self._child: Any = pexpect.spawn(
             sys.executable,
             ["-m", "IPython", "--simple-prompt", "--no-banner", "--colors=NoColor", "--no-confirm-exit"],
-            env={**env, "TERM": "dumb"},
+            env={**env, "TERM": "dumb" if screen is None else "xterm-256color"},
             cwd=os.fspath(cwd),
             encoding="utf-8",
             timeout=TIME_LIMIT,
-            dimensions=(50, 200),
-            echo=False,
+            dimensions=(50, 200) if screen is None else screen.size,
+            echo=screen is not None,
         )
+        self._child.logfile_read = screen
+        self.screen = screen
 
     def __enter__(self) -> Self:
         self._child.expect(PROMPT)
@@ -54,6 +92,37 @@ class Terminal:
     def read_until(self, text: str) -> None:
         """Wait until something is printed without anything being typed."""
         self._child.expect_exact(text)
+
+    def start(self, line: str) -> None:
+        """Type a line, and wait for nothing."""
+        self._child.sendline(line)
+
+    def wait_seen(self, seen: Callable[[list[str]], bool], what: str) -> list[str]:
+        """Read until `seen` is true of the lines of the screen; returns them."""
+        assert self.screen is not None
+        deadline = time.monotonic() + TIME_LIMIT
+        while not seen(lines := self.screen.lines):
+            if time.monotonic() > deadline:
+                raise AssertionError("\n".join([f"{what} was not seen on the screen:", *lines]))
+            with contextlib.suppress(pexpect.TIMEOUT):
+                self._child.read_nonblocking(4096, timeout=0.2)
+        return lines
+
+    def wait_prompt(self) -> list[str]:
+        """Read until there is a new prompt in the lowest line that is written on; returns the lines of the screen."""
+        return self.wait_seen(
+            lambda lines: bool(lines) and re.fullmatch(PROMPT.strip(), lines[-1]) is not None, "a prompt"
+        )
+
+    def resize(self, rows: int, columns: int) -> None:
+        """As one who drags the corner of its window."""
+        assert self.screen is not None
+        self.screen.resize(rows, columns)
+        self._child.setwinsize(rows, columns)
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self._child.sendintr()
 
     def interrupt_once(self, line: str, text: str) -> str:
         """Type a line, and Ctrl-C when it has printed the text; what is printed from there until the next prompt."""
