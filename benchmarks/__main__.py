@@ -25,6 +25,7 @@ THEMES = (
     "notebook",
     "reports",
     "views",
+    "page",
     "cron",
     "recurring",
     "history",
