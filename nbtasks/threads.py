@@ -111,8 +111,9 @@ class Gate:
         self._open_for = None
         while True:  # each round survives one late strike; no new one begins once the gate is shut
             try:
-                with self._lock:  # whoever is striking now has struck
-                    pass
+                if self._lock.locked():
+                    with self._lock:  # whoever is striking now has struck
+                        pass
                 if self._struck:
                     self._swallow()
             except TaskInterrupt:
