@@ -27,8 +27,11 @@ from tests.clocks import wait_until
 @pytest.mark.parametrize(
     ("make_backend", "coroutines"),
     [
-        (ThreadBackend, False), (ThreadBackend, True), (LoopBackend, True),
-        (ProcessBackend, False), (ProcessBackend, True),
+        (ThreadBackend, False),
+        (ThreadBackend, True),
+        (LoopBackend, True),
+        (ProcessBackend, False),
+        (ProcessBackend, True),
     ],
     ids=["thread", "thread-coroutines", "loop", "process", "process-coroutines"],
 )

@@ -82,6 +82,7 @@ class CellTask(Task):
     # What the cell has set in the process that it ran in, if that was another one.
     _settings: dict[str, Any] = field(default_factory=dict, init=False)
     _shell_state: State = field(default_factory=dict, init=False)
+    _drawn_elsewhere: bool = field(default=False, init=False)
     # The context of the running attempt, to show its plots from outside it.
     _inside: contextvars.Context | None = field(default=None, init=False)
 
@@ -107,6 +108,7 @@ class CellTask(Task):
         return run_in_own_loop(self._run_awaiting(self.code, names))
 
     def _work_elsewhere(self, attempt: Attempt) -> Work:
+        self._drawn_elsewhere = True
         elsewhere = self.elsewhere or Elsewhere()
         if elsewhere.kernel is None:
             return CellWork(self, attempt, elsewhere)
@@ -237,7 +239,7 @@ class CellTask(Task):
             warn_of_exit()
 
     def _show_plots(self) -> None:
-        if self._inside is not None:
+        if self._inside is not None and not self._drawn_elsewhere:
             self._inside.run(self.show_plots)
 
     def _commit_settings(self) -> None:

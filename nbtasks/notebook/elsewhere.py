@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from nbtasks.exceptions import NotSendableError
 from nbtasks.notebook.errors import SHOWN
 from nbtasks.notebook.namespace import Layer
+from nbtasks.notebook.plotting import put_figures, take_figures
 from nbtasks.notebook.reading import names_read
 from nbtasks.notebook.shell_state import take_state
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 from nbtasks.workers.parcels import Buffers, NotPackedError, pack
 from nbtasks.workers.requests import error_from, heard_progress, outcome, request
-from nbtasks.workers.serving import RESULT, SETTINGS, STATE, kind_of
+from nbtasks.workers.serving import FIGURES, RESULT, SETTINGS, STATE, kind_of
 from nbtasks.workers.work import Work
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ class CellWork(Work):
             "source": code.source,
             "filename": code.filename,
             "count": task.cell.execution_count,
-            "flags": shell.compile.flags,
             "state": take_state(shell),
+            "figures": take_figures(),
             "sources": _sources(shell),
         }
         return request("cell", task, self._packed(work), memory=self.memory)
@@ -96,7 +97,7 @@ class CellWork(Work):
         try:
             return self._pack(work, {**sure, **maybe})
         except Exception:  # noqa: BLE001 - what is set in the shell cannot be sent: it does without
-            return self._pack({**work, "state": {}}, {**sure, **maybe})
+            return self._pack({**work, "state": {}, "figures": []}, {**sure, **maybe})
 
     def _pack(self, work: dict[str, Any], names: Mapping[str, Any]) -> Buffers:
         sent = frozenset(names) | _WORKERS_OWN
@@ -159,6 +160,7 @@ class CellWork(Work):
         for name in content.get("deleted", ()):
             self._names.pop(name, None)
         changed, state = found.pop(SETTINGS, {}), found.pop(STATE, {})
+        put_figures(found.pop(FIGURES, []))
         self._names.update(found)
         if self._attempt.interrupted and (self._failure is not None or content["status"] == "failed"):
             return Outcome(TaskState.CANCELLED)
@@ -171,7 +173,11 @@ class CellWork(Work):
 
     def _say_stayed(self, stayed: Mapping[str, list[str]]) -> None:
         for name, (kind, why) in stayed.items():
-            what = {RESULT: f"the result ({kind})", STATE: "what it set in the shell"}.get(name, f"{name} ({kind})")
+            what = {
+                RESULT: f"the result ({kind})",
+                STATE: "what it set in the shell",
+                FIGURES: "a figure that it left open",
+            }.get(name, f"{name} ({kind})")
             self._task.output.write("stderr", f"nbtasks: {what} stayed behind in the worker process: {why}\n")
 
 

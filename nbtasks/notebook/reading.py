@@ -18,6 +18,9 @@ __all__ = ["Reads", "names_read"]
 
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _LOOKS_AROUND = frozenset({"globals", "locals", "vars", "dir"})
+_NAMESPACES = frozenset({"user_ns", "user_global_ns"})
+_TESTS = frozenset({"testmod", "main"})
+"""What looks for tests in the module `__main__`: doctest's and unittest's."""
 _LISTING_MAGICS = frozenset({"who", "who_ls", "whos", "run", "store", "reset", "reset_selective", "xdel", "psearch"})
 _TEXT_CALLS = frozenset({"eval", "exec", "query", "sql", "timeit", "repeat", "system", "getoutput", "run_cell"})
 _MAGIC_CALLS = frozenset({"run_line_magic", "run_cell_magic", "magic"})
@@ -95,6 +98,7 @@ class _Visitor(ast.NodeVisitor):
         self._bound.add(node.target.id)
 
     def visit_Import(self, node: ast.Import) -> None:
+        self._reads.everything |= any(alias.name == "__main__" for alias in node.names)
         self._bound.update(alias.asname or alias.name.partition(".")[0] for alias in node.names)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
@@ -138,9 +142,11 @@ class _Visitor(ast.NodeVisitor):
     # -- what changes an object -------------------------------------------------------------------------------
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
+        self._reads.everything |= node.attr in _NAMESPACES
         self._note_change(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
+        self._reads.everything |= isinstance(node.slice, ast.Constant) and node.slice.value == "__main__"
         self._note_change(node)
 
     def _note_change(self, node: Any) -> None:
@@ -231,7 +237,7 @@ class _Visitor(ast.NodeVisitor):
             self._changes(node.func)
         called = getattr(node.func, "id", None) or getattr(node.func, "attr", None)
         texts = [part.value for part in node.args if isinstance(part, ast.Constant) and isinstance(part.value, str)]
-        if called in _LOOKS_AROUND and not node.args:
+        if (called in _LOOKS_AROUND and not node.args) or called in _TESTS or "__main__" in texts:
             self._reads.everything = True
         elif called in _MAGIC_CALLS and texts:
             self._reads.everything |= texts[0] in _LISTING_MAGICS

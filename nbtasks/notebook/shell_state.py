@@ -7,6 +7,7 @@ nothing of how it travels.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import sys
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
+
+from nbtasks.notebook.plotting import put_drawing, take_drawing
+from nbtasks.notebook.source import FUTURES
 
 __all__ = ["State", "changed_state", "put_state", "take_state"]
 
@@ -70,6 +74,26 @@ def _put_aliases(shell: InteractiveShell, aliases: list[tuple[str, str]]) -> Non
     for name, command in aliases:
         if not shell.alias_manager.is_alias(name):
             shell.alias_manager.define_alias(name, command)
+
+
+def _take_futures(shell: InteractiveShell) -> int:
+    return int(shell.compile.flags & FUTURES)
+
+
+def _put_futures(shell: InteractiveShell, flags: int) -> None:
+    shell.compile.flags |= flags
+
+
+def _take_custom(shell: InteractiveShell) -> tuple[tuple[type[BaseException], ...], Any]:
+    """The exceptions that the notebook handles itself, and by what function; IPython keeps it in a closure."""
+    if not shell.custom_exceptions:
+        return (), None
+    return shell.custom_exceptions, inspect.getclosurevars(shell.CustomTB.__func__).nonlocals["handler"]
+
+
+def _put_custom(shell: InteractiveShell, custom: tuple[tuple[type[BaseException], ...], Any]) -> None:
+    if _take_custom(shell) != custom:
+        shell.set_custom_exc(*custom)
 
 
 def _is_own(function: Any) -> bool:
@@ -133,6 +157,9 @@ _PARTS = {
     "pprint": _attribute("pprint", _text),
     "precision": _attribute("float_precision", _text),
     "tracebacks": _Part(lambda shell: shell.InteractiveTB.mode, lambda shell, mode: shell.InteractiveTB.set_mode(mode)),
+    "futures": _Part(_take_futures, _put_futures),
+    "custom": _Part(_take_custom, _put_custom),
+    "drawing": _Part(lambda _: take_drawing(), put_drawing),
     "extensions": _Part(_take_extensions, _put_extensions),
     "aliases": _Part(_take_aliases, _put_aliases),
     "magics": _Part(_take_magics, _put_magics),

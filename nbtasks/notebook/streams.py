@@ -181,6 +181,9 @@ class _GuardedStream:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.bare, name)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (sys, self.name)
+
 
 class _GuardedHook:
     """The hook that displays results, as the interpreter sees it: a task's values do not reach the foreground's."""
@@ -197,6 +200,9 @@ class _GuardedHook:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.bare, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (sys, "displayhook")
 
 
 def _of_task(sink: Sink, name: str, method: str) -> Callable[..., Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import hashlib
 import io
 import linecache
 import os
@@ -22,15 +21,20 @@ from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType, NoneType
 from typing import Any
 
+from IPython.core.interactiveshell import ExecutionResult
+
 from nbtasks.notebook.leaving import LeaveTask
+from nbtasks.notebook.plotting import put_figures, take_figures
 from nbtasks.notebook.routing import refuse
 from nbtasks.notebook.shell_state import changed_state, put_state, take_state
 from nbtasks.progress import CURRENT, bridge_tqdm
-from nbtasks.workers.parcels import Buffers, pack, pack_names, raw, unpack
-from nbtasks.workers.serving import RESULT, SETTINGS, STATE, TaskHere, call, kind_of, limit_memory, pack_error
+from nbtasks.workers.parcels import Buffers, digest_of, pack_names, raw, unpack
+from nbtasks.workers.serving import FIGURES, RESULT, SETTINGS, STATE, TaskHere, call, kind_of, limit_memory, pack_error
 from nbtasks.workers.settings import changed_settings, put_settings, take_settings
 
 WATCH_SECONDS = 0.25
+_LOOKED_AT = 2**20
+"""Objects of up to so many bytes are looked at after the cell, whether or not its text tells of a change."""
 _IPYTHONS_OWN = re.compile(r"_+|_i+|_i?\d+|In|Out|_[ido]h|exit|quit|get_ipython|open")
 
 
@@ -119,10 +123,16 @@ class WorkerKernel:
         self._take_names(work)
         self._source, self._filename = work["source"], work["filename"]
         put_state(shell, work["state"])
-        shell.compile.flags |= work["flags"]
+        put_figures(work["figures"])
+        shell.CustomTB = self._told(shell.CustomTB)
+        shell.last_execution_result = ExecutionResult(None)
         shell.execution_count = work["count"] or 1
         before, settings, state = dict(names), take_settings(), take_state(shell)
-        digests = {name: _digest(names[name]) for name in work["changed"] if _may_change(names.get(name))}
+        digests = {
+            name: self._digest(name, work["changed"])
+            for name in before
+            if not _IPYTHONS_OWN.fullmatch(name) and _may_change(before[name])
+        }
         CURRENT.set(task)
         self._value = None
         reply = await self._kernel.do_execute(self._source, False, store_history=True, allow_stdin=False)
@@ -132,9 +142,11 @@ class WorkerKernel:
             if before.get(name, self) is not value and not _IPYTHONS_OWN.fullmatch(name)
         }
         bound |= {
-            name: names[name] for name, digest in digests.items() if name in names and self._is_other(name, digest)
+            name: names[name]
+            for name, digest in digests.items()
+            if digest is not None and name in names and self._digest(name, work["changed"]) != digest
         }
-        bound |= {RESULT: self._value, STATE: changed_state(shell, state)}
+        bound |= {RESULT: self._value, STATE: changed_state(shell, state), FIGURES: take_figures()}
         answer, parcel = self._packed(bound, settings, task)
         answer["deleted"] = [n for n in before if n not in names and not _IPYTHONS_OWN.fullmatch(n)]
         answer["payload"] = reply.get("payload", [])
@@ -150,9 +162,9 @@ class WorkerKernel:
             Client(address)
             self._say("nbtasks_joined", {}, [])
 
-    def _is_other(self, name: str, digest: bytes | None) -> bool:
-        """Whether the object of that name is not as it was."""
-        return digest is not None and _digest(self._shell.user_ns[name]) != digest
+    def _digest(self, name: str, changed: set[str]) -> bytes | None:
+        """What tells the object of that name after a change; big ones are looked at only if the text changes them."""
+        return digest_of(self._shell.user_ns[name], self._is_main, None if name in changed else _LOOKED_AT)
 
     def _packed(self, bound: dict[str, Any], settings: Mapping[str, Any], task: Any) -> tuple[dict[str, Any], Buffers]:
         changed = changed_settings(settings)
@@ -227,6 +239,19 @@ class WorkerKernel:
 
         return diverted
 
+    def _told(self, show: Callable[..., Any]) -> Callable[..., Any]:
+        """An error that the notebook's own handler shows is the cell's end, too."""
+
+        def told(kind: type[BaseException], error: BaseException, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return show(kind, error, *args, **kwargs)
+            finally:
+                if self._depth == 1:
+                    self._tell_failure(error, [])
+
+        told.__func__ = show.__func__  # type: ignore[attr-defined]
+        return told
+
     def _tell_failure(self, error: BaseException | None, shown: list[list[Any]]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -254,18 +279,6 @@ def _may_change(value: Any) -> bool:
     return not isinstance(value, NoneType | ModuleType | FunctionType | str | bytes | int | float | complex)
 
 
-def _digest(value: Any) -> bytes | None:
-    """What tells an object from itself after a change; None where it cannot be sent anyway."""
-    try:
-        parcel = pack(value)
-    except Exception:  # noqa: BLE001 - pickling runs the object's own code
-        return None
-    digest = hashlib.blake2b(digest_size=16)
-    for buffer in parcel:
-        digest.update(raw(buffer))
-    return digest.digest()
-
-
 class _Recorder:
     """The hook that displays values; it keeps the last one, which is the result of the cell."""
 
@@ -279,6 +292,9 @@ class _Recorder:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._hook, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (sys, "displayhook")
 
 
 def _watch(parent: int) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import dis
 import functools
-import importlib
+import hashlib
 import io
-import logging
 import pickle
 import re
 import sys
@@ -21,9 +20,9 @@ from typing import Any
 
 import cloudpickle
 
-from nbtasks.workers.texts import texts_reduced
+from nbtasks.workers.copies import made_quietly, reduced_specially
 
-__all__ = ["Buffers", "IsMain", "NotPackedError", "global_names", "pack", "pack_names", "raw", "unpack"]
+__all__ = ["Buffers", "IsMain", "NotPackedError", "digest_of", "global_names", "pack", "pack_names", "raw", "unpack"]
 
 Buffers = list[Any]
 IsMain = Callable[[Any], bool]
@@ -33,10 +32,9 @@ _OUT_OF_BAND = 64 * 1024
 """Buffers of so many bytes and more travel on their own."""
 _READS_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"})
 
-_AWKWARD = (
-    *(io.TextIOWrapper, io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom),
-    *(functools._lru_cache_wrapper, functools.cached_property, logging.Handler),
-)
+_LOOKS_AROUND = frozenset({"globals", "eval", "exec"})
+_AROUND = frozenset({"user_ns", "__main__"})
+"""Code that calls one of the former, or speaks of one of the latter, may read any name."""
 
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
@@ -76,86 +74,32 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
 
         super().__init__(file, protocol=5, buffer_callback=apart)
         self._is_main = is_main
-        self._streams = {id(getattr(sys, name)): name for name in ("stdout", "stderr", "__stdout__", "__stderr__")}
         self._task = task
         self.met: list[tuple[Any, frozenset[str]]] = []
+        self.looks_around = False
 
     def reducer_override(self, obj: Any) -> Any:
         if obj is self._task and obj is not None:
             return _task_here, ()
-        if isinstance(obj, types.ModuleType) and sys.modules.get(obj.__name__) is obj:
-            return importlib.import_module, (obj.__name__,)
-        if type(obj).__name__.endswith("InteractiveShell") and "IPython" in sys.modules:
-            return _shell_here, ()
-        made_anew = _made_anew(obj)
-        if made_anew is not None:
-            return made_anew
-        if id(obj) in self._streams:
-            return getattr, (sys, self._streams[id(obj)])
+        special = reduced_specially(obj)
+        if special is not None:
+            return special
         if self._is_main is not None and type(obj) is types.FunctionType and self._is_main(obj.__globals__):
-            self.globals_ref.setdefault(id(obj.__globals__), _MainNames(__name__="__main__"))
-            reduced = super().reducer_override(obj)
-            if isinstance(reduced, tuple) and len(reduced) > 2:
-                self.met.append((obj, global_names(obj.__code__) | _annotated(obj)))
-                reduced[2][1]["__globals__"] = {}
-            return reduced
+            return self._reduced_function(obj)
+        reduced = super().reducer_override(obj)
         if isinstance(obj, type) and obj.__module__ == "__main__":
             self.met.append((obj, _annotated(obj)))
-        return super().reducer_override(obj)
+            reduced = made_quietly(obj, reduced)
+        return reduced
 
-
-def _made_anew(obj: Any) -> tuple[Any, ...] | None:
-    """How to make anew what pickle takes for something else, cannot take apart, or is slow with."""
-    if isinstance(obj, _AWKWARD):
-        return _awkward(obj)
-    kind = type(obj)
-    if kind.__name__ == "ndarray" and kind.__module__ == "numpy" and obj.dtype == object:
-        return texts_reduced(obj)
-    if kind.__name__ == "Future" and kind.__module__ == "distributed.client":
-        return _future, (obj.key,)
-    return None
-
-
-def _awkward(obj: Any) -> tuple[Any, ...]:
-    if isinstance(obj, functools._lru_cache_wrapper):
-        return _cached, (obj.__wrapped__, obj.cache_parameters())
-    if isinstance(obj, functools.cached_property):
-        return _cached_property, (obj.func, obj.attrname)
-    if isinstance(obj, logging.Handler):
-        return _handler, (type(obj), {name: value for name, value in obj.__dict__.items() if name != "lock"})
-    # A copy of a file would read or write on its own.
-    raise TypeError(f"{'a closed' if obj.closed else 'an open'} file cannot be sent")
-
-
-def _shell_here() -> Any:
-    return sys.modules["IPython"].get_ipython()
-
-
-def _handler(kind: type[logging.Handler], state: dict[str, Any]) -> logging.Handler:
-    handler = kind.__new__(kind)
-    handler.__dict__.update(state)
-    handler.createLock()
-    return handler
-
-
-def _future(key: Any) -> Any:
-    """A future of Dask's, of the client that is in use here: what it stands for stays on the cluster."""
-    from distributed import Future, default_client
-
-    client = default_client()
-    future: Any = Future(key, client)
-    client._send_to_scheduler({"op": "client-desires-keys", "keys": [key], "client": client.id})
-    return future
-
-
-def _cached(function: Any, parameters: dict[str, Any]) -> Any:
-    return functools.lru_cache(**parameters)(function)
-
-
-def _cached_property(function: Any, name: str | None) -> Any:
-    made: Any = functools.cached_property(function)
-    made.attrname = name
-    return made
+    def _reduced_function(self, function: types.FunctionType) -> Any:
+        self.globals_ref.setdefault(id(function.__globals__), _MainNames(__name__="__main__"))
+        reduced = super().reducer_override(function)
+        if isinstance(reduced, tuple) and len(reduced) > 2:
+            self.met.append((function, global_names(function.__code__) | _annotated(function)))
+            self.looks_around |= _looks_around(function.__code__)
+            reduced[2][1]["__globals__"] = {}
+        return reduced
 
 
 def pack(
@@ -178,6 +122,9 @@ def pack(
     while reach is not None and packer.met:
         met, packer.met = packer.met, []
         more = {name: one for one, names in met for name in names if name in reach and name not in known}
+        if packer.looks_around:
+            others = [name for name in list(reach) if name not in known and not name.startswith("_")]
+            more |= {name: met[-1][0] for name in others if _can_be_sent(reach[name], is_main, task)}
         known |= more.keys()
         try:
             packer.dump({name: reach[name] for name in more})
@@ -186,6 +133,14 @@ def pack(
                 _check(name, reach[name], is_main, task, user)
             raise
     return [head.getvalue(), *apart]
+
+
+def _can_be_sent(value: Any, is_main: IsMain | None, task: Any) -> bool:
+    try:
+        pack(value, is_main, task)
+    except Exception:  # noqa: BLE001 - pickling runs the objects' own code
+        return False
+    return True
 
 
 def raw(buffer: Any) -> memoryview:
@@ -199,6 +154,36 @@ class NotPackedError(Exception):
     def __init__(self, name: str, value: Any, user: Any, why: BaseException) -> None:
         super().__init__(str(why))
         self.name, self.value, self.user = name, value, user
+
+
+def digest_of(value: Any, is_main: IsMain | None, limit: int | None) -> bytes | None:
+    """What tells an object from itself after a change; None if it cannot be sent, or takes more than `limit` bytes."""
+    hashed = _Hash(limit)
+    apart: Buffers = []
+    try:
+        _Packer(hashed, is_main, None, apart).dump(value)
+        for buffer in apart:
+            hashed.write(raw(buffer))
+    except Exception:  # noqa: BLE001 - pickling runs the object's own code
+        return None
+    return hashed.hash.digest()
+
+
+class _Hash:
+    """A file that keeps but a hash of what is written, of `limit` bytes at most."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.hash = hashlib.blake2b(digest_size=16)
+        self._left = limit
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        if self._left is not None:
+            self._left -= size
+            if self._left < 0:
+                raise OverflowError("more than the limit")
+        self.hash.update(data)
+        return size
 
 
 def _check(name: str, value: Any, is_main: IsMain | None, task: Any, user: Any) -> None:
@@ -249,6 +234,14 @@ def _annotated(obj: Any) -> frozenset[str]:
     """The names in annotations that are texts; they are looked up when somebody asks for type hints."""
     texts = [one for one in getattr(obj, "__annotations__", {}).values() if isinstance(one, str)]
     return frozenset(name for text in texts for name in _IDENTIFIER.findall(text))
+
+
+def _looks_around(code: types.CodeType) -> bool:
+    """Whether the code, or what is defined in it, may read any name."""
+    inner = (one for one in code.co_consts if isinstance(one, types.CodeType))
+    return bool(_AROUND.intersection(code.co_names) or _LOOKS_AROUND & global_names(code)) or any(
+        map(_looks_around, inner)
+    )
 
 
 @functools.lru_cache(maxsize=4096)

@@ -25,6 +25,7 @@ from nbtasks.threads import run_in_own_loop
 from nbtasks.workers.parcels import Buffers, IsMain, pack
 
 __all__ = [
+    "FIGURES",
     "LOOPS",
     "RESULT",
     "SETTINGS",
@@ -38,8 +39,9 @@ __all__ = [
     "task_fields",
 ]
 
-RESULT, SETTINGS, STATE = "", "\0settings", "\0state"
-"""The keys of the result, of changed settings, and of what changed in the shell, among the names that go back."""
+RESULT, SETTINGS, STATE, FIGURES = "", "\0settings", "\0state", "\0figures"
+"""The keys of the result, of changed settings, of what changed in the shell, and of the figures that stand open, among
+the names that go back."""
 
 Say = Callable[[str, dict[str, Any], Buffers], None]
 """Sends a message: its kind, content and buffers."""

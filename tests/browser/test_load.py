@@ -39,9 +39,7 @@ def longest_stall(page, changes: int) -> float:
     """In milliseconds, while the first panel's bar takes so many widths."""
     bar = page.sample(2, ".progress-bar", "bar => bar.style.width")
     page.watch_stalls()
-    page.page.wait_for_function(
-        "([name, changes]) => window[name].samples.length >= changes", arg=[bar._name, changes]
-    )
+    page.page.wait_for_function("([name, changes]) => window[name].samples.length >= changes", arg=[bar._name, changes])
     return page.longest_stall()
 
 

@@ -3,6 +3,7 @@
 python -m tests.fidelity                          our own corpus
 python -m tests.fidelity errors magics            some of its notebooks
 python -m tests.fidelity ~/tutorial/*.ipynb       any other notebooks, each run in a copy of its folder
+python -m tests.fidelity --left-out               writes the page of the docs on what is left out of processes
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.fidelity.compare import compare
+from tests.fidelity.left_out import PAGE, page
 from tests.fidelity.notebooks import Notebook, corpus, read_ipynb, read_percent
 from tests.fidelity.report import Score, differences, table
 from tests.fidelity.runs import Mode, Run, run_notebook
@@ -23,6 +25,9 @@ _MODES = [mode.value for mode in Mode if mode is not Mode.FOREGROUND]
 
 def main() -> int:
     arguments = _arguments()
+    if arguments.left_out:
+        PAGE.write_text(page(corpus()), encoding="utf-8")
+        return 0
     notebooks = [notebook for notebook in _chosen(arguments.notebooks) if not _is_missing(notebook)]
     modes = [Mode(name) for name in arguments.modes.split(",")]
     scores: dict[tuple[str, str], Score] = {}
@@ -57,6 +62,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds that a cell may take")
     parser.add_argument("--adopt", action="store_true", help="bind what failing cells bound, which they do not commit")
+    parser.add_argument("--left-out", action="store_true", help="write the page of the docs, and run nothing")
     parser.add_argument("--jobs", type=int, default=1, help="kernels at once")
     return parser.parse_args()
 

@@ -107,7 +107,7 @@ class Comparison:
 
 
 def compare(expected: Run, actual: Run) -> list[Comparison]:
-    """The cells of two runs of one notebook, side by side."""
+    """The cells of two runs of one notebook, side by side, but for those that are left out of the second."""
     return [
         Comparison(
             index,
@@ -119,6 +119,7 @@ def compare(expected: Run, actual: Run) -> list[Comparison]:
         for index, (source, left, right) in enumerate(
             zip(expected.notebook.cells, expected.cells, actual.cells, strict=True)
         )
+        if index not in actual.left_out
     ]
 
 

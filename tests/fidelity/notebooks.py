@@ -15,8 +15,18 @@ import nbformat
 CORPUS = Path(__file__).parent / "corpus"
 
 _SEPARATOR = re.compile(r"^# %%(?!%)[ \t]*(.*)\n", re.MULTILINE)
-_TITLE = re.compile(r"(?:\[(foreground|threads)\] *)?(.*)")
+_TITLE = re.compile(r"(?:\[(.*?)\] *)?(.*)")
 _REQUIRES = re.compile(r"^# requires: *(.*)$", re.MULTILINE)
+
+
+REASONS = {
+    "alive": "It binds, or goes on with, what lives in one process: a lock or an event, a thread that runs, a "
+    "generator, a pool, a socket or a pipe, a context variable.",
+    "identity": "It asks for what tells an object from its copy, or how it was made.",
+    "library": "It goes on with what a cell before it has registered in a library.",
+    "widgets": "It makes a widget, or goes on with one: who clicks and moves it is heard by the notebook only.",
+}
+"""Why a cell cannot be the same in a process of its own."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +34,15 @@ class Source:
     """The source of one code cell. A `foreground` one is run in the foreground in every run.
 
     One with `threads` prints from threads that it starts: in the foreground, ipykernel 6 shows that in the cell that
-    had a thread of the same identifier before.
+    had a thread of the same identifier before. `not_apart` is why it cannot be the same in a process of its own, a key
+    of `REASONS`, if it cannot.
     """
 
     text: str
     title: str = ""
     foreground: bool = False
     threads: bool = False
+    not_apart: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +64,8 @@ def read_percent(path: Path) -> Notebook:
     """A notebook of the corpus: IPython's syntax, a line `# %% title` before each cell.
 
     What comes before the first cell is about the notebook: a line `# requires: a, b` names packages that it needs.
-    Titles begin with what is special about a cell: `[foreground]` or `[threads]`, see `Source`.
+    Titles begin with what is special about a cell: `[foreground]`, `[threads]`, or `[not apart: REASON]`, or two of
+    them, separated by a comma; see `Source`.
     """
     head, *rest = _SEPARATOR.split(path.read_text(encoding="utf-8"))
     requires = _REQUIRES.search(head)
@@ -61,8 +74,14 @@ def read_percent(path: Path) -> Notebook:
 
 
 def _source(title: str, text: str) -> Source:
-    mark, title = _TITLE.fullmatch(title).groups()  # type: ignore[union-attr] - it matches any line
-    return Source(text.strip("\n"), title, foreground=mark == "foreground", threads=mark == "threads")
+    said, title = _TITLE.fullmatch(title).groups()  # type: ignore[union-attr] - it matches any line
+    marks = dict(one.strip().partition(": ")[::2] for one in (said or "").split(",") if one)
+    reason = marks.pop("not apart", "")
+    if marks.keys() - {"foreground", "threads"} or (reason and reason not in REASONS):
+        raise ValueError(f"no cell can be marked [{said}]")
+    return Source(
+        text.strip("\n"), title, foreground="foreground" in marks, threads="threads" in marks, not_apart=reason
+    )
 
 
 def read_ipynb(path: Path) -> Notebook:

@@ -48,7 +48,8 @@ class Mode(enum.Enum):
 class Run:
     """What the cells of a notebook showed in one run; `strays` is what showed up where it does not belong.
 
-    A cell that does not end in time ends the run: it and those after it are in `timed_out`.
+    A cell that does not end in time ends the run: it and those after it are in `timed_out`. Those that cannot be the
+    same on the backend, and so ran in the foreground, are in `left_out`.
     """
 
     notebook: Notebook
@@ -57,6 +58,7 @@ class Run:
     cells: list[list[dict[str, Any]]] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
     timed_out: list[int] = field(default_factory=list)
+    left_out: list[int] = field(default_factory=list)
 
 
 Between = Callable[[FrontEnd, int], None]
@@ -70,10 +72,12 @@ def run_notebook(
     timeout: float = 60.0,
     between: Between | None = None,
     adopt: bool = False,
+    only: int | None = None,
 ) -> Run:
     """Run the notebook in a fresh kernel, in a folder of its own under `home`.
 
     `between` is called with the front end and the cell's index after each cell was started, while it may still run.
+    With `only`, no other cell than that one is put into the background; else all are that can be.
     A background cell that fails commits nothing; with `adopt` its names are bound by hand, as the foreground would.
     """
     work = home / "work"
@@ -90,21 +94,31 @@ def run_notebook(
             _silently(frontend, "%load_ext nbtasks")
         for index, source in enumerate(notebook.cells):
             if frontend.alive:
-                cells.append(_run_cell(frontend, run, index, source, timeout, between))
-                if adopt and mode.in_background and frontend.alive:
+                if only is None and mode is Mode.PROCESS and source.not_apart:
+                    run.left_out.append(index)
+                chosen = only is None or index == only
+                background = mode.in_background and chosen and not source.foreground and index not in run.left_out
+                cells.append(_run_cell(frontend, run, index, source, timeout, between, background=background))
+                if adopt and background and frontend.alive:
                     _silently(frontend, ADOPT)
             else:
                 run.timed_out.append(index)
         run.cells = [frontend.outputs_with_widgets(cell) for cell in cells]
         run.cells += [[] for _ in notebook.cells[len(cells) :]]
-        run.strays += [f"{a.type} {a.content}" for a in frontend.stray]
+        run.strays += [f"{a.type} {a.content}" for a in frontend.stray if not _says_alive(a.content)]
     return run
 
 
 def _run_cell(
-    frontend: FrontEnd, run: Run, index: int, source: Source, timeout: float, between: Between | None
+    frontend: FrontEnd,
+    run: Run,
+    index: int,
+    source: Source,
+    timeout: float,
+    between: Between | None,
+    *,
+    background: bool,
 ) -> Cell:
-    background = run.mode.in_background and not source.foreground
     # The blank line keeps the lines' numbers: IPython takes the magic's line away.
     cell = frontend.start_cell(run.mode.magic + source.text if background else source.text)
     try:
@@ -125,6 +139,11 @@ def _wait_for_tasks(frontend: FrontEnd, run: Run, index: int, timeout: float) ->
     for output in wait.outputs:
         if output.get("name") != "stdout":
             run.strays.append(f"in the cell that waits for cell {index}: {output}")
+
+
+def _says_alive(content: dict[str, Any]) -> bool:
+    """Whether it is what the kernel says once a minute while tasks live, which no front end shows."""
+    return content.get("transient") == {"display_id": "nbtasks-alive"}
 
 
 def _silently(frontend: FrontEnd, code: str) -> None:

@@ -1,0 +1,42 @@
+"""The page of the docs that lists which cells of our corpus cannot be the same in a process of their own, and why.
+
+Must not know how notebooks are run, nor compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.fidelity.notebooks import REASONS, Notebook, Source
+
+PAGE = Path(__file__).parents[2] / "docs" / "not-in-a-process.md"
+
+
+def page(notebooks: Sequence[Notebook]) -> str:
+    """Its text."""
+    return "\n".join(_lines(notebooks)) + "\n"
+
+
+def _lines(notebooks: Sequence[Notebook]) -> Iterator[str]:
+    cells = [source for notebook in notebooks for source in notebook.cells]
+    left_out = [source for source in cells if source.not_apart]
+    yield "# What is not the same in a process"
+    yield ""
+    yield f"The tests run {len(cells)} cells of {len(notebooks)} notebooks in the foreground and in the background, and"
+    yield "compare what they show. In [a process of its own](out-of-the-kernel.md) every cell shows the"
+    yield f"same, and leaves the same names to the cells after it, but for {len(left_out)}, listed here by why."
+    yield "It is made from the notebooks by `python -m tests.fidelity --left-out`, and a test makes sure that"
+    yield "none is listed that would be the same."
+    for reason, why in REASONS.items():
+        found = [(notebook, [one for one in notebook.cells if one.not_apart == reason]) for notebook in notebooks]
+        count = sum(len(sources) for _, sources in found)
+        if count:
+            yield from ("", f"## {count} cells: {reason}", "", why, "")
+            for notebook, sources in found:
+                if sources:
+                    yield f"- `{notebook.name}`: {_titles(sources)}"
+
+
+def _titles(sources: Sequence[Source]) -> str:
+    return "; ".join(source.title for source in sources) + "."
