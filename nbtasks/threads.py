@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 __all__ = [
+    "NAP_SECONDS",
     "Gate",
     "TaskInterrupt",
     "acquire_in_passing",
@@ -38,7 +39,7 @@ _RESTRIKE_SECONDS = 0.05
 _STUCK_SECONDS = 0.2
 """A loop that has not turned for so long after an interrupt computes: it is interrupted like any other thread."""
 
-_NAP_SECONDS = 0.5
+NAP_SECONDS = 0.5
 """So late may the main thread notice an interrupt that came in the very moment when it fell asleep."""
 
 
@@ -264,7 +265,7 @@ def _nap(bed: threading.Lock, seconds: float) -> bool:
     is over: never, if what is waited for does not end.
     """
     end = time.monotonic() + seconds
-    while not bed.acquire(timeout=min(_NAP_SECONDS, max(0.0, end - time.monotonic()))):
+    while not bed.acquire(timeout=min(NAP_SECONDS, max(0.0, end - time.monotonic()))):
         if time.monotonic() >= end:
             return False
     return True

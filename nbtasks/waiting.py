@@ -22,7 +22,7 @@ from nbtasks.hooks import wait_ended
 from nbtasks.progress import CURRENT
 from nbtasks.states import LIVE_STATES, TaskState
 from nbtasks.task import Task
-from nbtasks.threads import doze, here, uninterrupted
+from nbtasks.threads import NAP_SECONDS, doze, here, uninterrupted
 from nbtasks.ties import Waiter, leads_back
 
 __all__ = ["Waits", "finish", "result_of"]
@@ -173,7 +173,8 @@ def _is_own_line(task: Task, *, blocks: bool) -> bool:
 def _turn(loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, waiter: Waiter, timeout: float | None) -> None:
     """Keep the loop of this thread turning until the waiter is woken or the time has passed.
 
-    The wait is on a future of its own, so that an interrupt ends the wait and not the work.
+    The wait is on a future of its own, so that an interrupt ends the wait and not the work. The loop turns now and then
+    whatever happens: see `NAP_SECONDS`.
     """
     if not hasattr(loop, "_nest_patched"):  # by whichever of the two nest_asyncio
         import nest_asyncio2
@@ -185,9 +186,17 @@ def _turn(loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, waiter: Waite
         if not waiter.left:
             over.set_result(None)
     handle = None if timeout is None else loop.call_later(timeout, finish, over)
+    stirring: asyncio.TimerHandle
+
+    def stir() -> None:
+        nonlocal stirring
+        stirring = loop.call_later(NAP_SECONDS, stir)
+
+    stir()
     try:
         loop.run_until_complete(over)
     finally:
+        stirring.cancel()
         if handle is not None:
             handle.cancel()
         over.cancel()

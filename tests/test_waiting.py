@@ -200,6 +200,31 @@ def test_an_interrupt_ends_the_wait_and_leaves_the_task_running(
     assert task.wait(30) is True
 
 
+def test_so_does_one_that_comes_as_the_loop_of_the_wait_falls_asleep(manager: TaskManager) -> None:
+    async def main() -> None:
+        task = manager.create_task("t", asyncio.Event().wait)
+
+        def interrupt() -> None:
+            wait_until(lambda: task._ties is not None and task._ties.waiters)
+            time.sleep(0.05)
+            _thread.interrupt_main()
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            task.wait()
+        thread.join()
+        assert task.state == "running" and task.cancel()
+        with pytest.raises(TaskCancelledError):
+            await task
+
+    loop = asyncio.new_event_loop()  # `asyncio.run` would turn the interrupt into a cancel
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+
 def test_many_wait_for_one(manager: TaskManager, gate: threading.Event) -> None:
     task = manager.create_task("t", gate.wait)
     results: list[object] = []
