@@ -18,6 +18,7 @@ from nbtasks.backends.dask import DaskBackend
 from nbtasks.exceptions import InvalidValueError, NotSendableError, TaskFailedError, WorkerDiedError
 from nbtasks.testing import BACKEND_CHECKS, check_backend
 
+dask: Any = pytest.importorskip("dask")
 distributed: Any = pytest.importorskip("distributed")
 
 pytestmark = [
@@ -114,10 +115,19 @@ def test_what_is_no_cluster_is_refused(manager: TaskManager, wrong: object) -> N
         backend_of(manager).connect(wrong)
 
 
-def test_a_client_that_was_closed_is_told(client: Any, manager: TaskManager) -> None:
-    closed = distributed.Client(client.scheduler.address, set_as_default=False)
-    closed.close()
-    backend_of(manager).connect(closed)
+@pytest.mark.parametrize("address", ["nowhere", "tcp://127.0.0.1:1"])
+def test_an_address_where_nobody_answers_is_told(manager: TaskManager, address: str) -> None:
+    backend_of(manager).connect(address)
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": 0.1}),
+        pytest.raises(TaskFailedError, match=f"there is no Dask cluster at {address}: "),
+    ):
+        manager.create_task("work", lambda: 1, backend="dask").wait(60)
+
+
+def test_a_client_that_was_closed_is_told(client: Any, manager: TaskManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "status", "closed")
+    backend_of(manager).connect(client)
     with pytest.raises(TaskFailedError, match="the Dask client was closed"):
         manager.create_task("work", lambda: 1, backend="dask").wait(60)
 

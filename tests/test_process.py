@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+import sqlite3
 import sys
 import tempfile
 import threading
@@ -91,6 +93,14 @@ class Double(Task):
         return 2 * self.factor, self.name, current_task() is self
 
 
+@dataclass
+class Locked(Task):
+    latch: object = None
+
+    def run(self) -> None:
+        pass
+
+
 def test_a_task_class_runs_there_with_its_fields(manager: TaskManager) -> None:
     assert manager.add_task(Double(factor=4, name="twice", backend="process")).wait(60) == (8, "twice", True)
 
@@ -113,6 +123,39 @@ def test_what_cannot_be_sent_fails_the_task_before_anything_starts(manager: Task
     with pytest.raises(NotSendableError, match="lock"):
         task.wait(60)
     assert backend_of(manager).workers() == []
+
+
+def test_each_thing_that_cannot_be_sent_is_named_with_its_type_and_where_it_is_used(
+    manager: TaskManager, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    latch, numbers = threading.Lock(), (n for n in range(3))
+
+    def inner() -> object:
+        return 1, numbers
+
+    def work(stream: Any, *, connection: Any) -> object:
+        return (lambda: latch), inner(), stream, connection
+
+    with (tmp_path / "file").open("w") as stream:
+        call = functools.partial(work, stream, connection=sqlite3.connect(":memory:"))
+        task = manager.create_task("work", call, backend="process")
+        manager.wait(task, timeout=60)
+    call.keywords["connection"].close()
+    assert str(task.exception).removeprefix("not sent to a worker process: ").split("; ") == [
+        f"argument 1 of {work.__qualname__} (_io.TextIOWrapper): an open file cannot be sent",
+        f"argument connection of {work.__qualname__} (sqlite3.Connection): cannot pickle 'sqlite3.Connection' object",
+        f"latch (_thread.lock), which {work.__qualname__}() reads in line {work.__code__.co_firstlineno + 1}: "
+        "cannot pickle '_thread.lock' object",
+        f"numbers (generator), which {inner.__qualname__}() reads in line {inner.__code__.co_firstlineno + 1}: "
+        "cannot pickle 'generator' object",
+    ]
+    assert "Traceback" not in caplog.text, "where it was noticed is of no use to anybody"
+
+
+def test_a_field_of_a_task_class_that_cannot_be_sent_is_named(manager: TaskManager) -> None:
+    task = manager.add_task(Locked(name="it", backend="process", latch=threading.Lock()))
+    with pytest.raises(NotSendableError, match=r"latch \(_thread.lock\), a field of Locked: cannot pickle"):
+        task.wait(60)
 
 
 def test_a_result_that_cannot_come_back_completes_and_says_so(

@@ -132,7 +132,14 @@ class DaskBackend(Backend):
         if client is None or client.status in _GONE:
             if address is None and (self._cluster is None or self._cluster.status.name != "running"):
                 self._cluster = distributed.LocalCluster(threads_per_worker=1, dashboard_address="127.0.0.1:0")
-            client = distributed.Client(address or self._cluster, security=security, set_as_default=address is None)
+            client = distributed.Client.__new__(distributed.Client)
+            try:
+                distributed.Client.__init__(
+                    client, address or self._cluster, security=security, set_as_default=address is None
+                )
+            except (OSError, ValueError) as error:  # nobody answers there, or it is no address
+                client.close(timeout=5)  # where that is left to garbage collection, Dask's next client may hang
+                raise TaskFailedError(f"there is no Dask cluster at {address}: {error}") from None
             self._clients[address] = client
         return client
 
@@ -215,6 +222,8 @@ class _Run:
             if attempt.interrupted:
                 self._backend.later(self.interrupt)
         except Exception as error:  # noqa: BLE001 - no cluster, or what cannot be sent; the task says it
+            if isinstance(error, NbtasksError):  # it says all; the way to it is of no use to anybody
+                error.__traceback__ = None
             ended = Outcome(TaskState.CANCELLED if attempt.interrupted else TaskState.FAILED, None, error)
             self._backend.later(lambda: self.end(ended))
 

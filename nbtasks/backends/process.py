@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbtasks.backends.base import Attempt, Backend
-from nbtasks.exceptions import TaskFailedError, WorkerDiedError
+from nbtasks.exceptions import NbtasksError, TaskFailedError, WorkerDiedError
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 from nbtasks.threads import start_thread
@@ -148,6 +148,8 @@ class _Conversation:
         try:
             outcome = self._converse()
         except BaseException as error:  # noqa: BLE001 - whatever stands in the way; the task says it
+            if isinstance(error, NbtasksError):  # it says all; the way to it is of no use to anybody
+                error.__traceback__ = None
             outcome = Outcome(TaskState.FAILED, None, error)
             if attempt.interrupted and isinstance(error, WorkerDiedError):
                 outcome = Outcome(TaskState.CANCELLED, None, error)

@@ -88,10 +88,17 @@ class FunctionWork(Work):
         task, work = attempt.task, {"function": attempt.function, "args": attempt.args}
         try:
             parcel = pack(work, task=task)
-        except Exception as error:
-            name = getattr(attempt.function, "__qualname__", repr(attempt.function))
-            raise NotSendableError(f"{name} cannot be sent to a worker process: {error}") from error
-        return request("call", task, parcel, kind=type(task), memory=self.memory, settings=self._settings)
+            return request("call", task, parcel, kind=type(task), memory=self.memory, settings=self._settings)
+        except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code
+            raise NotSendableError(f"not sent to a worker process: {self._refused() or error}") from None
+
+    def _refused(self) -> str:
+        from nbtasks.workers.refusals import refused_fields, refused_names
+        from nbtasks.workers.serving import task_fields
+
+        attempt = self._attempt
+        fields = task_fields(attempt.task, type(attempt.task))
+        return "; ".join([*refused_names(attempt.function, attempt.task), *refused_fields(fields, attempt.task)])
 
     def heard(self, message: Message) -> None:
         """Progress goes to the task, output to where the task was created."""

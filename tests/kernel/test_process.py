@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -113,11 +114,16 @@ def test_a_name_that_cannot_come_back_stays_and_is_said(notebook: KernelDriver) 
     assert notebook.value("(kept, 'numbers' in globals(), it.state.value)") == (1, False, "completed")
 
 
-def test_a_memory_limit_ends_in_a_clear_error(notebook: KernelDriver) -> None:
-    cell = notebook.run("%%bgtask it --backend process --quiet --memory 600M\nbig = bytearray(2**31)").check()
+@pytest.mark.parametrize(("limit", "size"), [("600M", 600 * 2**20), ("4G", 4 * 2**30)])
+def test_a_memory_limit_ends_in_a_clear_error(notebook: KernelDriver, limit: str, size: int) -> None:
+    cell = notebook.run(
+        f"%%bgtask it --backend process --quiet --memory {limit}\nsmall = bytearray(2**20)\nprint('so far')\n"
+        f"big = bytearray({2 * size})"
+    ).check()
     wait_over(notebook, "it")
     assert notebook.value("it.error.partition(':')[0]") == "MemoryError"
-    assert f"limited to {600 * 2**20:,} bytes" in text(cell.outputs)
+    assert "so far" in cell.stdout
+    assert f"limited to {size:,} bytes" in text(cell.outputs)
 
 
 def test_a_dead_worker_is_told_with_its_signal(notebook: KernelDriver) -> None:
@@ -144,7 +150,9 @@ def test_wrong_options_are_refused_in_one_line(notebook: KernelDriver, line: str
 
 def test_workers_are_listed(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask it --backend process --quiet\nimport time; time.sleep(60)").check()
-    notebook.wait_until(lambda: " it\n" in text(notebook.run("%bgtask workers").outputs), what="the worker")
+    row = re.compile(r"^ *\d+ +[\d,]+ MB +[\d.]+ s +\d+ s  it$", re.MULTILINE)
+    notebook.wait_until(lambda: row.search(notebook.run("%bgtask workers").stdout), what="the worker")
+    assert "pid     memory      cpu      age  task" in notebook.run("%bgtask workers").stdout
     notebook.run("it.cancel()").check()
     wait_over(notebook, "it")
 
@@ -206,3 +214,50 @@ def test_the_panel_tells_the_loops_and_what_the_process_uses(notebook: KernelDri
     notebook.wait_until(lambda: "/1,000" in notebook.value("shown()").replace("/1000", "/1,000"), what="the inner loop")
     notebook.run("it.cancel()").check()
     wait_over(notebook, "it")
+
+
+def test_functions_of_the_notebook_closures_and_lambdas_run_there(notebook: KernelDriver) -> None:
+    notebook.run(
+        "import os\nmanager, home, factor = get_manager(), os.getpid(), 3\n"
+        "def inner(n): return n * factor\n"
+        "def outer(n): return inner(n) + 1, os.getpid() != home\n"
+        "def make(n):\n    def closure(task): return task.name, outer(n)\n    return closure\n"
+        "def there(work): return manager.create_task('it', work, backend='process').wait(60)"
+    ).check()
+    assert notebook.value("there(lambda: outer(2))") == (7, True)
+    assert notebook.value("there(make(5))") == ("it", (16, True))
+    notebook.run("factor = 10").check()
+    assert notebook.value("there(make(5))") == ("it", (51, True))
+
+
+def test_what_functions_print_and_display_there_lands_in_their_cell(notebook: KernelDriver) -> None:
+    cell = notebook.run(
+        "from IPython.display import HTML, display\n"
+        "def shows():\n    print('said')\n    display(HTML('<b>b</b>'))\n"
+        "get_manager().create_task('it', shows, backend='process').wait(60)"
+    ).check()
+    assert [output["output_type"] for output in cell.outputs] == ["stream", "display_data"]
+
+
+def test_an_executor_runs_functions_of_the_notebook_there(notebook: KernelDriver) -> None:
+    notebook.run(
+        "import os\nscale, home = 4, os.getpid()\ndef scaled(n): return n * scale\n"
+        "executor = get_manager().as_executor(backend='process')\n"
+        "class Model:\n    def __init__(self): self.fitted = 0\n"
+        "    def fit(self, n): self.fitted += n; return self"
+    ).check()
+    assert notebook.value("list(executor.map(lambda n: scaled(n), range(4)))") == [0, 4, 8, 12]
+    assert notebook.value("executor.submit(os.getpid).result(60) != home") is True
+    assert notebook.value("executor.submit(Model().fit, 4).result(60).fitted") == 4
+    failed = "executor.submit(lambda: 1 / 0).exception(60)"
+    assert notebook.value(f"type({failed}).__name__") == "ZeroDivisionError"
+    notebook.run("executor.shutdown()").check()
+
+
+def test_what_a_function_uses_and_cannot_be_sent_is_named(notebook: KernelDriver) -> None:
+    notebook.run("import threading\nbolt = threading.Lock()\ndef closes():\n    return bolt").check()
+    cell = notebook.run("task = get_manager().create_task('it', closes, backend='process')\nget_manager().wait(task)")
+    said = "bolt (_thread.lock), which closes() reads in line 4: cannot pickle '_thread.lock' object"
+    assert said in notebook.value("task.error")
+    assert said in text(cell.outputs)
+    assert "Traceback" not in text(cell.outputs)
