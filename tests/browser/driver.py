@@ -102,12 +102,21 @@ class Sampler:
 class NotebookPage:
     """One notebook, open in one browser page of its own, with a kernel of its own.
 
-    Cells are named by their position from 0. Waiting is always for a condition and fails after a minute. `scale` is
-    how many pixels a screenshot has for each of the page's.
+    Cells are named by their position from 0. Waiting is always for a condition and fails after some minutes. `scale` is
+    how many pixels a screenshot has for each of the page's. `script` runs in the page before all of its own scripts,
+    and `permissions` are granted to it.
     """
 
     def __init__(
-        self, lab: Lab, browser: Browser, *, frontend: Frontend = "lab", path: str | None = None, scale: int = 1
+        self,
+        lab: Lab,
+        browser: Browser,
+        *,
+        frontend: Frontend = "lab",
+        path: str | None = None,
+        scale: int = 1,
+        script: str = "",
+        permissions: Sequence[str] = (),
     ) -> None:
         self.lab = lab
         self.frontend = frontend
@@ -115,6 +124,8 @@ class NotebookPage:
         self.console: list[str] = []
         self._context = browser.new_context(viewport={"width": 1200, "height": 900}, device_scale_factor=scale)
         self._context.set_default_timeout(TIME_LIMIT_MS)
+        self._context.grant_permissions(list(permissions))
+        self._context.add_init_script(script)
         self._context.set_extra_http_headers({"Authorization": f"token {lab.token}"})
         self._workspace = f"test-{uuid.uuid4().hex[:8]}"
         self.page = self._new_page()

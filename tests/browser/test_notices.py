@@ -37,12 +37,9 @@ def cell(name: str, then: str = "pass", options: str = "--notify") -> str:
     return f"%%bgtask {name} {options} --lane multiple\ngates['{name}'].wait()\n{then}"
 
 
-def noting(open_page, sources: list[str]):
+def noting(open_page, sources: list[str], frontend: str = "lab"):
     """A page whose notices are noted, with permission to give them."""
-    page = open_page(sources)
-    page.page.context.grant_permissions(["notifications"])
-    page.page.context.add_init_script(NOTE)
-    page.reload()
+    page = open_page(sources, frontend=frontend, script=NOTE, permissions=["notifications"])
     page.run(0)
     return page
 
@@ -56,7 +53,8 @@ def wait_seen(page, count: int) -> list[dict]:
     return seen(page)["notices"]
 
 
-def test_a_task_that_ends_while_nobody_looks_is_told_once_and_failure_is_different(open_page):
+@pytest.mark.parametrize("frontend", ["lab", "notebook"])
+def test_a_task_that_ends_while_nobody_looks_is_told_once_and_failure_is_different(open_page, frontend):
     page = noting(
         open_page,
         [
@@ -67,6 +65,7 @@ def test_a_task_that_ends_while_nobody_looks_is_told_once_and_failure_is_differe
             "gates['bad'].set()",
             "import time; time.sleep(8)",
         ],
+        frontend,
     )
     assert seen(page)["asked"] == 0
     for index in (1, 2):

@@ -21,12 +21,20 @@ STATES = {
     "failed": "%%bgtask bad --lane multiple\ncurrent_task().progress = 30\nraise ValueError('no such column ' * 50)",
     "cancelled": "%%bgtask gone --lane multiple\ncurrent_task().progress = 60\n%bgtask cancel gone\nwhile 1: pass",
 }
-IMAGES = """%%bgtask it
+WHOLE = """%%bgtask it --retries 2 --lane multiple
 from PIL import Image
+task = current_task()
+task.heading, task.body = "A heading", "loss 0.123"
+if task.attempts == 1:
+    print("written by the first attempt")
+    raise ValueError("as it happens")
+task.create_child("part", go.wait)
 for width in (10, 20, 30):
-    current_task().img = Image.new("RGB", (width, 20), "teal")
-    go.wait(0.7)
-go.wait()"""
+    task.img = Image.new("RGB", (width, 20), "teal")
+    time.sleep(0.3)
+for epoch in track(range(2), description="epoch"):
+    for batch in track(range(100_000), description="batch", unit="batch"):
+        if go.wait(0.02): break"""
 SAYS = {"unknown": "running", "long": "running", "cancelling": "inside C code"}
 GO = len(STATES) + 2
 BAR_WIDTH = "element => element.style.width"
@@ -115,18 +123,34 @@ def test_a_failed_cell_runs_again_by_its_button_also_after_a_reload(open_page, f
     assert page.button(1, "Run again").count() == 0
 
 
-def test_an_image_is_shown_live_and_stays(open_page):
-    page = open_page([LOAD, IMAGES, "go.set()"])
+@pytest.mark.parametrize("frontend", ["lab", "notebook"])
+def test_while_a_cell_blocks_the_kernel_a_panel_tells_all_and_then_is_one_line(open_page, frontend):
+    page = open_page([LOAD, WHOLE, "time.sleep(600)", "go.set()"], frontend=frontend)
     page.run(0)
     page.run(1)
-    image = page.output(1).locator("img")
-    image.wait_for()
-    assert image.get_attribute("alt") == "image of it"
+    page.start(2)
+    panel = page.output(1).locator(".nbtasks-panel").first
+    said = ("A heading", "running, attempt 2 of 3", "batch/s", "epoch 0/2 · batch", "children: 1 running", "loss 0.123")
+    for text in said:
+        page.wait_text(1, text)
+    assert panel.get_by_text("it", exact=True).count() == 0  # the heading stands for the name
+    image = panel.locator("img")
+    assert image.get_attribute("alt") == "image of A heading"
     page.page.wait_for_function("() => document.querySelector('.nbtasks-panel img').naturalWidth === 30")
-    page.screenshot("panel-image", of=page.cell(1))
-    page.run(2)
+    texts = page.sample(1, ".nbtasks-panel")
+    page.page.wait_for_function("name => window[name].samples.length >= 3", arg=texts._name)
+    page.button(1, "Output").click()
+    panel.locator(".jp-OutputArea").get_by_text("written by the first attempt").wait_for()
+    page.screenshot(f"panel-whole-{frontend}", of=page.cell(1))
+    assert page.is_running(2)
+    page.interrupt()
+    page.wait_done(2)
+    page.run(3)
     page.wait_text(1, "completed")
-    assert page.output(1).locator("img").evaluate("image => image.naturalWidth") == 30
+    page.output(1).locator(".jupyter-widgets").first.wait_for(state="detached")
+    assert image.evaluate("image => image.naturalWidth") == 30  # the image stays, under the one line that is left
+    assert panel.locator("div").first.evaluate("row => row.getBoundingClientRect().height") <= 36
+    assert page.console_errors == []
 
 
 def test_after_a_reload_of_a_saved_notebook_the_panel_moves_and_cancels(open_page):
@@ -144,14 +168,14 @@ def test_after_a_reload_of_a_saved_notebook_the_panel_moves_and_cancels(open_pag
     assert not page.has_broken_widget(1)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_cells_started_in_a_loop_share_one_panel(open_page, theme):
+@pytest.mark.parametrize(("theme", "frontend"), [("light", "lab"), ("dark", "notebook")])
+def test_cells_started_in_a_loop_share_one_panel(open_page, theme, frontend):
     loop = """for number in range(14):
     get_ipython().run_cell_magic("bgtask", f"fit{number} --lane multiple", \"\"\"
 for _ in track(range(1_000)):
     if go.wait(0.05): break
 if current_task().name == 'fit3': raise ValueError('no such column')\"\"\")"""
-    page = open_page([LOAD, loop, "go.set()"])
+    page = open_page([LOAD, loop, "go.set()"], frontend=frontend)
     page.set_theme(theme)
     page.run(0)
     page.run(1)
