@@ -200,7 +200,7 @@ class Panels:
         display_id = _display_id(task, cell)
 
         def put_in_its_place(picture: PanelPicture) -> None:
-            picture.again = _is_in_its_cell(task, cell)
+            picture.again, picture.command = _is_in_its_cell(task, cell), _retry_command(task)
             self._replace([task], cell, display_id, picture)
 
         panel: Panel
@@ -293,6 +293,14 @@ def _is_in_its_cell(task: Task | RecurringTask, cell: LaunchingCell) -> bool:
     """Whether to run `cell` again is to run the task again."""
     own: LaunchingCell | None = getattr(task, "cell", None)
     return own is not None and own.cell_id is not None and own.cell_id == cell.cell_id
+
+
+def _retry_command(task: Task | RecurringTask) -> str:
+    """The line that runs `task` again; nothing where there is none."""
+    from nbtasks.widgets.table_row import may_run_again
+
+    told = isinstance(task, Task) and may_run_again(task) and len(task.name.split()) == 1
+    return f"%bgtask retry {task.name}" if told else ""
 
 
 def _display_id(task: Task | RecurringTask, cell: LaunchingCell) -> str:

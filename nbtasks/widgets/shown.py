@@ -174,12 +174,14 @@ class Shown:
 class PanelPicture:
     """A panel as static HTML and text: what a saved notebook shows without a kernel.
 
-    `again`: whether one that failed or was cancelled offers to run the cell that it is in once more.
+    Of one that failed or was cancelled: `again` is whether it offers to run the cell that it is in once more, and
+    `command` what else runs it again, told where there is no such offer.
     """
 
-    def __init__(self, shown: Shown, *, again: bool = False) -> None:
+    def __init__(self, shown: Shown, *, again: bool = False, command: str = "") -> None:
         self.shown = shown
         self.again = again
+        self.command = command
 
     def bundle(self) -> dict[str, Any]:
         """The mime bundle of the picture."""
@@ -204,8 +206,12 @@ class PanelPicture:
 
     def _again_html(self) -> str:
         """What runs the cell again, in JupyterLab and Notebook 7; a click makes the cell around it the active one."""
-        if not self.again or self.shown.state not in ("failed", "cancelled"):
+        if self.shown.state not in ("failed", "cancelled"):
             return ""
+        if not self.again:
+            style = "margin:0 0 0 auto;padding-left:10px;white-space:nowrap;opacity:.8"
+            told = f'again: <code style="background:none;color:inherit">{html.escape(self.command)}</code>'
+            return f'<span style="{style}">{told}</span>' if self.command else ""
         style = (
             "flex:0 0 auto;margin:0 0 0 auto;padding:2px 10px;border:1px solid rgba(128,128,128,.5);border-radius:2px;"
             "background:rgba(128,128,128,.15);color:inherit;font:inherit;font-size:12px;cursor:pointer"

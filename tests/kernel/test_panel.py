@@ -179,6 +179,17 @@ def test_a_function_task_is_shown_by_its_name_too(notebook: KernelDriver) -> Non
     notebook.run("plain").check().wait_output("[completed] plain")
 
 
+def test_a_function_task_that_failed_tells_the_line_that_runs_it_again(notebook: KernelDriver) -> None:
+    notebook.run("def work():\n    gates['go'].wait(60)\n    return 1 / (0 if fails else 1)\nfails = True").check()
+    cell = notebook.run("plain = get_manager().create_task('plain', work)\nplain").check()
+    notebook.run("gates['go'].set()").check()
+    cell.wait_output("[failed] plain")
+    assert "%bgtask retry plain" in panel_of(cell)["text/html"]
+    again = notebook.run("fails = False\n%bgtask retry plain").check()
+    again.wait_output("[completed] plain")
+    assert "%bgtask retry" not in panel_of(again)["text/html"]
+
+
 def test_a_handle_goes_on_working_after_its_task_was_pruned_until_it_is_released(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask it --quiet\nprint('kept')\nx = 1\nx").check()
     wait_over(notebook, "it")

@@ -124,6 +124,12 @@ def test_a_cell_that_did_not_complete_offers_to_run_again(state, offered):
     assert "Run again" not in PanelPicture(shown(state=state)).html()
 
 
+@pytest.mark.parametrize(("state", "told"), [("failed", True), ("cancelled", True), ("completed", False)])
+def test_where_no_cell_runs_it_again_the_line_that_does_is_told(state, told):
+    assert ("%bgtask retry a&lt;b" in PanelPicture(shown(state=state), command="%bgtask retry a<b").html()) is told
+    assert "%bgtask" not in PanelPicture(shown(state=state), again=True, command="%bgtask retry it").html()
+
+
 def test_all_figures_in_one_line():
     told = shown(progress=40.0, rate="12 it/s", left=18)
     assert told.figures == "40% · 12 it/s · 0:03 · 0:18 left"
