@@ -146,12 +146,11 @@ class CellRun(CellTask):
     runs: CellRuns = field(repr=False)
     _run: Run = field(default_factory=Run, init=False, repr=False)
 
-    def run(self) -> Any:
-        """Run the cell."""
+    def _enter(self) -> dict[str, Any]:
         if self.attempts == 1:
             self.runs.began(self._run)
         self._run.state = "running"
-        return super().run()
+        return super()._enter()
 
     def _attempt_ended(self, outcome: Outcome) -> Outcome:
         outcome = super()._attempt_ended(outcome)
