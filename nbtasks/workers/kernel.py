@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbtasks.exceptions import WorkerDiedError
+from nbtasks.exceptions import TaskFailedError, WorkerDiedError
 from nbtasks.threads import start_thread
 
 __all__ = ["PYTHON_WORKER", "KernelCommand", "Message", "Worker"]
@@ -76,8 +76,26 @@ class Worker:
         self._lock = threading.Lock()
         self._ended = self._swept = False
         self._greeted = 0  # so much of its log it has written while it started
-        self.folder = Path(tempfile.mkdtemp(prefix="nbtasks-"))
-        self._connect()
+        self._sockets: dict[str, Any] = {}
+        try:
+            self.folder = Path(tempfile.mkdtemp(prefix="nbtasks-"))
+        except OSError as error:  # a full disk
+            raise _cannot_start(error) from None
+        try:
+            self._connect()
+            self.process = self._started(cwd)
+        except OSError as error:  # a full disk again, or no such program
+            self._clear()
+            raise _cannot_start(error) from None
+        except BaseException:
+            self._clear()
+            raise
+        self._pidfd = os.pidfd_open(self.process.pid) if hasattr(os, "pidfd_open") else None
+        if self._pidfd is not None:
+            self._poller.register(self._pidfd, select.POLLIN)
+
+    def _started(self, cwd: str | None) -> subprocess.Popen[bytes]:
+        command = self.command
         argv = [part.replace("{connection_file}", str(self._file)) for part in command.argv]
         env = {**os.environ, **(command.env or {})}
         if command is PYTHON_WORKER:  # it looks after its parent by itself, and ends all of its processes
@@ -90,17 +108,9 @@ class Worker:
         else:
             env["JPY_PARENT_PID"] = str(os.getpid())
         with (self.folder / "log").open("wb") as log:
-            try:
-                self.process = subprocess.Popen(
-                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=cwd, start_new_session=True
-                )
-            except BaseException:
-                self._close_sockets()
-                shutil.rmtree(self.folder, ignore_errors=True)
-                raise
-        self._pidfd = os.pidfd_open(self.process.pid) if hasattr(os, "pidfd_open") else None
-        if self._pidfd is not None:
-            self._poller.register(self._pidfd, select.POLLIN)
+            return subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=cwd, start_new_session=True
+            )
 
     def __repr__(self) -> str:
         return f"<Worker {self.pid}>"
@@ -135,12 +145,12 @@ class Worker:
         from jupyter_client.connect import write_connection_file
 
         self._file = self.folder / "kernel.json"
+        self._context = zmq.Context()
         key = os.urandom(32).hex().encode()
         if sys.platform == "win32":
             write_connection_file(str(self._file), key=key)
         else:  # sockets in a folder that only its owner may enter
             write_connection_file(str(self._file), key=key, transport="ipc", ip=str(self.folder / "s"))
-        self._context = zmq.Context()
         # What a worker says in a flood waits here, it is not dropped.
         self._context.setsockopt(zmq.RCVHWM, 0)
         self._context.setsockopt(zmq.LINGER, 0)
@@ -270,15 +280,16 @@ class Worker:
             if self._ended:
                 return
             self._ended = True
-        self._close_sockets()
         if self._pidfd is not None:
             os.close(self._pidfd)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._clear()
 
-    def _close_sockets(self) -> None:
+    def _clear(self) -> None:
+        """Leave nothing behind: sockets, files."""
         for socket in self._sockets.values():
             socket.close(0)
         self._context.term()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def how_it_ended(self) -> str:
         """Why the process is gone, for people."""
@@ -305,3 +316,7 @@ class Worker:
         except OSError:
             return ""
         return f"; it said:\n{text}" if text else ""
+
+
+def _cannot_start(error: OSError) -> TaskFailedError:
+    return TaskFailedError(f"a worker process cannot be started: {error}")

@@ -92,16 +92,22 @@ def test_a_cell_that_ignores_interrupts_is_killed_and_cancelled_then(notebook: K
     assert notebook.value("it.state.value") == "cancelled"
 
 
-def test_a_full_disk_fails_the_task_and_the_next_one_runs(notebook: KernelDriver) -> None:
+def test_a_full_disk_fails_the_task_and_the_next_one_runs(notebook: KernelDriver, tmp_path: Path) -> None:
     """All that a worker needs of the disk is a folder for its sockets: names and results never touch it."""
     notebook.run(
-        "import errno, tempfile\nmade = tempfile.mkdtemp\n"
-        "def full(*_, **__): raise OSError(errno.ENOSPC, 'No space left on device')\ntempfile.mkdtemp = full"
+        "import errno, os\nfrom pathlib import Path\nopened = os.open\n"
+        "def full(path, flags, *rest, **options):\n"
+        "    if 'nbtasks-' in str(path) and flags & os.O_CREAT:\n"
+        "        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
+        "    return opened(path, flags, *rest, **options)\nos.open = full"
     ).check()
-    notebook.run("%%bgtask it --backend process --quiet\n1").check()
+    cell = notebook.run("%%bgtask it --backend process --quiet\n1").check()
     wait_over(notebook, "it")
-    assert "No space left on device" in notebook.value("it.error")
-    notebook.run("tempfile.mkdtemp = made").check()
+    said = "TaskFailedError: a worker process cannot be started: [Errno 28] No space left on device"
+    assert notebook.value("it.error") == said
+    assert "jupyter_client" not in cell.text, "where it was noticed is of no use to anybody"
+    assert not list((tmp_path / "tmp").glob("nbtasks-*"))
+    notebook.run("os.open = opened").check()
     notebook.run("%%bgtask it --backend process --quiet --wait\nfound = 1").check()
     assert notebook.value("found") == 1
 
