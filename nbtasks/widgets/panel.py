@@ -43,6 +43,7 @@ STYLE = f"""<style>
 .nbtasks-panel .progress {{ margin: 0 !important; background: {TRACK_COLOUR}; border-radius: 3px; overflow: hidden; }}
 .nbtasks-panel .progress-bar {{ border-radius: 3px; }}
 .nbtasks-panel .jupyter-button {{ line-height: 24px; }}
+.nbtasks-row > :nth-child(3) {{ margin-left: auto !important; }}
 .nbtasks-panel button:focus-visible {{
     outline: 2px solid var(--jp-brand-color1, #1976d2) !important; outline-offset: 1px;
 }}

@@ -209,9 +209,10 @@ class PanelPicture:
         if self.shown.state not in ("failed", "cancelled"):
             return ""
         if not self.again:
-            style = "margin:0 0 0 auto;padding-left:10px;white-space:nowrap;opacity:.8"
-            told = f'again: <code style="background:none;color:inherit">{html.escape(self.command)}</code>'
-            return f'<span style="{style}">{told}</span>' if self.command else ""
+            style = "flex:0 100 auto;min-width:0;margin:0 0 0 auto;overflow:hidden;text-overflow:ellipsis"
+            line = html.escape(self.command)
+            told = f'again: <span style="font-family:monospace">{line}</span>'
+            return f'<span title="{line}" style="{style};white-space:nowrap;opacity:.8">{told}</span>' if line else ""
         style = (
             "flex:0 0 auto;margin:0 0 0 auto;padding:2px 10px;border:1px solid rgba(128,128,128,.5);border-radius:2px;"
             "background:rgba(128,128,128,.15);color:inherit;font:inherit;font-size:12px;cursor:pointer"
