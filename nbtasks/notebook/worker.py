@@ -170,7 +170,7 @@ class WorkerKernel:
         changed = changed_settings(settings)
         parcel, refused = pack_names({**bound, SETTINGS: changed}, self._is_main, task)
         stayed = {name: [kind_of(bound[name]), str(why)] for name, why in refused.items()}
-        return {"status": "ok", "stayed": stayed}, parcel
+        return {"status": "ok", "stayed": stayed, "path": sys.path}, parcel
 
     def _take_names(self, work: Mapping[str, Any]) -> None:
         shell, names = self._shell, dict(work["names"])

@@ -6,6 +6,7 @@ pickle, the others the big ones, out of band (protocol 5), so that they are neve
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
 import hashlib
@@ -30,6 +31,8 @@ IsMain = Callable[[Any], bool]
 
 _OUT_OF_BAND = 64 * 1024
 """Buffers of so many bytes and more travel on their own."""
+_TRIED = 2**20
+"""Pickles of so many bytes at most are tried before they are sent back."""
 _READS_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"})
 
 _LOOKS_AROUND = frozenset({"globals", "eval", "exec"})
@@ -194,24 +197,34 @@ def _check(name: str, value: Any, is_main: IsMain | None, task: Any, user: Any) 
 
 
 def pack_names(
-    names: Mapping[str, Any], is_main: IsMain | None = None, task: Any = None, **reach: Any
+    names: Mapping[str, Any], is_main: IsMain | None = None, task: Any = None
 ) -> tuple[Buffers, dict[str, BaseException]]:
     """As many of `names` as can be sent, as one parcel of a dict, and for the others what stands in their way."""
     sent = frozenset(names)
     try:
-        return pack(dict(names), is_main, task, sent=sent, **reach), {}
+        return _packed_and_tried(dict(names), is_main, task, sent), {}
     except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code; which of them it was is found below
         whole = error
     refused: dict[str, BaseException] = {}
     for name, value in names.items():
         try:
-            pack(value, is_main, task, sent=sent, **reach)
+            _packed_and_tried(value, is_main, task, sent)
         except Exception as error:  # noqa: BLE001 - as above
             refused[name] = error
     if not refused:
         raise whole
     able = {name: value for name, value in names.items() if name not in refused}
-    return pack(able, is_main, task, sent=sent, **reach), refused
+    return pack(able, is_main, task, sent=sent), refused
+
+
+def _packed_and_tried(value: Any, is_main: IsMain | None, task: Any, sent: frozenset[str]) -> Buffers:
+    """A parcel of which it is known, unless that takes too long, that it can be unpacked: some objects pickle only."""
+    parcel = pack(value, is_main, task, sent=sent)
+    if len(parcel[0]) <= _TRIED:
+        quiet = io.StringIO()
+        with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+            unpack(parcel, {}, task)
+    return parcel
 
 
 def unpack(parcel: Sequence[Any], names: dict[str, Any] | None = None, task: Any = None) -> Any:

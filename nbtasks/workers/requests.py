@@ -5,7 +5,9 @@ Must not know how messages travel, nor what a cell is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nbtasks import task as tasks
@@ -82,9 +84,23 @@ def outcome(attempt: Attempt, message: Message, names: dict[str, Any]) -> tuple[
         error = error_from(message.content, message.buffers, names)
         cancelled = attempt.interrupted and isinstance(error, KeyboardInterrupt)
         return Outcome(TaskState.CANCELLED if cancelled else TaskState.FAILED, None, error), {}
-    found = unpack(message.buffers, names, attempt.task)
+    with _also_importing_from(message.content.get("path", ())):
+        found = unpack(message.buffers, names, attempt.task)
     result = found.pop(RESULT, None)
     return Outcome(TaskState.COMPLETED, result), found
+
+
+@contextmanager
+def _also_importing_from(path: Sequence[str]) -> Iterator[None]:
+    """What the work has added to `sys.path` is committed after what it gives back was made anew from there."""
+    added = [folder for folder in path if folder not in sys.path]
+    sys.path += added
+    try:
+        yield
+    finally:
+        for folder in added:
+            if folder in sys.path:
+                sys.path.remove(folder)
 
 
 def error_from(content: dict[str, Any], parcel: Sequence[Any], names: dict[str, Any]) -> BaseException:

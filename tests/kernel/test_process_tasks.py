@@ -114,3 +114,25 @@ def test_a_function_that_evaluates_texts_finds_any_name(notebook: KernelDriver) 
     ).check()
     notebook.run(f"%%bgtask evaluates {PROCESS} --wait\nanswer = Shows('hid' + 'den + 1').value()").check()
     assert notebook.value("answer") == 42
+
+
+def test_what_comes_from_a_module_on_a_path_that_the_cell_added_comes_back(
+    notebook: KernelDriver, tmp_path: Path
+) -> None:
+    (tmp_path / "module_of_the_cell.py").write_text("class Thing:\n    size = 3\n")
+    notebook.run(
+        f"%%bgtask imports {PROCESS} --wait\nimport sys\nsys.path.append({str(tmp_path)!r})\n"
+        "import module_of_the_cell\nthing = module_of_the_cell.Thing()"
+    ).check()
+    assert notebook.value("(thing.size, module_of_the_cell.Thing is type(thing))") == (3, True)
+    assert notebook.value("sys.path[-1]") == str(tmp_path)
+
+
+def test_what_can_be_pickled_but_not_made_anew_stays_behind(notebook: KernelDriver) -> None:
+    cell = notebook.run(
+        f"%%bgtask stays {PROCESS} --wait\nclass Asks:\n"
+        "    def __getattr__(self, name): return getattr(self.inner, name)\n"
+        "asks = Asks()\nasks.inner = 1\nfine = 2"
+    ).check()
+    assert "asks (__main__.Asks) stayed behind" in cell.stderr
+    assert notebook.value("(stays.state.value, fine)") == ("completed", 2)
