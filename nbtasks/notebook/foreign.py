@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import importlib
 import pickle
 import sys
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 from nbtasks.workers.kernel import KernelCommand
 from nbtasks.workers.parcels import Buffers
+from nbtasks.workers.serving import RESULT
 
 if TYPE_CHECKING:
     from nbtasks.backends.base import Attempt
@@ -45,7 +47,7 @@ def _nbtasks_take(text, count):
             globals()[name] = pickle.loads(data)
         except BaseException as error:
             refused[name] = type(error).__name__ + ": " + str(error)
-    get_ipython().execution_count = count
+    get_ipython().execution_count = globals()["_nbtasks_count"] = count
     globals()["_nbtasks_before"] = {name: id(value) for name, value in globals().items()}
     return refused
 
@@ -62,6 +64,11 @@ def _nbtasks_give():
                 given[name] = pickle.dumps(value, 4)
         except BaseException as error:
             stayed[name] = [type(value).__name__, str(error)]
+    if _nbtasks_count in Out:
+        try:
+            given[""] = pickle.dumps(Out[_nbtasks_count], 4)
+        except BaseException as error:
+            stayed[""] = [type(Out[_nbtasks_count]).__name__, str(error)]
     return base64.b64encode(pickle.dumps((given, stayed), 4)).decode()
 """
 
@@ -136,26 +143,30 @@ class ForeignWork(CellWork):
         self._task.output.write("stderr", f"nbtasks: {text}\n")
 
     def answered(self, message: Message) -> Outcome:
-        """The names that a Python kernel has bound, or the error."""
+        """The names that a Python kernel has bound, and its result; or the error."""
         content = message.content
         if self._attempt.interrupted and content["status"] != "ok":
             return Outcome(TaskState.CANCELLED)
         if content["status"] != "ok":
-            error = RemoteError(f"{content.get('ename', content['status'])}: {content.get('evalue', '')}")
+            said = content.get("ename", content["status"]), content.get("evalue", "")
+            error = RemoteError(": ".join(part for part in said if part))
             setattr(error, SHOWN, [])  # the kernel has shown it
             return Outcome(TaskState.FAILED, None, error)
         given = _literal(content, "given")
-        if given is not None:
-            self._take(*pickle.loads(base64.b64decode(given)))
-        return Outcome(TaskState.COMPLETED)
+        found = {} if given is None else self._taken(*pickle.loads(base64.b64decode(given)))
+        result = found.pop(RESULT, None)
+        self._names.update(found)
+        return Outcome(TaskState.COMPLETED, result)
 
-    def _take(self, given: dict[str, bytes | str], stayed: dict[str, list[str]]) -> None:
+    def _taken(self, given: dict[str, bytes | str], stayed: dict[str, list[str]]) -> dict[str, Any]:
+        found = {}
         for name, data in given.items():
             try:
-                self._names[name] = __import__(data) if isinstance(data, str) else pickle.loads(data)
+                found[name] = importlib.import_module(data) if isinstance(data, str) else pickle.loads(data)
             except Exception as error:  # noqa: BLE001 - what is not installed here, for one
                 stayed[name] = ["of that environment", str(error)]
         self._say_stayed(stayed)
+        return found
 
 
 def _execute(code: str, *, silent: bool, expressions: dict[str, str]) -> tuple[str, dict[str, Any], Buffers]:

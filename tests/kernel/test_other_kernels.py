@@ -48,6 +48,7 @@ def notebook(tmp_path: Path, kernel: KernelDriver) -> KernelDriver:
     (tmp_path / "loud.py").write_text(LOUD)
     launcher = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     install(tmp_path, "other", launcher, "python")
+    install(tmp_path, "bash", [sys.executable, "-m", "bash_kernel", "-f", "{connection_file}"], "bash")
     install(tmp_path, "loud", [sys.executable, str(tmp_path / "loud.py"), "-f", "{connection_file}"], "loud")
     return load(kernel)
 
@@ -56,12 +57,19 @@ def test_another_python_takes_the_names_it_can_and_gives_back_those_it_binds(not
     notebook.run("import threading\nnumber = 4\ndef times(n): return n * number\nlatch = threading.Lock()").check()
     cell = notebook.run(
         "%%bgtask it --kernel other --quiet --wait\nimport os\nprint('said')\nproduct = times(3)\n"
-        "pid = os.getpid()\n'latch' in globals(), latch if 0 else 1"
+        "pid = os.getpid()\nimport os.path as paths\n'latch' in globals(), latch if 0 else 1"
     ).check()
     assert "said" in cell.text
     assert "latch cannot be sent to the kernel other" in cell.stderr
     assert cell.outputs[-1]["data"]["text/plain"] == "(False, 1)"
     assert notebook.value("(product, pid != os.getpid(), it.state.value)") == (12, True, "completed")
+    assert notebook.value("(it.result, paths is __import__('os').path)") == ((False, 1), True)
+
+
+def test_a_result_that_cannot_come_back_from_another_python_is_said(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask it --kernel other --quiet --wait\nimport threading\nthreading.Lock()").check()
+    assert "the result (lock) stayed behind" in cell.stderr
+    assert notebook.value("(it.result, it.state.value)") == (None, "completed")
 
 
 def test_another_language_shows_its_output_and_its_errors(notebook: KernelDriver) -> None:
@@ -73,8 +81,28 @@ def test_another_language_shows_its_output_and_its_errors(notebook: KernelDriver
     assert "no answer" in cell.text
 
 
-def test_a_cancel_interrupts_another_kernel(notebook: KernelDriver) -> None:
-    cell = notebook.run("%%bgtask it --kernel other --quiet\nprint('begun')\nimport time; time.sleep(60)").check()
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no bash")
+def test_a_cell_of_bash_shows_what_it_prints_and_how_it_ends(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask it --kernel bash --quiet --wait\nfor n in 1 2; do echo \"line $n\"; done").check()
+    assert cell.stdout.split() == ["line", "1", "line", "2"]
+    assert notebook.value("(it.state.value, it.result)") == ("completed", None)
+    cell = notebook.run("%%bgtask it --kernel bash --quiet\necho so far\n(exit 3)").check()
+    wait_over(notebook, "it")
+    assert "so far" in cell.text
+    assert notebook.value("(it.state.value, it.error)") == ("failed", "RemoteError: 3")
+
+
+@pytest.mark.parametrize(
+    ("kernel_name", "code"),
+    [
+        ("other", "print('begun')\nimport time; time.sleep(60)"),
+        pytest.param(
+            *("bash", "echo begun\nsleep 60"), marks=pytest.mark.skipif(sys.platform == "win32", reason="no bash")
+        ),
+    ],
+)
+def test_a_cancel_interrupts_another_kernel(notebook: KernelDriver, kernel_name: str, code: str) -> None:
+    cell = notebook.run(f"%%bgtask it --kernel {kernel_name} --quiet\n{code}").check()
     cell.wait_output("begun")
     notebook.run("it.cancel()").check()
     wait_over(notebook, "it")
@@ -83,5 +111,5 @@ def test_a_cancel_interrupts_another_kernel(notebook: KernelDriver) -> None:
 
 def test_an_unknown_kernel_is_refused_with_those_there_are(notebook: KernelDriver) -> None:
     cell = notebook.run("%%bgtask it --kernel nowhere\n1")
-    assert "there is no kernel 'nowhere'; there are loud, other" in cell.text
+    assert "there is no kernel 'nowhere'; there are bash, loud, other" in cell.text
     assert notebook.value("'it' in globals()") is False
