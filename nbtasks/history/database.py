@@ -44,13 +44,13 @@ _UPDATES = ", ".join(f"{column} = excluded.{column}" for column in TASK_COLUMNS[
 # that writes would have to get the interpreter back, from work that computes, after each of them.
 WRITE_TASKS = f"""
     INSERT INTO tasks (id, kernel, {", ".join(TASK_COLUMNS[1:])})
-    SELECT ?1 || '-' || json_extract(value, '$[0]'), ?2, {_VALUES} FROM json_each(?3) WHERE true
+    SELECT ? || '-' || json_extract(value, '$[0]'), ?, {_VALUES} FROM json_each(?) WHERE true
     ON CONFLICT (id) DO UPDATE SET {_UPDATES}
 """
 WRITE_SCHEDULES = """
     INSERT INTO schedules (id, kernel, name, notebook, details, removed, updated_at)
-    SELECT json_extract(value, '$[0]'), ?1, json_extract(value, '$[1]'), ?2, json_extract(value, '$[2]'),
-        json_extract(value, '$[3]'), ?3 FROM json_each(?4) WHERE true
+    SELECT json_extract(value, '$[0]'), ?, json_extract(value, '$[1]'), ?, json_extract(value, '$[2]'),
+        json_extract(value, '$[3]'), ? FROM json_each(?) WHERE true
     ON CONFLICT (id) DO UPDATE SET kernel = excluded.kernel, name = excluded.name, details = excluded.details,
         removed = excluded.removed, updated_at = excluded.updated_at WHERE kernel = excluded.kernel
 """
