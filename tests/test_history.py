@@ -145,7 +145,8 @@ def test_cleanup_removes_what_is_older_and_90_days_is_the_default(kept, path):
     assert kept.history.cleanup() == 0
     with contextlib.closing(sqlite3.connect(path)) as database:
         long_ago = time.time() - 91 * 86_400
-        database.execute("UPDATE tasks SET created_at = ?1, completed_at = ?1 WHERE name = 'old'", (long_ago,))
+        times = {"then": long_ago}
+        database.execute("UPDATE tasks SET created_at = :then, completed_at = :then WHERE name = 'old'", times)
         database.commit()
     assert kept.history.cleanup(older_than="92d") == 0
     assert kept.history.cleanup() == 1
