@@ -209,7 +209,7 @@ class PanelPicture:
         if self.shown.state not in ("failed", "cancelled"):
             return ""
         if not self.again:
-            style = "flex:0 100 auto;min-width:0;margin:0 0 0 auto;overflow:hidden;text-overflow:ellipsis"
+            style = "flex:1 1 0;min-width:0;text-align:right;overflow:hidden;text-overflow:ellipsis"
             line = html.escape(self.command)
             told = f'again: <span style="font-family:monospace">{line}</span>'
             return f'<span title="{line}" style="{style};white-space:nowrap;opacity:.8">{told}</span>' if line else ""
