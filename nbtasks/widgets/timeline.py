@@ -21,6 +21,10 @@ ROW, LANE_GAP, LABEL, AXIS = 18, 10, 18, 22
 """Pixels: of a row at most, between lanes, of a lane's name, of the axis."""
 MOST_HEIGHT = 480
 """Pixels that the rows of one lane take together: where there are more, they are thinner."""
+MOST_WAITING = 6
+"""Of one lane, what waits or was never started: the rest is told by its number, and leaves what ran its height."""
+SEEN_PERCENT = 0.3
+"""How wide that must be to be seen."""
 NAMED_PERCENT = 6.0
 """How wide a bar must be to have its name written on it."""
 TEXT_WIDTH = 60
@@ -128,13 +132,31 @@ class Timeline:
         )
 
     def _lane(self, lane: str, bars: Sequence[Bar], top: int, mark: str) -> tuple[str, int]:
-        rows = _packed(bars, self.now)
-        number = 1 + max(row for _, row, _ in rows)
+        begun = [bar for bar in bars if bar.started_at is not None]
+        # Those first that still wait, then the longest: of one that waited but for a moment there is nothing to see.
+        waiting = sorted((bar for bar in bars if bar.started_at is None), key=self._by_wait)
+        visible = [bar for bar in waiting[:MOST_WAITING] if bar.state == "pending" or self._waited(bar) > SEEN_PERCENT]
+        left_out = waiting[len(visible) :]
+        rows = _packed([*begun, *visible], self.now)
+        number = max((row for _, row, _ in rows), default=0) + 1
         step = min(float(ROW), MOST_HEIGHT / number)
         parts = [_text(0, top + 13, f"{one_line(lane, 60)}: {len(bars):,}", "font-weight:bold")]
         for bar, row, free_from in rows:
             parts.append(self._bar(bar, top + LABEL + row * step, step, free_from, mark))
-        return "".join(parts), LABEL + round(number * step)
+        height = LABEL + round(number * step)
+        if left_out:
+            parts.append(
+                _text(self._at(self.now), top + height + 12, f"{_left_out_text(left_out)}\u00a0", "text-anchor:end")
+            )
+            height += ROW
+        return "".join(parts), height
+
+    def _waited(self, bar: Bar) -> float:
+        """How wide it is drawn that it waited, and was never started."""
+        return self._at(bar.ended_at or self.now) - self._at(bar.waits_from)
+
+    def _by_wait(self, bar: Bar) -> tuple[bool, float]:
+        return bar.state != "pending", -self._waited(bar)
 
     def _bar(self, bar: Bar, y: float, step: float, free_from: datetime | None, mark: str) -> str:
         colour, end = LOOKS[bar.state][2], bar.ended_at or self.now
@@ -219,6 +241,13 @@ def _packed(bars: Sequence[Bar], now: datetime) -> list[tuple[Bar, int, datetime
         ends[row : row + 1] = [end]
         rows.append((bar, row, free_from))
     return rows
+
+
+def _left_out_text(bars: Sequence[Bar]) -> str:
+    """How many more there are: "1,203 more wait, 12 more never started"."""
+    waiting = sum(bar.state == "pending" for bar in bars)
+    told = ((waiting, "more wait"), (len(bars) - waiting, "more never started"))
+    return ", ".join(f"{number:,} {words}" for number, words in told if number)
 
 
 def _name_on(bar: Bar, left: float, right: float, y: float, height: float) -> str:

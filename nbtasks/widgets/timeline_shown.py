@@ -20,11 +20,11 @@ __all__ = ["SPAN", "PictureTimeline", "timeline_of"]
 
 SPAN = timedelta(hours=1)
 DRAW_SECONDS = 2.0
-BYTES_A_SECOND = 50_000
-"""How often the picture is drawn anew: every two seconds, larger ones less often."""
+BYTES_A_SECOND, DRAW_SHARE = 50_000, 50
+"""How often the picture is drawn anew: every two seconds, larger ones and those that took long less often."""
 FIRES = 20
 MOST_BARS = 3_000
-"""How many are drawn, the newest."""
+"""How many that were started are drawn, the newest."""
 
 
 def timeline_of(manager: TaskManager, span: timedelta = SPAN, now: datetime | None = None) -> Timeline:
@@ -35,9 +35,11 @@ def timeline_of(manager: TaskManager, span: timedelta = SPAN, now: datetime | No
     known = {task.id for task in tasks}
     bars += [bar for record in _records(manager, span) if record.id not in known and (bar := _past_bar(record))]
     bars.sort(key=lambda bar: bar.waits_from)
+    begun = [bar for bar in bars if bar.started_at is not None]
+    waiting = [bar for bar in bars if bar.started_at is None]
     schedules = [one for one in manager.list_recurring_tasks() if one.enabled]
     fires = [Fire(one.name, at) for one in schedules for at in one.next_fires(FIRES)]
-    return Timeline(bars[-MOST_BARS:], fires, now, span)
+    return Timeline([*begun[-MOST_BARS:], *waiting], fires, now, span)
 
 
 def _bars(manager: TaskManager, task: Task) -> list[Bar]:
@@ -111,10 +113,12 @@ class PictureTimeline:
         self.replace = None
 
     def _draw(self) -> dict[str, Any]:
+        start = time.thread_time()
         timeline = timeline_of(self._manager, self._span)
-        markup = timeline.html()
-        self._due = time.monotonic() + max(DRAW_SECONDS, len(markup) / BYTES_A_SECOND)
-        return {"text/html": markup, "text/plain": timeline.text()}
+        bundle = {"text/html": timeline.html(), "text/plain": timeline.text()}
+        took = time.thread_time() - start
+        self._due = time.monotonic() + max(DRAW_SECONDS, len(bundle["text/html"]) / BYTES_A_SECOND, DRAW_SHARE * took)
+        return bundle
 
     def _show(self) -> int:
         if self.replace is None:

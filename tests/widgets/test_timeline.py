@@ -92,6 +92,16 @@ def test_a_thousand_bars_stay_small_and_low():
     assert int(re.search(r'height="(\d+)" style="display:block', markup)[1]) < 600
 
 
+def test_of_very_many_that_wait_the_number_is_told_and_what_ran_keeps_its_height():
+    waiting = [bar(f"w{n}", "pending", started=None, ended=None) for n in range(1000)]
+    dropped = [bar(f"c{n}", "cancelled", started=None, ended=20) for n in range(50)]
+    svg = drawn(bar(started=30, ended=15), *dropped, *waiting)
+    texts = [one.text for one in svg.iter("text")]
+    assert "994 more wait, 50 more never started\u00a0" in texts
+    assert len(list(svg.iter("g"))) == 1 + 6 and int(svg.get("height")) < 200
+    assert "12 more never started\u00a0" in [one.text for one in drawn(*dropped[:18]).iter("text")]
+
+
 def test_names_show_as_text():
     markup = Timeline([bar("<script>x</script>\x1b[31m", lane="<b>", note="<i>")], [], NOW, HOUR).html()
     assert "<script>" not in markup
@@ -142,6 +152,7 @@ def test_schedules_tell_their_next_fires():
 def test_the_picture_is_replaced_in_its_place(monkeypatch):
     monkeypatch.setattr(timeline_shown, "DRAW_SECONDS", 0.0)
     monkeypatch.setattr(timeline_shown, "BYTES_A_SECOND", 10**12)
+    monkeypatch.setattr(timeline_shown, "DRAW_SHARE", 0)
     gate, pictures = threading.Event(), []
     with TaskManager() as manager:
         picture = PictureTimeline(manager)
