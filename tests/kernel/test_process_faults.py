@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,7 +27,14 @@ def notebook(start_kernel, tmp_path: Path) -> KernelDriver:  # type: ignore[no-u
     return load(start_kernel(TMPDIR=str(tmp_path / "tmp")))
 
 
-def children_of(pid: int) -> list[int]:
+def is_there(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def children_of(pid: int | None) -> list[int]:
     """The processes that come from it, and have not ended."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -62,9 +71,14 @@ def test_workers_killed_at_random_moments_leave_nothing_behind(notebook: KernelD
     assert notebook.value("len(states)") == KILLS
     assert notebook.value("float(manager.create_task('last', work, backend='process').wait(60))") == 2_000_000
     notebook.run("backend.pool.close()").check()
+    wait_gone([], tmp_path / "tmp", parent=notebook.pid)
+
+
+def wait_gone(pids: list[int], folder: Path, parent: int | None = None) -> None:
+    """Wait until these processes, or all children of one, are over, and nothing is left of them in any folder."""
     end = time.monotonic() + 60
-    while children_of(notebook.pid) or list((tmp_path / "tmp").glob("nbtasks-*")):
-        assert time.monotonic() < end, (children_of(notebook.pid), list((tmp_path / "tmp").iterdir()))
+    while (there := [pid for pid in pids if is_there(pid)] + children_of(parent)) or list(folder.glob("nbtasks-*")):
+        assert time.monotonic() < end, (there, list(folder.iterdir()))
         time.sleep(0.05)
     assert not list(Path("/dev/shm").glob("*nbtasks*"))
 
@@ -112,8 +126,22 @@ def test_a_full_disk_fails_the_task_and_the_next_one_runs(notebook: KernelDriver
     assert notebook.value("found") == 1
 
 
-@pytest.mark.long
-@pytest.mark.timeout(600)
+def test_workers_and_their_folders_go_with_a_kernel_that_is_killed(notebook: KernelDriver, tmp_path: Path) -> None:
+    cell = notebook.run(
+        "%%bgtask it --backend process --quiet\nimport subprocess\n"
+        "child = subprocess.Popen(['sleep', '600'])\nprint('child', child.pid, flush=True)\nwhile True: pass"
+    ).check()
+    cell.wait_output("child ")
+    notebook.run(
+        "pool = get_manager().backends['process']\nget_manager().create_task('f', int, backend='process').wait()"
+    )
+    kinds = "{row['task'] for row in pool.workers()}"
+    notebook.wait_until(lambda: notebook.value(kinds) == {"it", "free", "spare"}, what="workers of all kinds")
+    pids = [int(cell.stdout.split()[1]), *notebook.value("[row['pid'] for row in pool.workers()]")]
+    os.kill(notebook.pid, signal.SIGKILL)
+    wait_gone(pids, tmp_path / "tmp")
+
+
 def test_a_dask_scheduler_that_is_killed_fails_what_ran_there(notebook: KernelDriver, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     file = tmp_path / "scheduler.json"
@@ -141,3 +169,24 @@ def test_a_dask_scheduler_that_is_killed_fails_what_ran_there(notebook: KernelDr
         for process in (scheduler, worker):
             process.kill()
             process.wait()
+
+
+def test_a_cell_whose_dask_worker_is_killed_runs_again_and_says_so(notebook: KernelDriver, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    once = tmp_path / "once"
+    notebook.run(
+        "import distributed\n"
+        "client = distributed.Client(n_workers=2, threads_per_worker=1, dashboard_address='127.0.0.1:0')",
+        timeout=300,
+    ).check()
+    cell = notebook.run(
+        "%%bgtask it --backend dask --quiet\nimport os, time\nfrom pathlib import Path\n"
+        f"once = Path({str(once)!r})\n"
+        "if not once.exists():\n    once.touch()\n    print('its worker is', os.getppid(), flush=True)\n"
+        "    time.sleep(600)\nfound = 'again'"
+    ).check()
+    cell.wait_output("its worker is")
+    os.kill(int(cell.stdout.split()[-1]), signal.SIGKILL)
+    wait_over(notebook, "it")
+    assert notebook.value("(it.state.value, found)") == ("completed", "again")
+    cell.wait_output("was lost: it runs again on")
