@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import partial
 from operator import attrgetter
@@ -35,6 +36,8 @@ class Waits:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
+        self.around: Callable[[Sequence[Task]], AbstractContextManager[object]] = nullcontext
+        """What goes on while plain code waits for these tasks: a terminal shows them."""
 
     async def until_over(self, tasks: Sequence[Task] | None, timeout: float | timedelta | None = None) -> list[Task]:
         """Return the tasks when all are over; None: all that is live now. Raises WaitTimeoutError."""
@@ -64,10 +67,14 @@ class Waits:
         waiter = self._begin(partial(_release, bed), tasks, timeout, blocks=True)
         try:
             loop = asyncio._get_running_loop()
-            if loop is None or quietly:
+            if quietly:
                 doze(bed, timeout)
             else:
-                self._sleep_on(loop, waiter, bed, timeout)
+                with self.around(waiter.tasks):
+                    if loop is None:
+                        doze(bed, timeout)
+                    else:
+                        self._sleep_on(loop, waiter, bed, timeout)
         finally:
             self._end(waiter)
         return _all_over(waiter.tasks if tasks is None else tasks, timeout, told=not quietly)

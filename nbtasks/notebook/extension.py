@@ -9,6 +9,7 @@ import functools
 import keyword
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -98,6 +99,8 @@ class Extension:
         # A task that is the last line of a cell is shown, panel, output and all.
         self.shell.display_formatter.ipython_display_formatter.for_type(Task, self.show)
         self.shell.display_formatter.ipython_display_formatter.for_type(RecurringTask, self.show_schedule)
+        if not self.kernel.exists:
+            self.manager._waits.around = self.panels.while_waiting
         self.upkeep.start()
         keep_history(self)
         self.shell.register_magics(TaskMagics(self.shell, self))
@@ -111,6 +114,7 @@ class Extension:
         self.shell.events.unregister("post_run_cell", self._foreground_ended)
         for kind in ("line", "cell"):
             self.shell.magics_manager.magics[kind].pop("bgtask", None)
+        self.manager._waits.around = nullcontext
         self.upkeep.stop()
         self.shell.configurables.remove(self.settings)
         self.shell.display_formatter.ipython_display_formatter.pop(Task, None)

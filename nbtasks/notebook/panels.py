@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -59,6 +59,7 @@ class Panels:
         self._live: LiveWriter | None = None
         self._notices: Notices | None = None
         self._subscription: Subscription | None = None
+        self._waits = False
         self._lock = threading.Lock()
         self._by_cell: dict[str, list[Panel]] = {}
         self._runs: dict[str, str | None] = {}
@@ -112,11 +113,23 @@ class Panels:
         else:
             self._keep_table(self._writer().add(None, lambda: self._put_board(cell, chosen, repeats)), cell)
 
-    def while_waiting(self, tasks: Sequence[Task]) -> AbstractContextManager[object]:
-        """In a terminal that can, the panel of the task, or the table of several, stands below what is written."""
+    @contextmanager
+    def while_waiting(self, tasks: Sequence[Task]) -> Iterator[None]:
+        """In a terminal that can, the panel of the task, or the table of several, stands below what is written.
+
+        Only for the foreground; and a wait inside this one shows nothing of its own.
+        """
         own = threading.current_thread() is threading.main_thread() and current_task() is None
-        terminal = terminal_of(sys.stdout) if own and tasks and not self._kernel.exists else None
-        return nullcontext() if terminal is None else BottomLines(terminal, partial(lines_of, tasks))
+        if self._waits or self._kernel.exists or not own:
+            yield
+            return
+        terminal = terminal_of(sys.stdout) if tasks else None
+        self._waits = True
+        try:
+            with nullcontext() if terminal is None else BottomLines(terminal, partial(lines_of, tasks)):
+                yield
+        finally:
+            self._waits = False
 
     def settle(self, task: Task) -> None:
         """Return when the panels of `task` show how it is now; in a terminal, print that."""

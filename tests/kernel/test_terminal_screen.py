@@ -101,6 +101,19 @@ def test_of_very_many_tasks_as_many_are_shown_as_there_is_room_for(terminal, ope
     terminal.wait_prompt()
 
 
+def test_plain_waits_show_it_too(terminal, open_gate):
+    terminal.run("task = get_manager().create_task('fetch', lambda: passes('go'))")
+    terminal.start("task.wait()")
+    wait_below(terminal, "fetch  running")
+    terminal.interrupt()
+    terminal.wait_prompt()
+    terminal.start("get_manager().wait(task)")
+    wait_below(terminal, "fetch  running")
+    open_gate("go")
+    lines = terminal.wait_prompt()
+    assert not [line for line in lines if EMPTY in line or FULL in line]
+
+
 def test_an_interrupt_takes_it_away(terminal, open_gate):
     terminal.run("%%bgtask fit\npasses('go')")
     terminal.start("%bgtask wait fit")
