@@ -150,7 +150,11 @@ def _do_call(key: str, _: str, content: dict[str, Any], buffers: Sequence[Any], 
         _out.set(say)
         return call(task, work["function"], work["args"])
 
-    outcome = _do(key, _threads, task, function)
+    joined = threading.Event()
+    pickled = bytes(buffers[split])
+    if b"dask" in pickled or b"distributed" in pickled or b"_future" in pickled:
+        joined.set()  # it may wait for what the cluster does: it must not keep a place there
+    outcome = _do(key, _threads, task, function, joined)
     here.end()
     if outcome.state is TaskState.CANCELLED:
         return {"status": "cancelled"}, []

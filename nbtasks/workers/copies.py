@@ -129,9 +129,12 @@ def _handler(kind: type[logging.Handler], state: dict[str, Any]) -> logging.Hand
 
 def _future(key: Any) -> Any:
     """A future of Dask's, of the client that is in use here: what it stands for stays on the cluster."""
-    from distributed import Future, default_client
+    from distributed import Future, default_client, get_client
 
-    client: Any = default_client()  # type: ignore[no-untyped-call]
+    try:
+        client: Any = default_client()  # type: ignore[no-untyped-call]
+    except ValueError:  # in a task on a Dask worker
+        client = get_client()
     future: Any = Future(key, client)
     client._send_to_scheduler({"op": "client-desires-keys", "keys": [key], "client": client.id})
     return future

@@ -42,6 +42,22 @@ def test_futures_and_collections_stay_on_the_cluster(notebook: KernelDriver) -> 
     assert notebook.value("(kind, total)") == ("Future", 120)
 
 
+def test_functions_use_futures_and_collections_that_stay_on_the_cluster(notebook: KernelDriver) -> None:
+    notebook.run(
+        "import dask.array as da\nend_ = time.sleep\nkept = client.scatter(20)\n"
+        "later = client.map(lambda n: end_(0.5) or n, range(8))\nmany = da.ones(100, chunks=10).persist()\n"
+        "def there(work): return get_manager().create_task('it', work, backend='dask').wait(60)"
+    ).check()
+    assert notebook.value("there(lambda: (type(kept).__name__, kept.result() + 1))") == ("Future", 21)
+    assert notebook.value("there(lambda: float(many.sum().compute()))") == 100
+    # As many of them as there are places on the cluster, each waiting for what is behind it there.
+    notebook.run(
+        "waits = [get_manager().create_task('it', lambda: sum(one.result() for one in later), backend='dask')\n"
+        "         for _ in range(2)]\nsums = [task.wait(60) for task in waits]"
+    ).check()
+    assert notebook.value("sums") == [28, 28]
+
+
 def test_progress_and_output_come_live_and_a_cancel_stops_the_cell(notebook: KernelDriver) -> None:
     cell = notebook.run(
         "%%bgtask it --backend dask --quiet\nfrom nbtasks import current_task\nprint('begun')\n"
