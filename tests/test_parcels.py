@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import functools
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -171,6 +172,20 @@ def test_a_function_that_dispatches_arrives_with_what_was_registered():
     assert (copy(1), copy(""), copy.__name__) == ("int", "something", "kind")
     copy.register(str, lambda one: "str")
     assert (copy(""), kind("")) == ("str", "something")
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        re.search("b+", "abbb"),
+        re.fullmatch("a|ab", "ab"),
+        re.compile("b").match("ab", 1),
+        [*re.finditer("a", "aba")][1],
+    ],
+)
+def test_a_match_arrives_as_what_was_found(match):
+    copy = there_and_back(match)
+    assert (copy.regs, copy.string, copy.re) == (match.regs, match.string, match.re)
 
 
 def test_a_handler_of_a_logger_comes_back_as_itself():

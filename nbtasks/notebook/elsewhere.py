@@ -132,9 +132,20 @@ class CellWork(Work):
         elif message.kind == "nbtasks_failed":
             self._failed(content, message.buffers)
         elif message.kind in _WIDGETS:
-            self._task.place.kernel.forward(self._task.cell, message.kind, content, message.buffers, message.metadata)
+            self._task.place.kernel.forward(
+                self._task.cell, message.kind, self._captured(content), message.buffers, message.metadata
+            )
         else:
             heard_progress(self._attempt, message)
+
+    def _captured(self, content: dict[str, Any]) -> dict[str, Any]:
+        """An Output widget takes what its cell shows from now on, or no longer: what came before it is sent before."""
+        state = (content.get("data") or {}).get("state") or {}
+        if "msg_id" not in state:
+            return content
+        self._task.output.sync()
+        request = self._task.cell.request_id if state["msg_id"] else ""
+        return {**content, "data": {**content["data"], "state": {**state, "msg_id": request}}}
 
     def _failed(self, content: dict[str, Any], buffers: Buffers) -> None:
         """The cell has raised: show it now, before its plots come, as the foreground does."""

@@ -23,6 +23,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import ExecutionResult
 
+from nbtasks.notebook import widget_copies
 from nbtasks.notebook.leaving import LeaveTask
 from nbtasks.notebook.plotting import put_figures, take_figures
 from nbtasks.notebook.routing import refuse
@@ -66,6 +67,7 @@ class WorkerKernel:
         shell.compile.get_code_name = self._named(shell.compile.get_code_name)
         shell.user_ns["exit"] = shell.user_ns["quit"] = LeaveTask()
         bridge_tqdm()
+        widget_copies.install(worker=True)
 
     # -- requests ---------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from IPython.display import publish_display_data
 from nbtasks.backends.dask import DaskBackend
 from nbtasks.backends.process import ProcessBackend
 from nbtasks.manager import TaskManager
+from nbtasks.notebook import widget_copies
 from nbtasks.workers.usage import usage_of
 from nbtasks.workers.work import show_streams
 
@@ -39,6 +40,7 @@ class Workers:
         if self._backend is not None:
             self._backend.on_display = _show
             self._backend.modules = self._modules
+            widget_copies.install()
         if isinstance(self._dask, DaskBackend):
             self._dask.on_display = _show
 

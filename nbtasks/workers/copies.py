@@ -10,6 +10,7 @@ import functools
 import importlib
 import io
 import logging
+import re
 import sys
 import types
 import uuid
@@ -22,7 +23,7 @@ from cloudpickle.cloudpickle import _make_skeleton_class
 from nbtasks.workers.remains import Reduced, loop_here, rule_for
 from nbtasks.workers.texts import texts_reduced
 
-__all__ = ["made_quietly", "reduced_specially"]
+__all__ = ["add_rule", "made_quietly", "reduced_specially"]
 
 _DISPATCHES: types.CodeType = functools.singledispatch(len).__code__  # type: ignore[attr-defined]
 _MARK = "_nbtasks_mark"
@@ -30,13 +31,18 @@ _handlers: weakref.WeakValueDictionary[str, logging.Handler] = weakref.WeakValue
 """The handlers of loggers that have travelled, by their mark: they come back as themselves, as classes do."""
 
 
-Rule = Callable[[Any], Reduced | None]
+Rule = Callable[[Any], tuple[Any, ...] | None]
 
 _rules: dict[type, Rule | None] = {}
 """By class, but for those of the notebook, which come and go."""
 
 
-def reduced_specially(obj: Any) -> Reduced | None:
+def add_rule(name: str, rule: Rule) -> None:
+    """Let objects of a class be made anew by a rule of one's own; its name is `package.Class`."""
+    _BY_NAME[name] = rule
+
+
+def reduced_specially(obj: Any) -> tuple[Any, ...] | None:
     """How to make the like of `obj` on the other side; None if pickle knows. Raises what keeps it from being sent."""
     kind = type(obj)
     try:
@@ -102,6 +108,21 @@ def _property(obj: Any) -> Reduced:
 
 def _dask_future(obj: Any) -> Reduced:
     return _future, (obj.key,)
+
+
+def _match(obj: re.Match[Any]) -> Reduced:
+    return _match_again, (obj.re, obj.string, obj.pos, obj.endpos, obj.regs)
+
+
+def _match_again(pattern: re.Pattern[Any], text: Any, start: int, end: int, regs: Any) -> re.Match[Any]:
+    """The match of that place: none but `search` and its like can make one."""
+    ways = (pattern.search, pattern.match, pattern.fullmatch)
+    for place in (start, regs[0][0]):
+        for way in ways:
+            found = way(text, place, end)
+            if found is not None and found.regs == regs:
+                return found
+    raise ValueError(f"{pattern.pattern!r} does not match again")
 
 
 def _tqdm(obj: Any) -> Reduced:
@@ -195,6 +216,7 @@ _BY_NAME: dict[str, Rule] = {
     "IPython.DisplayHook": _part_of_shell,
     "numpy.ndarray": _array,
     "distributed.Future": _dask_future,
+    "re.Match": _match,
     "tqdm.ObjectWrapper": _tqdm,  # it asks what it wraps for each attribute, even before it has that
 }
 _BY_CLASS: dict[type, Rule] = {

@@ -24,7 +24,6 @@ REASONS = {
     "generator, a pool, a socket or a pipe, a context variable.",
     "identity": "It asks for what tells an object from its copy, or how it was made.",
     "library": "It goes on with what a cell before it has registered in a library.",
-    "widgets": "It makes a widget, or goes on with one: who clicks and moves it is heard by the notebook only.",
 }
 """Why a cell cannot be the same in a process of its own."""
 

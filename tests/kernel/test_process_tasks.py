@@ -136,3 +136,26 @@ def test_what_can_be_pickled_but_not_made_anew_stays_behind(notebook: KernelDriv
     ).check()
     assert "asks (__main__.Asks) stayed behind" in cell.stderr
     assert notebook.value("(stays.state.value, fine)") == ("completed", 2)
+
+
+def test_a_widget_of_the_notebook_moves_from_a_process_and_stays_itself(notebook: KernelDriver) -> None:
+    notebook.run(
+        "import ipywidgets\nslides = ipywidgets.IntSlider()\nsame, seen = slides, []\n"
+        "slides.observe(lambda change: seen.append(change.new), 'value')"
+    ).check()
+    notebook.run(f"%%bgtask moves {PROCESS} --wait\nslides.value = 7\nslides").check()
+    assert notebook.find_models("IntSliderModel", value=7)
+    assert notebook.value("(slides is same is moves.result, slides.value, seen)") == (True, 7, [7])
+    notebook.run("slides.value = 8").check()
+    assert notebook.value("seen") == [7, 8]
+
+
+def test_a_button_made_in_a_process_is_clicked_in_the_notebook(notebook: KernelDriver) -> None:
+    notebook.run(
+        f"%%bgtask makes {PROCESS} --wait\nimport ipywidgets\npressed = []\n"
+        "button = ipywidgets.Button(description='made there')\n"
+        "button.on_click(lambda button: pressed.append(button.description))\nbutton"
+    ).check()
+    [model] = notebook.find_models("ButtonModel", description="made there")
+    notebook.click(model)
+    notebook.wait_until(lambda: notebook.value("pressed") == ["made there"], what="the click")
