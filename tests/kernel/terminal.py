@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import pexpect
-import pyte
 
 __all__ = ["Screen", "Terminal"]
 
@@ -27,6 +26,8 @@ class Screen:
     """What one sees in a terminal of so many rows and columns to which all of this was written."""
 
     def __init__(self, rows: int = 24, columns: int = 80) -> None:
+        import pyte  # most terminals of the tests have no screen
+
         self.size = (rows, columns)
         self._screen = pyte.HistoryScreen(columns, rows, history=10_000, ratio=1)
         self._stream = pyte.Stream(self._screen)
