@@ -188,6 +188,13 @@ def test_a_match_arrives_as_what_was_found(match):
     assert (copy.regs, copy.string, copy.re) == (match.regs, match.string, match.re)
 
 
+def test_a_class_of_a_module_that_nobody_has_loaded_yet_arrives_as_itself():
+    np = pytest.importorskip("numpy")
+    sys.modules.pop("numpy.rec", None)
+    assert there_and_back(np.recarray) is np.recarray
+    assert len(pack(np.recarray)[0]) < 100
+
+
 def test_a_handler_of_a_logger_comes_back_as_itself():
     handler = logging.NullHandler()
     parcel = pack(handler)

@@ -6,6 +6,7 @@ Used by parcels only. Must not know what is sent. Classes of `__main__` are thos
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import importlib
 import io
@@ -64,6 +65,14 @@ def _rule_for(kind: type) -> Rule | None:
 
 def _module(obj: types.ModuleType) -> Reduced | None:
     return (importlib.import_module, (obj.__name__,)) if sys.modules.get(obj.__name__) is obj else None
+
+
+def _class(obj: type) -> None:
+    """It is sent by its name where its module is loaded, which some libraries leave until somebody asks."""
+    package = str(obj.__module__).partition(".")[0]
+    if obj.__module__ not in sys.modules and package in sys.modules:
+        with contextlib.suppress(Exception):  # there is no such module
+            importlib.import_module(obj.__module__)
 
 
 def _function(obj: Any) -> Reduced | None:
@@ -220,6 +229,7 @@ _BY_NAME: dict[str, Rule] = {
     "tqdm.ObjectWrapper": _tqdm,  # it asks what it wraps for each attribute, even before it has that
 }
 _BY_CLASS: dict[type, Rule] = {
+    type: _class,
     types.ModuleType: _module,
     types.FunctionType: _function,
     functools._lru_cache_wrapper: _lru_cache,

@@ -83,7 +83,7 @@ def test_another_language_shows_its_output_and_its_errors(notebook: KernelDriver
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no bash")
 def test_a_cell_of_bash_shows_what_it_prints_and_how_it_ends(notebook: KernelDriver) -> None:
-    cell = notebook.run("%%bgtask it --kernel bash --quiet --wait\nfor n in 1 2; do echo \"line $n\"; done").check()
+    cell = notebook.run('%%bgtask it --kernel bash --quiet --wait\nfor n in 1 2; do echo "line $n"; done').check()
     assert cell.stdout.split() == ["line", "1", "line", "2"]
     assert notebook.value("(it.state.value, it.result)") == ("completed", None)
     cell = notebook.run("%%bgtask it --kernel bash --quiet\necho so far\n(exit 3)").check()
