@@ -105,7 +105,11 @@ def test_futures_that_are_done_arrive_with_what_came_of_them():
         pack(concurrent.futures.Future())
 
 
-def test_what_asyncio_has_done_arrives_done():
+@pytest.mark.parametrize("kind", ["_CTask", "_PyTask"])
+def test_what_asyncio_has_done_arrives_done(kind, monkeypatch):
+    """Of either kind: nest_asyncio puts the one written in Python in the place of the one written in C."""
+    monkeypatch.setattr(asyncio.tasks, "Task", getattr(asyncio.tasks, kind))
+
     async def both():
         async def seven():
             return 7

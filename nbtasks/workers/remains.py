@@ -135,10 +135,10 @@ def _future(obj: Any) -> Reduced | None:
     if not obj.done():
         return None
     if obj.cancelled():
-        return _done_future, (isinstance(obj, asyncio.Future), "cancelled", None)
+        return _done_future, (asyncio.isfuture(obj), "cancelled", None)
     error = obj.exception()
     how, value = ("result", obj.result()) if error is None else ("exception", error)
-    return _done_future, (isinstance(obj, asyncio.Future), how, value)
+    return _done_future, (asyncio.isfuture(obj), how, value)
 
 
 def _done_future(of_asyncio: bool, how: str, value: Any) -> Any:
@@ -216,12 +216,18 @@ def _dead_reference() -> weakref.ref[Any]:
     return weakref.ref(type("Gone", (), {})())
 
 
+# Written in C and in Python: nest_asyncio puts the latter in the place of the former.
+_FUTURES = [
+    vars(module)[name]
+    for module, names in {asyncio.futures: ("_CFuture", "_PyFuture"), asyncio.tasks: ("_CTask", "_PyTask")}.items()
+    for name in names
+]
 _KINDS: dict[type, Callable[[Any], Reduced | None]] = {
     **dict.fromkeys((io.TextIOWrapper, io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom), _file),
     subprocess.Popen: _program,
     **dict.fromkeys((concurrent.futures.ThreadPoolExecutor, concurrent.futures.ProcessPoolExecutor), _executor),
     **dict.fromkeys((Pool, ThreadPool), _pool),
-    **dict.fromkeys((concurrent.futures.Future, asyncio.Future, asyncio.Task), _future),
+    **dict.fromkeys((concurrent.futures.Future, *_FUTURES), _future),
     asyncio.TaskGroup: _group,
     **dict.fromkeys((types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType), _generator),
     weakref.ref: _reference,
