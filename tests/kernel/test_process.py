@@ -230,6 +230,19 @@ def test_functions_of_the_notebook_closures_and_lambdas_run_there(notebook: Kern
     assert notebook.value("there(make(5))") == ("it", (51, True))
 
 
+def test_a_spare_worker_has_imported_what_the_notebook_has(notebook: KernelDriver) -> None:
+    loaded = RUN + "import sys\nloaded = 'imaplib' in sys.modules"
+    spare = "any(row['task'] == 'spare' for row in get_manager().backends['process'].workers())"
+    notebook.run(loaded).check()
+    assert notebook.value("loaded") is False
+    notebook.wait_until(lambda: notebook.value(spare), what="a spare worker")
+    notebook.run("import imaplib").check()
+    notebook.run(RUN + "1").check()  # it takes the spare of before
+    notebook.wait_until(lambda: notebook.value(spare), what="a spare worker")
+    notebook.run(loaded).check()
+    assert notebook.value("loaded") is True
+
+
 def test_what_functions_print_and_display_there_lands_in_their_cell(notebook: KernelDriver) -> None:
     cell = notebook.run(
         "from IPython.display import HTML, display\n"
