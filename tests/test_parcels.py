@@ -216,3 +216,16 @@ def test_a_change_tells_an_object_from_itself_unless_it_is_too_big():
     assert digest_of(list(range(1_000)), None, 1_000) is None
     assert digest_of(list(range(1_000)), None, None) is not None
     assert digest_of(threading.Lock(), None, None) is None
+
+
+def test_of_an_array_that_is_too_big_nothing_is_looked_at():
+    np = pytest.importorskip("numpy")
+    asked = []
+
+    class Counts:
+        def __reduce__(self):
+            asked.append(self)
+            return Counts, ()
+
+    assert digest_of({"array": np.array([Counts() for _ in range(1_000)])}, None, 1_000) is None
+    assert asked == []

@@ -80,10 +80,13 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self._task = task
         self.met: list[tuple[Any, frozenset[str]]] = []
         self.looks_around = False
+        self.limit: int | None = None
 
     def reducer_override(self, obj: Any) -> Any:
         if obj is self._task and obj is not None:
             return _task_here, ()
+        if self.limit is not None and type(obj).__name__ == "ndarray" and obj.nbytes > self.limit:
+            raise OverflowError("more than the limit")
         special = reduced_specially(obj)
         if special is not None:
             return special
@@ -163,8 +166,10 @@ def digest_of(value: Any, is_main: IsMain | None, limit: int | None) -> bytes | 
     """What tells an object from itself after a change; None if it cannot be sent, or takes more than `limit` bytes."""
     hashed = _Hash(limit)
     apart: Buffers = []
+    packer = _Packer(hashed, is_main, None, apart)
+    packer.limit = limit
     try:
-        _Packer(hashed, is_main, None, apart).dump(value)
+        packer.dump(value)
         for buffer in apart:
             hashed.write(raw(buffer))
     except Exception:  # noqa: BLE001 - pickling runs the object's own code
