@@ -211,6 +211,8 @@ class NotebookPage:
     def _wait_shown(self) -> None:
         self.page.wait_for_function(f"() => {{ {PANEL} return !!panel && panel.context.isReady; }}")
         self.cells.first.wait_for()
+        if self.lab.sessions(self.path):  # a cell that was run before the page knows of it would start another kernel
+            self.page.wait_for_function(f"() => {{ {PANEL} return !!panel.sessionContext.session?.kernel; }}")
         self._wait_splash_gone()
 
     def _wait_splash_gone(self) -> None:
