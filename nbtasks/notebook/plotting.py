@@ -5,8 +5,11 @@ Imports matplotlib only where the other side had it. Knows nothing of tasks, nor
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
+
+from nbtasks.imports import after_import
 
 __all__ = ["put_drawing", "put_figures", "take_drawing", "take_figures"]
 
@@ -16,12 +19,18 @@ _OF_INLINE = ("figure_formats", "print_figure_kwargs", "close_figures")
 
 
 def take_drawing() -> dict[str, Any]:
-    """The backend, where it needs no window; whether pyplot draws at once; the options of the inline backend."""
+    """The backend, where it needs no window; whether pyplot draws at once; the options of the inline backend; and the
+    colormaps that somebody has registered, as seaborn does when it is imported.
+    """
     taken: dict[str, Any] = {}
     config = sys.modules.get("matplotlib_inline.config")
     if config is not None and config.InlineBackend.initialized():
         inline = config.InlineBackend.instance()
         taken["inline"] = {name: getattr(inline, name) for name in _OF_INLINE}
+    colormaps: Any = getattr(sys.modules.get("matplotlib"), "colormaps", None)
+    builtin = getattr(colormaps, "_builtin_cmaps", None)
+    if builtin is not None:
+        taken["colormaps"] = {name: colormaps[name] for name in colormaps if name not in builtin}
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is not None and getattr(pyplot, "_backend_mod", None) is not None:
         backend = pyplot.get_backend()
@@ -39,6 +48,8 @@ def put_drawing(shell: Any, taken: dict[str, Any]) -> None:
         for name, value in taken["inline"].items():
             if getattr(inline, name) != value:
                 setattr(inline, name, value)
+    if taken.get("colormaps"):
+        after_import("matplotlib", functools.partial(_register, taken["colormaps"]))
     if "backend" in taken:
         import matplotlib.pyplot as plt
 
@@ -47,6 +58,12 @@ def put_drawing(shell: Any, taken: dict[str, Any]) -> None:
             plt.switch_backend(taken["backend"])
         if plt.isinteractive() != taken["interactive"]:
             (plt.ion if taken["interactive"] else plt.ioff)()
+
+
+def _register(colormaps: dict[str, Any], matplotlib: Any) -> None:
+    for name, colormap in colormaps.items():
+        if name not in matplotlib.colormaps:
+            matplotlib.colormaps.register(colormap, name=name)
 
 
 def take_figures() -> list[tuple[int, Any]]:

@@ -92,6 +92,15 @@ def test_plots_show_in_their_cell_with_the_notebooks_settings(notebook: KernelDr
     assert notebook.value("(width, plt.rcParams['lines.linewidth'], plt.get_fignums())") == (2.0, 7.0, [])
 
 
+def test_colormaps_that_were_registered_in_the_notebook_are_there(notebook: KernelDriver) -> None:
+    notebook.run(
+        "import matplotlib.pyplot as plt\nfrom matplotlib.colors import ListedColormap\n"
+        "plt.matplotlib.colormaps.register(ListedColormap(['red', 'blue'], name='own'))"
+    ).check()
+    notebook.run(f"%%bgtask colours {PROCESS} --wait\nplt.imshow([[1, 2]], cmap='own').cmap.N").check()
+    assert notebook.value("colours.result") == 2
+
+
 def test_the_table_lists_and_cancels_it(notebook: KernelDriver) -> None:
     notebook.run(f"%%bgtask listed {PROCESS}\nimport time\ntime.sleep(600)").check()
     notebook.wait_until(lambda: notebook.value("listed.state.value") == "running", what="its start")
