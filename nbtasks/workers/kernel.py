@@ -30,6 +30,9 @@ START_SECONDS = 60.0
 LEAVE_SECONDS = 2.0
 """How long a worker that is asked to leave may take for its clean-up."""
 _ASK_AGAIN_SECONDS = 0.3
+_LINGER_MS = 200
+"""Not 0: libzmq aborts the whole process (session_base.cpp) where a socket is closed at once while a peer that was
+killed has taken half a message. Within this time it notices that the peer is gone."""
 _IDLE = {"execution_state": "idle"}
 
 
@@ -153,7 +156,7 @@ class Worker:
             write_connection_file(str(self._file), key=key, transport="ipc", ip=str(self.folder / "s"))
         # What a worker says in a flood waits here, it is not dropped.
         self._context.setsockopt(zmq.RCVHWM, 0)
-        self._context.setsockopt(zmq.LINGER, 0)
+        self._context.setsockopt(zmq.LINGER, _LINGER_MS)
         self._context.setsockopt(zmq.RECONNECT_IVL, 20)
         client = BlockingKernelClient(context=self._context)
         client.load_connection_file(str(self._file))
@@ -287,7 +290,7 @@ class Worker:
     def _clear(self) -> None:
         """Leave nothing behind: sockets, files."""
         for socket in self._sockets.values():
-            socket.close(0)
+            socket.close(_LINGER_MS)
         self._context.term()
         shutil.rmtree(self.folder, ignore_errors=True)
 
