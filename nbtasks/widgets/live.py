@@ -29,7 +29,7 @@ ALL = ""
 
 _EVENTS = [event for event in EventType if event is not EventType.PROGRESS]
 FLUSH_SECONDS = 0.1
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 0.125
 """How often is looked whether work that is shown says that it is further; the work itself wakes nobody."""
 TICK_SECONDS = 1.0
 MESSAGES_PER_SECOND = 11.0

@@ -34,7 +34,7 @@ def test_a_flood_leaves_the_browser_responsive_and_other_panels_live(open_page):
     page.screenshot("output-flood")
     text = page.text(1)
     assert "line 999\n" in text and "line 1000\n" not in text and "line 999900\n" in text
-    assert len(set(beside.values())) >= 4
+    assert len(set(beside.values())) >= 10
     page.run(3)
     assert "completed" in page.text(3) and "1000000" in page.text(3)
     # Undisturbed it is below 200 ms; a machine that runs other things too must not make this fail. Without the
