@@ -18,6 +18,12 @@ import pytest
 from nbtasks.workers.parcels import digest_of, pack, unpack
 
 
+def run(coroutine):
+    """As `asyncio.run`, which leaves its loop open where nest_asyncio has replaced it."""
+    with asyncio.Runner() as runner:
+        return runner.run(coroutine)
+
+
 def there_and_back(value):
     return unpack(pack(value))
 
@@ -123,7 +129,7 @@ def test_what_asyncio_has_done_arrives_done(kind, monkeypatch):
                 pass
         return await task
 
-    assert asyncio.run(both()) == 7
+    assert run(both()) == 7
 
 
 def test_generators_and_coroutines_that_are_over_arrive_as_such():
@@ -139,12 +145,12 @@ def test_generators_and_coroutines_that_are_over_arrive_as_such():
     generator, coroutine, agenerator = numbers(), nothing(), ticks()
     list(generator)
     coroutine.close()
-    asyncio.run(_exhaust(agenerator))
+    run(_exhaust(agenerator))
     one, two, three = there_and_back((generator, coroutine, agenerator))
     assert (list(one), one.__qualname__) == ([], generator.__qualname__)
     assert two.cr_frame is None
     assert two.__name__ == "nothing"
-    assert asyncio.run(_exhaust(three)) == []
+    assert run(_exhaust(three)) == []
 
 
 async def _exhaust(ticks):
