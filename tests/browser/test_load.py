@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 TASKS, RUNNING, PANELS = 10_000, 100, 10
 LOAD = f"""%load_ext nbtasks

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import ipykernel
 import pytest
@@ -37,14 +38,17 @@ NOTEBOOKS = [
 WITHOUT_PLOTS_BETWEEN = ("magics", "interactive_plots")
 
 
-# Each cell takes a process of its own there: the other notebooks wait for a run in which time does not matter.
-SOON_IN_PROCESSES = ("interactive_plots", "threads")
-IN_PROCESSES = [
-    pytest.param(
-        *one.values, id=one.id, marks=[*one.marks, *([] if one.id in SOON_IN_PROCESSES else [pytest.mark.long])]
-    )
-    for one in NOTEBOOKS
-]
+def but_for(names: tuple[str, ...]) -> list[Any]:
+    """The corpus, most of it for a run in which time does not matter."""
+    return [
+        pytest.param(*one.values, id=one.id, marks=[*one.marks, *([] if one.id in names else [pytest.mark.long])])
+        for one in NOTEBOOKS
+    ]
+
+
+# Each cell takes a process of its own there.
+IN_PROCESSES = but_for(("interactive_plots", "threads"))
+BETWEEN_OTHERS = but_for(("plots", "display", "errors", "magics"))
 LEFT_OUT = [
     pytest.param(
         one.values[0],
@@ -123,7 +127,7 @@ def test_a_cell_that_is_left_out_of_processes_could_not_be_the_same_there(start,
     assert all(one.same for one in comparisons[:index])
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS)
+@pytest.mark.parametrize("notebook", BETWEEN_OTHERS)
 def test_foreground_cells_and_background_cells_show_nothing_of_each_other(start, notebook):
     between = Interference(notebook.name, plots=notebook.name not in WITHOUT_PLOTS_BETWEEN)
     expected, actual = start(notebook, Mode.FOREGROUND), start(notebook, Mode.DEFAULT, between)
