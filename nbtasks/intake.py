@@ -35,7 +35,7 @@ from nbtasks.exceptions import (
 from nbtasks.options import TaskOptions, spelled_out
 from nbtasks.task import Task, fresh
 from nbtasks.threads import here, protected
-from nbtasks.work import Once, described, is_async
+from nbtasks.work import Once, described, is_async, is_usual
 
 __all__ = ["Intake"]
 
@@ -78,7 +78,7 @@ class Intake(Catalogue):
         seen, takes_task, coroutine = self._seen
         if code is None or code is not seen:
             work, takes_task, coroutine = described(work)
-            if code is not None:
+            if is_usual(work) and not work.__dict__:  # what decorators return has one code for all sorts of functions
                 self._seen = code, takes_task, coroutine
         task = fresh(Task)
         task.name = name

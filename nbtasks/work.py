@@ -15,7 +15,7 @@ from typing import Any
 from nbtasks.exceptions import WorkError
 from nbtasks.task import Task
 
-__all__ = ["Once", "described", "is_async"]
+__all__ = ["Once", "described", "is_async", "is_usual"]
 
 
 _UNUSUAL = (
@@ -52,10 +52,8 @@ def described(work: Any) -> tuple[Any, bool, bool]:
 
     It takes the task if it has one positional parameter without a default, one called `task`, or `*args`.
     """
-    if type(work) is FunctionType and not (work.__defaults__ or work.__dict__):  # the usual, at a hundredth of the cost
-        code = work.__code__
-        if not (code.co_flags & _UNUSUAL or code.co_kwonlyargcount or code.co_argcount > 1):
-            return work, code.co_argcount == 1, bool(code.co_flags & CO_COROUTINE)
+    if is_usual(work):
+        return work, work.__code__.co_argcount == 1, is_async(work)
     if isinstance(work, Task):
         raise WorkError(f"{work!r} is a task already: manager.add_task(task)")
     if not callable(work):
@@ -67,6 +65,14 @@ def described(work: Any) -> tuple[Any, bool, bool]:
     if isinstance(work, type) and issubclass(work, Task):
         raise WorkError(f"{work.__name__} is a Task class: manager.add_task({work.__name__}(...))")
     return work, _takes_task(work), is_async(work)
+
+
+def is_usual(work: Any) -> bool:
+    """Whether its code tells how it is called: a plain function of one parameter or none, without defaults."""
+    if type(work) is not FunctionType or work.__defaults__:
+        return False
+    code = work.__code__
+    return not (code.co_flags & _UNUSUAL or code.co_kwonlyargcount or code.co_argcount > 1)
 
 
 def is_async(work: Any) -> bool:

@@ -318,3 +318,15 @@ def test_a_failure_that_nobody_waits_for_is_logged_with_its_traceback(
     [record] = [record for record in caplog.records if record.name == "nbtasks"]
     assert record.levelname == "ERROR" and record.getMessage() == "task 'broken' failed: RuntimeError: deep inside"
     assert record.exc_info is not None and "in breaks" in caplog.text
+
+
+def test_functions_of_one_decorator_take_the_task_or_not_each_for_itself(manager: TaskManager) -> None:
+    def decorated(function: Any) -> Any:
+        @functools.wraps(function)
+        def call(*args: Any) -> Any:
+            return function(*args)
+
+        return call
+
+    works = [decorated(lambda: "nothing"), decorated(lambda task: task.name), decorated(lambda: "nothing again")]
+    assert [manager.create_task("t", work).wait(30) for work in works] == ["nothing", "t", "nothing again"]
