@@ -102,7 +102,8 @@ def a_report() -> Iterator[Row]:
     with _loops() as run:
         ours, peer = in_turns(lambda: run("reports"), lambda: run("updates"), rounds=5)
         note = "one call after the other and nothing else: see `a report` for what work notices"
-        yield Row("task.progress = x alone", ours, peer, beside="update() of tqdm.notebook", unit="ns", note=note)
+        beside = "update() of tqdm.notebook"
+        yield Row("task.progress = x alone", ours, peer, beside=beside, unit="ns", at_most=0.1, note=note)
         ours, peer = in_turns(lambda: run("reports"), lambda: run("sets", whole=True), rounds=5)
         yield Row("task.progress = x alone", ours, peer, beside="bar.n = x; bar.refresh()", unit="ns", at_most=0.1)
         ours, peer = in_turns(lambda: run("reports"), lambda: run("stores"), rounds=5)
