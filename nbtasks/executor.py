@@ -65,6 +65,7 @@ class TaskExecutor(Executor):
         manager._check_template(template)
         self._manager = manager
         self._dispatcher = manager._dispatcher
+        self._threads = manager._threads
         self._backend = backend
         self._template = template
         self._has_options = bool(template.timeout or template.retry or template.tags)
@@ -94,7 +95,10 @@ class TaskExecutor(Executor):
         return self._begin(work, name, backend) if here.gate is None else protected(self._begin, work, name, backend)
 
     def _begin(self, work: Callable[..., T], name: str, backend: str) -> TaskFuture[T]:
-        task, template = fresh(Task), self._template
+        template = self._template
+        if backend == "thread" and self._dispatcher.lanes.has_room(template._lane):
+            self._threads.rouse()
+        task = fresh(Task)
         task.name = name
         task._work = work
         task._backend = backend

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from asyncio import _get_running_loop
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
@@ -15,7 +16,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from nbtasks.progress import CURRENT
 from nbtasks.states import TaskState
 from nbtasks.task import Task
-from nbtasks.threads import doze, here
+from nbtasks.threads import doze, here, wake
 
 __all__ = ["TaskFuture"]
 
@@ -179,14 +180,30 @@ class TaskFuture(Future[T]):
 
     def _settled(self, timeout: float | None) -> bool:
         """Sleep until it is over; False if `timeout` seconds passed first."""
-        bed = threading.Lock()
-        bed.acquire()
-        with _making:
-            self._beds += (bed,)
-        if timeout is None and here.gate is None and self._state == _PENDING:
+        end = None if timeout is None else time.monotonic() + timeout
+        while self._state == _PENDING:
+            bed = threading.Lock()
             bed.acquire()
-            return True
-        return self._state != _PENDING or doze(bed, timeout) or self._state != _PENDING
+            with _making:
+                self._beds += (bed,)
+            if self._state != _PENDING:
+                break
+            if end is None and here.gate is None:
+                bed.acquire()
+            elif not doze(bed, None if end is None else end - time.monotonic()):
+                break
+        return self._state != _PENDING
+
+    def rouse(self) -> None:
+        """The call has returned, and its task will be over in a moment: wake who waits, which takes longer than that.
+
+        Whoever is awake before finds it pending, and sleeps again.
+        """
+        if self._beds:
+            with _making:
+                beds, self._beds = self._beds, ()
+            for bed in beds:
+                wake(bed)
 
     def settle(self) -> None:
         """The task is over: wake who waits, and call back. Called once, on the thread where it ended."""
@@ -196,8 +213,7 @@ class TaskFuture(Future[T]):
         if error is not None:
             self._exception = error
         self._state = _CANCELLED if task._state is TaskState.CANCELLED else _FINISHED
-        for bed in self._beds:
-            bed.release()
+        self.rouse()
         if self._lock is not None:
             self._tell_waiters(self._lock)
         if self._callbacks is not None:

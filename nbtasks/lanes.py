@@ -179,6 +179,11 @@ class Lanes(Mapping[str, Lane]):
             raise LaneError(f"the lane {name!r} is in use: {lane.running} running, {lane.pending} pending")
         del self.by_name[name]
 
+    def has_room(self, name: str) -> bool:
+        """Whether a task would start at once in the lane of that name, if there is one."""
+        lane = self.by_name.get(name)
+        return lane is not None and lane.has_room() and self._has_room()
+
     def enter(self, lane: Lane) -> bool:
         """Take a slot for a task that need not wait for its turn; False if it must."""
         if lane._queued or (lane.limit is not None and lane.running >= lane.limit):

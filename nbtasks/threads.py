@@ -28,6 +28,7 @@ __all__ = [
     "run_in_own_loop",
     "start_thread",
     "uninterrupted",
+    "wake",
 ]
 
 P = ParamSpec("P")
@@ -153,7 +154,7 @@ class Gate:
             self._struck = True
             self._struck_at = now
             _raise_in(self._thread_id, TaskInterrupt)
-            _wake(self.bed)
+            wake(self.bed)
 
     def insist(self) -> None:
         """Any thread: raise in the thread, if it still does `instead`."""
@@ -343,7 +344,8 @@ def _checkpoint() -> None:
     """CPython looks for an exception from another thread whenever a Python function is entered."""
 
 
-def _wake(bed: threading.Lock | None) -> None:
+def wake(bed: threading.Lock | None) -> None:
+    """Let whoever sleeps on `bed` go on; it may have been done."""
     if bed is not None:
         try:
             bed.release()

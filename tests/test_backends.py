@@ -7,6 +7,7 @@ import contextvars
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -147,7 +148,8 @@ async def test_a_future_that_work_returns_is_awaited(manager: TaskManager) -> No
 
 def test_only_an_asyncio_task_steps_through_a_run(own_loop: asyncio.AbstractEventLoop) -> None:
     backend = LoopBackend()
-    run = _Run(attempt(backend, asyncio.sleep, own_loop))
+    run = _Run()
+    run.attempt = attempt(backend, asyncio.sleep, own_loop)
     with pytest.raises(TypeError, match="nobody else"):
         run.__await__()
     run.drop()
@@ -171,6 +173,49 @@ def test_threads_that_have_nothing_to_do_for_long_end_but_for_one() -> None:
         backend.call(together.wait)
     together.wait(30)
     wait_until(lambda: len(set(threading.enumerate()) - before) == 1)
+    backend.close()
+    wait_until(lambda: set(threading.enumerate()) <= before)
+
+
+def test_a_thread_that_is_roused_for_nothing_sleeps_again_and_takes_what_comes() -> None:
+    backend = ThreadBackend()
+    backend.rouse()  # with nobody there
+    threads: list[threading.Thread] = []
+    for number in range(1, 6):
+        backend.call(lambda: threads.append(threading.current_thread()))
+        wait_until(lambda number=number: len(threads) == number and len(backend._idle) == 1)
+        for _ in range(number):
+            backend.rouse()
+    assert len(set(threads)) == 1
+    backend.close()
+    threads[0].join(30)
+    assert not threads[0].is_alive()
+
+
+def test_jobs_from_many_threads_that_rouse_and_call_at_once_run_once_each() -> None:
+    backend = ThreadBackend(idle_seconds=0.001)
+    before = set(threading.enumerate())
+    done: list[int] = []
+
+    def callers(first: int) -> None:
+        for number in range(first, first + 300):
+            backend.rouse()
+            backend.call(partial(done.append, number))
+            if number % 7 == 0:
+                time.sleep(0.001)  # about as long as the idle ones stay
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=callers, args=(300 * n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wait_until(lambda: len(done) == 2_400)
+    finally:
+        sys.setswitchinterval(usual)
+    assert sorted(done) == list(range(2_400))
     backend.close()
     wait_until(lambda: set(threading.enumerate()) <= before)
 

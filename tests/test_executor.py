@@ -17,6 +17,7 @@ import pytest
 
 from nbtasks import Retry, TaskManager, TaskState, WaitTimeoutError, current_task
 from nbtasks.exceptions import InvalidValueError, LaneError, ManagerStoppedError, NbtasksError, WorkError
+from tests.clocks import wait_until
 from tests.matrix import find_python
 
 ROOT = Path(__file__).parent.parent
@@ -176,6 +177,35 @@ def test_a_result_that_takes_too_long_is_a_time_out_and_the_call_goes_on(executo
         future.result(0.01)
     gate.set()
     assert future.result(10) is True
+
+
+def test_who_waits_for_a_call_that_is_tried_again_waits_for_its_last_try(manager):
+    tries = []
+
+    def work():
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError("once more")
+        return len(tries)
+
+    with manager.as_executor(retry=Retry(attempts=3, delay=0.02)) as executor:
+        assert executor.submit(work).result(30) == 3
+
+
+@pytest.mark.parametrize("timeout", [None, 30])
+def test_who_is_roused_too_early_sleeps_again(executor, gate, timeout):
+    future = executor.submit(gate.wait)
+    got = []
+    waiter = threading.Thread(target=lambda: got.append(future.result(timeout)))
+    waiter.start()
+    for _ in range(3):
+        wait_until(lambda: future._beds)
+        future.rouse()
+    wait_until(lambda: future._beds)
+    assert got == [] and waiter.is_alive()
+    gate.set()
+    waiter.join(30)
+    assert got == [True]
 
 
 def test_results_live_no_longer_than_their_futures(manager, executor):

@@ -23,6 +23,7 @@ from nbtasks.threads import start_thread
 
 __all__ = ["LoopBackend", "LoopThread"]
 
+_new = object.__new__
 _get_running_loop = asyncio._get_running_loop
 _COMPLETED = TaskState.COMPLETED
 _DONE = Outcome(_COMPLETED)
@@ -48,7 +49,8 @@ class LoopBackend(Backend):
             attempt.on_loop = False
         if loop is None:
             raise TaskFailedError(f"{attempt.task.name!r} cannot run: there is no event loop for it")
-        run = _Run(attempt)
+        run = _new(_Run)  # without `__init__`, for tasks that take some microseconds in all
+        run.attempt = attempt
         if attempt.on_loop or _get_running_loop() is loop:
             attempt.handle = asyncio.Task(run, loop=loop, name=attempt.task.name, context=attempt.context)
             return
@@ -148,26 +150,36 @@ class _Run(Coroutine[Any, Any, None]):
     asyncio task that they meet, and no attempt is to find what another has left.
     """
 
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt: Attempt | None = attempt
-        """The attempt, until it begins."""
+    attempt: Attempt | None
+    """The attempt, until it begins."""
 
     def send(self, _: Any) -> Any:
         """Begin. Gives what the first attempt that waits waits for."""
-        attempt: Any = self._attempt
-        self._attempt = None
-        aio_task = attempt.handle
-        inside: Callable[..., Any] | None = None  # the asyncio task is in the context of its first attempt
-        while True:
-            try:
-                coroutine, value = _begin(attempt) if inside is None else inside(_begin, attempt)
-            except BaseException as error:  # noqa: BLE001 - user code; what it raises must not stop the loop, which others use
-                outcome = _raised(error)
+        attempt: Any = self.attempt
+        self.attempt = None
+        try:
+            # What `_begin` does, written out: on the way to the first line of short work each call is felt.
+            CURRENT.set(attempt.task)
+            coroutine = attempt.function(*attempt.args)
+            if coroutine.__class__ is CoroutineType:
+                try:
+                    value = coroutine.send(None)
+                except StopIteration as stop:
+                    coroutine, value = None, stop.value
             else:
-                if coroutine is not None:
-                    rest = _rest(coroutine, value) if inside is None else _rest_in(attempt.context, coroutine, value)
-                    return self._go_on(_to_the_end(attempt.backend, attempt, rest))
-                outcome = _DONE if value is None else Outcome(_COMPLETED, value)
+                coroutine, value = _begun(coroutine)
+        except BaseException as error:  # noqa: BLE001 - user code; what it raises must not stop the loop, which others use
+            outcome = _raised(error)
+        else:
+            if coroutine is not None:
+                return self._go_on(attempt, _rest(coroutine, value))
+            outcome = _DONE if value is None else Outcome(_COMPLETED, value)
+        return self._follow(attempt, outcome)
+
+    def _follow(self, attempt: Any, outcome: Outcome) -> Any:
+        """The end of an attempt that has not waited, and the attempts that take its place. Gives what `send` gives."""
+        aio_task = attempt.handle
+        while True:
             attempt.handle = None  # a late cancel is not to hit the next attempt
             following = attempt.finished(outcome)
             if following is None:
@@ -176,9 +188,19 @@ class _Run(Coroutine[Any, Any, None]):
                 attempt.backend.start_following(following)
                 raise StopIteration
             attempt = following
-            attempt.handle, inside = aio_task, attempt.context.run
+            attempt.handle = aio_task
+            try:  # the asyncio task is in the context of its first attempt
+                coroutine, value = attempt.context.run(_begin, attempt)
+            except BaseException as error:  # noqa: BLE001 - as above
+                outcome = _raised(error)
+            else:
+                if coroutine is not None:
+                    return self._go_on(attempt, _rest_in(attempt.context, coroutine, value))
+                outcome = _DONE if value is None else Outcome(_COMPLETED, value)
 
-    def _go_on(self, rest: Generator[Any, Any, None]) -> Any:
+    def _go_on(self, attempt: Attempt, waiting: Any) -> Any:
+        """Become the rest of an attempt that waits."""
+        rest = _to_the_end(attempt.backend, attempt, waiting)  # type: ignore[arg-type]
         self.send, self.throw, self.close = rest.send, rest.throw, rest.close  # type: ignore[method-assign, assignment]
         return rest.send(None)
 
@@ -189,17 +211,17 @@ class _Run(Coroutine[Any, Any, None]):
 
     def close(self) -> None:
         """The loop goes away before it has begun."""
-        if self._attempt is not None:
+        if self.attempt is not None:
             self._end(_GONE)
 
     __del__ = close
 
     def drop(self) -> None:
         """It will not begin, and whoever gave it knows."""
-        self._attempt = None
+        self.attempt = None
 
     def _end(self, outcome: Outcome) -> None:
-        attempt, self._attempt = self._attempt, None
+        attempt, self.attempt = self.attempt, None
         assert attempt is not None
         if hasattr(attempt.function, "close"):
             attempt.function.close()  # a coroutine object that nobody will await
@@ -233,7 +255,11 @@ def _to_the_end(backend: LoopBackend, attempt: Attempt, rest: Any) -> Generator[
 def _begin(attempt: Attempt) -> tuple[Coroutine[Any, Any, Any] | None, Any]:
     """Run an attempt up to its first wait: the coroutine and what it waits for, or None and the result."""
     CURRENT.set(attempt.task)
-    result = attempt.function(*attempt.args)
+    return _begun(attempt.function(*attempt.args))
+
+
+def _begun(result: Any) -> tuple[Coroutine[Any, Any, Any] | None, Any]:
+    """Run what the function of an attempt returned up to its first wait: as `_begin`."""
     if result.__class__ is not CoroutineType:
         if result is None or not hasattr(result, "__await__"):
             return None, result

@@ -73,7 +73,7 @@ class ThreadBackend(Backend):
         self._closed = True
         while self._idle:
             try:
-                self._idle.pop().wake(None)
+                self._idle.pop().wake(_leave)
             except IndexError:
                 return
 
@@ -104,19 +104,27 @@ class ThreadBackend(Backend):
                 sys.setswitchinterval(self._usual_interval)
                 self._usual_interval = 0.0
 
+    def rouse(self) -> None:
+        """Work is about to come: let an idle thread wake up meanwhile, for that takes longer than most of what is left
+        to do. If none comes, it sleeps again.
+        """
+        try:
+            self._idle[-1].bell.release()
+        except (IndexError, RuntimeError):  # nobody is idle, or it was roused before
+            return
+
     def rest(self, worker: _Worker) -> bool:
         """Own thread of an idle worker: sleep until there is a job; False if there is none for long.
 
         The first one to rest stays however long that is: to sleep with a time limit takes 2 us more to wake from.
         """
-        stays = not self._idle
+        seconds = self.idle_seconds if self._idle else -1
         self._idle.append(worker)
         while not self._closed or worker not in self._idle:
-            if stays:
-                worker.bell.acquire()
-                return worker.job is not None
-            if worker.bell.acquire(timeout=self.idle_seconds):
-                return worker.job is not None
+            if worker.bell.acquire(timeout=seconds):
+                if worker.job is not None:  # else it was roused for nothing
+                    return worker.job is not _leave
+                continue
             try:
                 self._idle.remove(worker)
             except ValueError:  # somebody popped it in this moment, and is about to wake it
@@ -125,8 +133,15 @@ class ThreadBackend(Backend):
         return False
 
 
+def _leave() -> None:
+    """What an idle worker is given if there will be nothing to do any more."""
+
+
 class _Worker:
-    """One thread of the pool. `job` is written by whoever popped it from the idle ones, and read after `bell` rang."""
+    """One thread of the pool. `job` is written by whoever popped it from the idle ones, before `bell` rings.
+
+    The bell may ring without a job too, so the thread looks for one each time.
+    """
 
     __slots__ = ("_gate", "_pool", "bell", "job")
 
@@ -137,10 +152,13 @@ class _Worker:
         self.bell.acquire()
         start_thread(self._serve, name)
 
-    def wake(self, job: Attempt | Callable[[], object] | None) -> None:
-        """Give a sleeping worker its next job; None: none any more."""
+    def wake(self, job: Attempt | Callable[[], object]) -> None:
+        """Give an idle worker its next job."""
         self.job = job
-        self.bell.release()
+        try:
+            self.bell.release()
+        except RuntimeError:  # it has been roused, and is not awake yet
+            return
 
     def _serve(self) -> None:
         gate = Gate()
