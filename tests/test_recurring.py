@@ -446,6 +446,10 @@ def test_through_months_of_sleep_leaps_overlaps_and_failures_every_counter_is_ri
         assert (recurring.total_failures, recurring.consecutive_failures) == (sum(failures), in_a_row)
         assert recurring.last_run == begun[-1] and recurring.next_run - clock.now() <= 10 * MINUTE
     assert most_at_once == 2 and recurring.total_skipped > 100 and recurring.total_runs > 500
+    # What still runs comes to its end, which stopping the manager would wait for.
+    recurring.disable()
+    clock.advance(HOUR)
+    assert not backend.live and recurring.total_runs == len(begun) == len(backend.ended)
 
 
 def fires_between(begin, end):

@@ -1,4 +1,8 @@
-"""The browser driver itself, with stock widgets: shown, moved, clicked, saved, reloaded, reopened."""
+"""The browser driver itself, with stock widgets: shown, moved, clicked, saved, reloaded, reopened.
+
+What is not marked `long` is what the other browser tests rest on most: that widgets are seen to live and move, and
+that what must not be seen there would be seen.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +28,20 @@ print("moved")
 WIDTH = "element => element.style.width"
 
 
-@pytest.fixture(params=["lab", "notebook"])
+@pytest.fixture(params=["lab", pytest.param("notebook", marks=pytest.mark.long)])
 def page(request, open_page):
     return open_page([WIDGETS, MOVE, "len(clicks)"], frontend=request.param)
 
 
 def bar_width(page):
     return page.output(0).locator(".progress-bar").evaluate(WIDTH)
+
+
+def stall(page):
+    """Has the page's main thread stand still for 300 ms."""
+    stall = "const end = performance.now() + 300; while (performance.now() < end);"
+    page.page.evaluate(f"() => {{ setTimeout(() => {{ {stall} }}); }}")
+    page.page.wait_for_function("() => window.nbStalls.some(stall => stall >= 250)")
 
 
 def test_widgets_are_shown_moved_and_clicked(page):
@@ -67,12 +78,37 @@ def test_a_saved_notebook_is_live_again_after_a_reload(page):
     assert bar_width(page) == "40%"
 
 
+def test_a_running_cell_a_broken_widget_a_stall_and_an_error_are_each_seen(open_page):
+    broken = "display({'application/vnd.jupyter.widget-view+json': {'model_id': 'gone', 'version_major': 2}}, raw=True)"
+    page = open_page(["print('whole')", broken, "import time\nprint('in')\ntime.sleep(600)"])
+    page.watch_stalls()
+    page.run(0)
+    assert (page.is_running(0), page.has_broken_widget(0), page.console_errors) == (False, False, [])
+    page.start(1)
+    page.page.wait_for_function("() => /(Loading|Error displaying) widget/.test(document.body.textContent)")
+    assert page.has_broken_widget(1)
+    page.start(2)
+    page.wait_text(2, "in")
+    assert page.is_running(2)
+    page.interrupt()
+    page.wait_done(2)
+    assert not page.is_running(2)
+    stall(page)
+    assert page.longest_stall() >= 250
+    for event, script in (("console", "console.error('broke')"), ("pageerror", "throw new Error('broke')")):
+        with page.page.expect_event(event, lambda said: "broke" in str(said)):
+            page.page.evaluate(f"() => {{ setTimeout(() => {{ {script}; }}); }}")
+        assert "broke" in page.console_errors.pop()
+
+
+@pytest.mark.long
 def test_what_was_not_saved_is_gone_after_a_reload(page):
     page.run(0)
     page.reload()
     assert page.text(0).strip() == ""
 
 
+@pytest.mark.long
 def test_a_notebook_reopened_without_a_kernel_has_its_text_but_no_live_widget(page):
     page.run(0)
     page.run(1)
@@ -86,6 +122,7 @@ def test_a_notebook_reopened_without_a_kernel_has_its_text_but_no_live_widget(pa
     page.screenshot(f"driver-{page.frontend}-without-kernel")
 
 
+@pytest.mark.long
 def test_a_notebook_reopened_with_a_new_kernel_has_no_live_widget(page):
     page.run(0)
     page.save()
@@ -95,6 +132,7 @@ def test_a_notebook_reopened_with_a_new_kernel_has_no_live_widget(page):
     page.screenshot(f"driver-{page.frontend}-new-kernel")
 
 
+@pytest.mark.long
 def test_a_running_cell_is_seen_to_run_and_can_be_interrupted(open_page):
     page = open_page(["import time\nprint('in')\ntime.sleep(600)"])
     page.start(0)
@@ -106,6 +144,7 @@ def test_a_running_cell_is_seen_to_run_and_can_be_interrupted(open_page):
     assert not page.is_running(0)
 
 
+@pytest.mark.long
 def test_a_cell_off_the_screen_is_read_as_any_other(open_page):
     tall = "x = 1\n" * 60
     page = open_page(["print('first')", tall, tall, "import time\nprint('last')\ntime.sleep(600)"])
@@ -117,6 +156,7 @@ def test_a_cell_off_the_screen_is_read_as_any_other(open_page):
     assert page.text(3).strip() == "last"
 
 
+@pytest.mark.long
 def test_theme_size_and_stalls_are_under_control(open_page):
     page = open_page(["print('hello')"])
     page.watch_stalls()
@@ -126,7 +166,5 @@ def test_theme_size_and_stalls_are_under_control(open_page):
     assert page.page.evaluate("() => window.innerWidth") == 800
     assert page.page.evaluate("() => document.body.dataset.jpThemeLight") == "false"
     assert page.screenshot("driver-dark").stat().st_size > 1000
-    stall = "const end = performance.now() + 300; while (performance.now() < end);"
-    page.page.evaluate(f"() => {{ setTimeout(() => {{ {stall} }}); }}")
-    page.page.wait_for_function("() => window.nbStalls.some(stall => stall >= 250)")
+    stall(page)
     assert page.longest_stall() >= 250
