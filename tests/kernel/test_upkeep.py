@@ -25,7 +25,7 @@ pytestmark = pytest.mark.kernel
 
 
 class Server:
-    """A real Jupyter server that culls kernels which were idle for three seconds."""
+    """A real Jupyter server that culls kernels which were idle for eight seconds."""
 
     def __init__(self, home: Path) -> None:
         self.runtime = home / "runtime"
@@ -85,6 +85,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         started.stop()
 
 
+@pytest.mark.long
 def test_a_server_does_not_cull_a_kernel_in_which_a_quiet_task_lives(server: Server) -> None:
     """The heartbeat is a minute apart for users; here it is made quicker, as the server's time-out is shorter."""
     with_task, without = (server.ask("kernels", post={"name": "python3"})["id"] for _ in range(2))
