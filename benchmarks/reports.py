@@ -26,8 +26,9 @@ AT_ONCE = 10
 
 _names = (f"r{number}" for number in itertools.count(1))
 
-# Microseconds of CPU that a report costs: on the thread of the work, and of the whole process. What opens the views
-# comes before. Work is CPU, counted exactly and taken off, so that it does not matter how quick the machine is.
+# Microseconds of CPU that a report costs: on the thread of the work, beside calls that report nothing and come in turns
+# with it, and of the whole process. What opens the views comes before. Work is CPU, counted exactly and taken off, so
+# that it does not matter how quick the machine is.
 REPORTS = f"""
 import threading, time
 from nbtasks import current_task, get_manager
@@ -35,20 +36,22 @@ from tqdm.notebook import tqdm
 go, manager = threading.Event(), get_manager()
 manager.resize_lane('default', {AT_ONCE})
 def works(report, count):
-    clock, worked, whole = time.thread_time, 0.0, time.process_time()
-    own = clock()
-    for _ in range(count):
+    clock, spent, worked, whole = time.thread_time, [0.0, 0.0], 0.0, time.process_time()
+    nothing = not_reporting()
+    for number in range(2 * count):
         start = clock()
-        end = start + {STEP_SECONDS}
+        end = start + {STEP_SECONDS} / 2
         while (now := clock()) < end: pass
+        (report if number % 2 else nothing)()
+        over = clock()
+        spent[number % 2] += over - now
         worked += now - start
-        report()
-    return [1e6 * (clock() - own - worked) / count, 1e6 * (time.process_time() - whole - worked) / count]
+    return [1e6 * (spent[1] - spent[0]) / count, 1e6 * (time.process_time() - whole - worked) / count]
 def reporter(task):
     steps = iter(range(10**9))
     def report(): task.progress = next(steps) / {STEPS / 100}
     return report
-def nothing():
+def not_reporting():
     steps = iter(range(10**9))
     def report(): next(steps) / {STEPS / 100}
     return report
@@ -72,25 +75,20 @@ def one() -> Iterator[Row]:
     with _notebook() as kernel:
         bare, ours, peer = [], [], []
         for _ in range(ROUNDS):
-            bare.append(kernel.value("one(nothing())"))
+            bare.append(kernel.value("one(not_reporting())"))
             name = next(_names)
             kernel.run(f"%%bgtask {name}\none(reporter(current_task()))").check()
             kernel.run(f"%bgtask wait {name}").check()
             ours.append(kernel.value(f"{name}.result"))
             kernel.run(f"found = one(tqdm(total={STEPS}).update)").check()
             peer.append(kernel.value("found"))
-    for which, name, at_most, note in (
-        (0, "a report, to the work", 0.1, "CPU on the thread that works and makes 1,000 a second"),
-        (1, "a report, in all", None, "CPU of the whole kernel, messages of one panel or bar included"),
-    ):
-        yield Row(
-            name,
-            [row[which] - least[which] for row, least in zip(ours, bare, strict=True)],
-            [row[which] - least[which] for row, least in zip(peer, bare, strict=True)],
-            beside="update() of tqdm.notebook",
-            at_most=at_most,
-            note=note,
-        )
+    beside = "update() of tqdm.notebook"
+    note = "CPU on the thread that works and makes 1,000 a second"
+    to_the_work = [[n for n, _ in rows] for rows in (ours, peer)]
+    yield Row("a report, to the work", *to_the_work, beside=beside, at_most=0.1, note=note)
+    note = "CPU of the whole kernel, messages of one panel or bar included"
+    in_all = [[n - least for (_, n), (_, least) in zip(rows, bare, strict=True)] for rows in (ours, peer)]
+    yield Row("a report, in all", *in_all, beside=beside, note=note)
 
 
 def ten() -> Iterator[Row]:
@@ -98,7 +96,7 @@ def ten() -> Iterator[Row]:
     with _notebook() as kernel:
         bare, ours, peer = [], [], []
         for _ in range(ROUNDS):
-            bare.append(kernel.value(f"many([nothing() for _ in range({AT_ONCE})])"))
+            bare.append(kernel.value(f"many([not_reporting() for _ in range({AT_ONCE})])"))
             kernel.run(f"tasks = [manager.create_task('t', go.wait) for _ in range({AT_ONCE})]").check()
             for number in range(AT_ONCE):
                 kernel.run(f"tasks[{number}]").check()
