@@ -62,31 +62,48 @@ LEFT_OUT = [
 ]
 
 
+def shown_in(*modes: Mode) -> Callable[[Any], Any]:
+    """The runs that a test compares, so that they can start while the tests before it wait for theirs."""
+
+    def mark(test: Any) -> Any:
+        test.modes = modes
+        return test
+
+    return mark
+
+
+@functools.cache
+def interference(notebook: Notebook) -> Interference:
+    return Interference(notebook.name, plots=notebook.name not in WITHOUT_PLOTS_BETWEEN)
+
+
 @pytest.fixture(scope="module")
-def start(tmp_path_factory) -> Iterator[Callable[..., Future[Run]]]:
-    """Starts a run of a notebook; as many at once as there are cores. The runs in the foreground are shared."""
+def start(request, tmp_path_factory) -> Iterator[Callable[..., Future[Run]]]:
+    """Starts a run of a notebook, unless it was started before; as many run at once as there are cores.
+
+    All that the chosen tests compare are started at once, in their order, so that no core waits for a test's last run.
+    """
     numbers = itertools.count()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
 
-        def begin(
-            notebook: Notebook, mode: Mode, between: Interference | None = None, only: int | None = None
-        ) -> Future[Run]:
+        @functools.cache
+        def begin(notebook: Notebook, mode: Mode, only: int | None = None) -> Future[Run]:
             # Paths of one length, since %whos cuts what is too long.
             home = tmp_path_factory.mktemp(f"{next(numbers):03}", numbered=False)
-            return pool.submit(contextvars.Context().run, run, notebook, mode, home, between, only)
+            return pool.submit(contextvars.Context().run, run, notebook, mode, home, only)
 
-        def run(notebook: Notebook, mode: Mode, home: Path, between: Interference | None, only: int | None) -> Run:
+        def run(notebook: Notebook, mode: Mode, home: Path, only: int | None) -> Run:
+            between = interference(notebook) if mode is Mode.DEFAULT else None
             try:
                 return run_notebook(notebook, mode, home, timeout=120.0, between=between, only=only)
             finally:
                 ensure_event_loop().close()  # the one that jupyter_client made for this context
 
-        shared = functools.cache(begin)
-        yield (
-            lambda notebook, mode, between=None, only=None: (
-                shared(notebook, mode) if between is only is None else begin(notebook, mode, between, only)
-            )
-        )
+        for item in request.session.items:
+            for mode in getattr(getattr(item, "function", None), "modes", ()):
+                if not (notebook := item.callspec.params["notebook"]).missing:
+                    begin(notebook, mode)
+        yield begin
         pool.shutdown(cancel_futures=True)
 
 
@@ -99,6 +116,7 @@ def assert_same(expected: Run, actual: Run) -> None:
     assert Score().add(comparisons).cells >= 9
 
 
+@shown_in(Mode.FOREGROUND, Mode.THREAD, Mode.LOOP)
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_a_background_cell_shows_what_the_foreground_shows(start, notebook):
     runs = [start(notebook, mode) for mode in (Mode.FOREGROUND, Mode.THREAD, Mode.LOOP)]
@@ -107,6 +125,7 @@ def test_a_background_cell_shows_what_the_foreground_shows(start, notebook):
         assert_same(expected, run)
 
 
+@shown_in(Mode.FOREGROUND, Mode.PROCESS)
 @pytest.mark.parametrize("notebook", IN_PROCESSES)
 def test_a_cell_in_a_process_shows_what_the_foreground_shows(start, notebook):
     """But for the cells that are marked, and listed in the docs: they run in the foreground."""
@@ -127,10 +146,10 @@ def test_a_cell_that_is_left_out_of_processes_could_not_be_the_same_there(start,
     assert all(one.same for one in comparisons[:index])
 
 
+@shown_in(Mode.FOREGROUND, Mode.DEFAULT)
 @pytest.mark.parametrize("notebook", BETWEEN_OTHERS)
 def test_foreground_cells_and_background_cells_show_nothing_of_each_other(start, notebook):
-    between = Interference(notebook.name, plots=notebook.name not in WITHOUT_PLOTS_BETWEEN)
-    expected, actual = start(notebook, Mode.FOREGROUND), start(notebook, Mode.DEFAULT, between)
+    expected, actual, between = start(notebook, Mode.FOREGROUND), start(notebook, Mode.DEFAULT), interference(notebook)
     assert_same(expected.result(), actual.result())
     assert between.ran >= len(notebook.cells)
     if between.wrong:
