@@ -6,7 +6,7 @@ import pytest
 
 from tests.kernel.driver import KernelDriver
 from tests.kernel.notebook import load, wait_over
-from tests.kernel.test_panel import BUSY, VIEW
+from tests.kernel.test_panel import BUSY_UNTIL_INTERRUPTED, VIEW
 
 pytestmark = pytest.mark.kernel
 
@@ -95,8 +95,8 @@ def test_what_is_changed_there_changes_in_a_busy_kernel(controls: Controls) -> N
     if not notebook.supports_subshells:
         pytest.skip("ipykernel 6 handles clicks between cells")
     busy = notebook.start_cell(
-        BUSY.format(seconds=12)
-        + "\nprint(report.describe(), report.timezone, report.enabled, report.total_runs, "
+        BUSY_UNTIL_INTERRUPTED
+        + "print(report.describe(), report.timezone, report.enabled, report.total_runs, "
         + "len(get_manager().list_recurring_tasks()))"
     )
     notebook.wait_until(lambda: any(a.type == "execute_input" for a in notebook.messages))
@@ -109,6 +109,7 @@ def test_what_is_changed_there_changes_in_a_busy_kernel(controls: Controls) -> N
     notebook.click(controls.button("Run now"))
     controls.wait_says("1 run · 0 failed")
     assert not busy.done
+    notebook.interrupt()
     assert busy.wait().stdout == "At 09:00 Asia/Tokyo False 1 1\n"
     notebook.click(controls.button("Remove"))
     controls.wait_state(controls.button("Really remove?"), button_style="danger")

@@ -6,11 +6,9 @@ import pytest
 
 from tests.kernel.driver import Cell, KernelDriver
 from tests.kernel.notebook import load, wait_over
+from tests.kernel.test_panel import BUSY_UNTIL_INTERRUPTED, VIEW
 
 pytestmark = pytest.mark.kernel
-
-VIEW = "application/vnd.jupyter.widget-view+json"
-BUSY = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
 
 
 @pytest.fixture
@@ -45,11 +43,12 @@ def test_the_table_moves_and_cancels_while_the_foreground_computes(notebook: Ker
     notebook.run("%bgtask").check()
     notebook.wait_until(lambda: cells_that_say(notebook, "spins", "running"), what="the row")
     [button] = notebook.find_models("ButtonModel", tooltip="Cancel spins")
-    busy = notebook.start_cell(BUSY.format(seconds=8) + "\nprint(spins.state.value)")
+    busy = notebook.start_cell(BUSY_UNTIL_INTERRUPTED + "print(spins.state.value)")
     notebook.wait_until(lambda: any(a.type == "execute_input" for a in notebook.messages))
     notebook.click(button)
     notebook.wait_until(lambda: cells_that_say(notebook, "spins", "cancelled"), what="the cancelled row")
     assert not busy.done
+    notebook.interrupt()
     assert busy.wait().stdout == "cancelled\n"
 
 
