@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.browser.driver import NotebookPage
+
 pytestmark = pytest.mark.browser
 
 LOAD = """%load_ext nbtasks
@@ -54,18 +56,22 @@ def cell(state: str) -> int:
     return list(STATES).index(state) + 1
 
 
-@pytest.fixture
-def gallery(open_page):
-    """One cell for each of STATES, in their order, from 1 on."""
-    page = open_page([LOAD, *STATES.values(), "%bgtask cancel cannot_stop", "go.set()"])
-    page.set_size(1200, 1700)
-    page.run(0)
-    for number, state in enumerate(STATES, start=1):
-        page.run(number)
-        page.wait_text(number, SAYS.get(state, state))
-    page.run(len(STATES) + 1)
-    page.wait_text(cell("cancelling"), "cannot be stopped yet")
-    return page
+@pytest.fixture(scope="module")
+def gallery(lab, browser):
+    """One cell for each of STATES, in their order, from 1 on; for tests that look, and change how it is looked at."""
+    page = NotebookPage(lab, browser)
+    try:
+        page.open([LOAD, *STATES.values(), "%bgtask cancel cannot_stop", "go.set()"])
+        page.set_size(1200, 1700)
+        page.run(0)
+        for number, state in enumerate(STATES, start=1):
+            page.run(number)
+            page.wait_text(number, SAYS.get(state, state))
+        page.run(len(STATES) + 1)
+        page.wait_text(cell("cancelling"), "cannot be stopped yet")
+        yield page
+    finally:
+        page.dispose()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -97,6 +103,7 @@ def test_a_bar_of_unknown_length_moves_to_and_fro(gallery):
 
 
 def test_at_the_end_the_panel_is_one_line(gallery):
+    """The last one that looks at them."""
     gallery.run(GO)
     gallery.wait_text(cell("running"), "completed")
     panel = gallery.output(cell("running")).locator(".nbtasks-panel")
