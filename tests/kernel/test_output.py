@@ -13,9 +13,13 @@ pytestmark = pytest.mark.kernel
 BACKENDS = pytest.mark.parametrize("backend", ["thread", "loop"])
 
 
-@pytest.fixture
-def notebook(kernel: KernelDriver) -> KernelDriver:
-    return load(kernel)
+@pytest.fixture(scope="module")
+def notebook(module_kernel: KernelDriver) -> KernelDriver:
+    load(module_kernel)
+    module_kernel.run(
+        "import asyncio, logging\nold = logging.getLogger('old'); old.addHandler(logging.StreamHandler())"
+    ).check()
+    return module_kernel
 
 
 def own_outputs(cell: Cell) -> list[dict]:
@@ -27,7 +31,7 @@ EVERY_KIND = {
     "stderr": ("import sys; print('mine', file=sys.stderr)", lambda cell: cell.stderr == "mine\n"),
     "warning": ("import warnings; warnings.warn('mine')", lambda cell: "UserWarning: mine" in cell.stderr),
     "logging": (
-        "import logging; log = logging.getLogger('new'); log.addHandler(logging.StreamHandler()); log.warning('mine')",
+        "log = logging.Logger('new'); log.addHandler(logging.StreamHandler()); log.warning('mine')",
         lambda cell: cell.stderr == "mine\n",
     ),
     "logging set up before": ("old.warning('mine')", lambda cell: cell.stderr == "mine\n"),
@@ -64,14 +68,13 @@ EVERY_KIND = {
 @pytest.mark.parametrize("kind", EVERY_KIND)
 def test_output_lands_in_its_cell_while_the_foreground_prints(notebook: KernelDriver, kind: str, backend: str) -> None:
     code, landed = EVERY_KIND[kind]
-    notebook.run(
-        "import logging; old = logging.getLogger('old'); old.addHandler(logging.StreamHandler())\nimport asyncio"
-    ).check()
-    wait = "while not gates['go'].is_set(): await asyncio.sleep(0.01)" if backend == "loop" else "gates['go'].wait()"
-    background = notebook.run(f"%%bgtask it --quiet --backend {backend}\n{wait}\n{code}").check()
-    busy = notebook.run("print('foreground 1'); gates['go'].set(); display('foreground 2')").check()
+    name = f"{backend}_{kind.replace(' ', '_')}"
+    gate = f"gates[{name!r}]"
+    wait = f"while not {gate}.is_set(): await asyncio.sleep(0.01)" if backend == "loop" else f"{gate}.wait()"
+    background = notebook.run(f"%%bgtask {name} --quiet --backend {backend}\n{wait}\n{code}").check()
+    busy = notebook.run(f"print('foreground 1'); {gate}.set(); display('foreground 2')").check()
     prints = notebook.run("for n in range(50): print('foreground', n)").check()
-    wait_over(notebook, "it")
+    wait_over(notebook, name)
     background.wait_output(landed)
     assert busy.stdout == "foreground 1\n" and len(busy.outputs) == 2
     assert prints.stdout == "".join(f"foreground {n}\n" for n in range(50))
@@ -80,10 +83,10 @@ def test_output_lands_in_its_cell_while_the_foreground_prints(notebook: KernelDr
 
 def test_streams_and_displays_keep_their_order(notebook: KernelDriver) -> None:
     cell = notebook.run(
-        "%%bgtask it --quiet\nimport sys\nfor n in range(3):\n"
+        "%%bgtask ordered --quiet\nimport sys\nfor n in range(3):\n"
         "    print(n)\n    display(n)\n    print(-n, file=sys.stderr)"
     ).check()
-    wait_over(notebook, "it")
+    wait_over(notebook, "ordered")
     kinds = [(o["output_type"], o.get("name")) for o in cell.outputs]
     assert kinds == [("stream", "stdout"), ("display_data", None), ("stream", "stderr")] * 3
 
@@ -92,49 +95,50 @@ def test_the_result_carries_the_number_of_its_cell_and_leaves_the_notebooks_alon
     notebook: KernelDriver,
 ) -> None:
     notebook.run("'before'").check()
-    cell = notebook.run("%%bgtask it --quiet\ngates['go'].wait()\n6 * 7").check()
+    cell = notebook.run("%%bgtask answer --quiet\ngates['answer'].wait()\n6 * 7").check()
     after = notebook.run("_").check()
-    notebook.run("gates['go'].set()").check()
-    wait_over(notebook, "it")
+    notebook.run("gates['answer'].set()").check()
+    wait_over(notebook, "answer")
     [result] = cell.outputs
     assert result["execution_count"] == after.outputs[0]["execution_count"] - 1
     assert result["data"]["text/plain"] == "42"
     assert after.outputs[0]["data"]["text/plain"] == "'before'"
-    assert notebook.value("it.result") == 42
+    assert notebook.value("answer.result") == 42
 
 
-@pytest.mark.parametrize("code", ["6 * 7;", "x = 42", "None"])
+@pytest.mark.parametrize("code", ["6 * 7;", "x = 4", "None"])
 def test_what_the_foreground_would_not_show_is_not_shown(notebook: KernelDriver, code: str) -> None:
-    cell = notebook.run(f"%%bgtask it --quiet\n{code}").check()
-    wait_over(notebook, "it")
+    name = f"nothing_{len(code)}"
+    cell = notebook.run(f"%%bgtask {name} --quiet\n{code}").check()
+    wait_over(notebook, name)
     assert cell.outputs == []
 
 
 def test_an_error_is_shown_with_its_source_lines_and_none_of_ours(notebook: KernelDriver) -> None:
     notebook.run("def inner(n):\n    return 1 / n").check()
-    cell = notebook.run("%%bgtask it --quiet\nx = 1\ninner(0)  # here").check()
-    wait_over(notebook, "it")
+    cell = notebook.run("%%bgtask wrong --quiet\nx = 1\ninner(0)  # here").check()
+    wait_over(notebook, "wrong")
     [error] = cell.outputs
     traceback = "\n".join(error["traceback"])
     assert error["ename"] == "ZeroDivisionError"
     assert "inner(" in traceback and "# here" in traceback and "return" in traceback
     assert "nbtasks" not in traceback
-    assert notebook.value("it.error") == "ZeroDivisionError: division by zero"
+    assert notebook.value("wrong.error") == "ZeroDivisionError: division by zero"
 
 
 def test_a_usage_error_of_a_magic_in_the_cell_is_one_line(notebook: KernelDriver) -> None:
-    cell = notebook.run("%%bgtask it --quiet\n%nosuchmagic").check()
-    wait_over(notebook, "it")
+    cell = notebook.run("%%bgtask misused --quiet\n%nosuchmagic").check()
+    wait_over(notebook, "misused")
     assert cell.stderr == "UsageError: Line magic function `%nosuchmagic` not found.\n"
-    assert notebook.value("it.state.value") == "failed"
+    assert notebook.value("misused.state.value") == "failed"
 
 
 def test_output_is_kept_in_the_kernel_and_shown_again_on_request(notebook: KernelDriver) -> None:
-    notebook.run("%%bgtask it --quiet\nprint('first')\ndisplay('second')\n'third'").check()
-    wait_over(notebook, "it")
-    shown = notebook.run("%bgtask show it").check()
+    notebook.run("%%bgtask kept --quiet\nprint('first')\ndisplay('second')\n'third'").check()
+    wait_over(notebook, "kept")
+    shown = notebook.run("%bgtask show kept").check()
     assert "first" in shown.text and "'second'" in shown.text and "'third'" in shown.text
-    assert notebook.value("it.output.text") == "first\n'second'\n'third'\n"
+    assert notebook.value("kept.output.text") == "first\n'second'\n'third'\n"
 
 
 @pytest.mark.parametrize("show", ["%bgtask show {0}", "{0}"])
@@ -152,7 +156,7 @@ def test_a_running_task_shown_in_another_cell_goes_on_there(notebook: KernelDriv
 
 
 def test_with_wait_the_output_and_the_error_are_the_cells_own(notebook: KernelDriver) -> None:
-    cell = notebook.run("%%bgtask it --quiet --wait\nprint('in')\n1 / 0")
+    cell = notebook.run("%%bgtask waited --quiet --wait\nprint('in')\n1 / 0")
     assert cell.reply is not None and cell.reply["status"] == "error"
     assert cell.stdout == "in\n" and cell.errors == ["ZeroDivisionError: division by zero"]
     traceback = strip_ansi("\n".join(cell.outputs[-1]["traceback"]))
@@ -175,8 +179,9 @@ def displayed(cell: Cell) -> list[dict]:
     return [output for output in own_outputs(cell) if output["output_type"] == "display_data"]
 
 
-def test_two_hundred_cells_that_print_and_plot_at_once_have_each_their_own(notebook: KernelDriver) -> None:
+def test_two_hundred_cells_that_print_and_plot_at_once_have_each_their_own(kernel: KernelDriver) -> None:
     """In order, none lost, none doubled."""
+    notebook = load(kernel)
     notebook.run("get_manager().add_lane('wide', 200)\nimport matplotlib.pyplot as plt").check()
     body = (
         "--quiet --lane wide\nfor i in range(20):\n    print('out', {0}, i)\n"
@@ -200,7 +205,7 @@ def test_two_hundred_cells_that_print_and_plot_at_once_have_each_their_own(noteb
 
 def test_warnings_of_the_compiler_show_as_in_the_foreground(notebook: KernelDriver) -> None:
     foreground = notebook.run("x = 1 is 1").check()
-    cell = notebook.run("%%bgtask it --quiet\nx = 1 is 1").check()
-    wait_over(notebook, "it")
+    cell = notebook.run("%%bgtask compiled --quiet\nx = 1 is 1").check()
+    wait_over(notebook, "compiled")
     assert foreground.stderr.count("SyntaxWarning") == 3
     assert cell.stderr == foreground.stderr
