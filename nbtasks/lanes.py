@@ -133,8 +133,6 @@ class Lanes(Mapping[str, Lane]):
     def __init__(self, limits: Mapping[str, int | None], max_running: int | None = None) -> None:
         self.by_name: dict[str, Lane] = {}
         self.max_running = _checked_limit("max_concurrent_tasks", max_running)
-        self.running = 0
-        self.paused = 0
         for name, limit in limits.items():
             self.add(name, limit)
 
@@ -152,6 +150,16 @@ class Lanes(Mapping[str, Lane]):
 
     def __contains__(self, name: object) -> bool:
         return name in self.by_name
+
+    @property
+    def running(self) -> int:
+        """How many tasks run in all lanes. Counted when asked for, which is only where there is a limit over all."""
+        return sum(lane.running for lane in self.by_name.values())
+
+    @property
+    def paused(self) -> int:
+        """How many of those stand still because they wait for another task."""
+        return sum(lane.paused for lane in self.by_name.values())
 
     def add(self, name: str, limit: int | None) -> Lane:
         """Add a lane; raises LaneError if there is one of that name."""
@@ -191,7 +199,6 @@ class Lanes(Mapping[str, Lane]):
         if self.max_running is not None and self.running >= self.max_running:
             return False
         lane.running += 1
-        self.running += 1
         return True
 
     def admit(self, lane: Lane) -> Task | None:
@@ -210,7 +217,6 @@ class Lanes(Mapping[str, Lane]):
         else:
             return None
         lane.running += 1
-        self.running += 1
         return task
 
     def admit_any(self) -> Task | None:
@@ -228,7 +234,6 @@ class Lanes(Mapping[str, Lane]):
     def pass_on(self, lane: Lane) -> Task | None:
         """Give back a slot of `lane`; the task that takes it, if one may. (With one slot free more cannot start.)"""
         lane.running -= 1
-        self.running -= 1
         if self.max_running is not None:
             return self.admit_any()
         return self.admit(lane) if lane._queued else None
@@ -236,12 +241,10 @@ class Lanes(Mapping[str, Lane]):
     def pause(self, lane: Lane) -> None:
         """A running task of `lane` begins to wait for another: its slot can be lent."""
         lane.paused += 1
-        self.paused += 1
 
     def resume(self, lane: Lane) -> None:
         """A running task of `lane` waits no longer."""
         lane.paused -= 1
-        self.paused -= 1
 
     def _has_room(self) -> bool:
         return self.max_running is None or self.running < self.max_running

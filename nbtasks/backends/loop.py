@@ -23,7 +23,7 @@ from nbtasks.threads import start_thread
 
 __all__ = ["LoopBackend", "LoopThread"]
 
-_new = object.__new__
+_new, _AsyncioTask = object.__new__, asyncio.Task
 _get_running_loop = asyncio._get_running_loop
 _COMPLETED = TaskState.COMPLETED
 _DONE = Outcome(_COMPLETED)
@@ -52,7 +52,7 @@ class LoopBackend(Backend):
         run = _new(_Run)  # without `__init__`, for tasks that take some microseconds in all
         run.attempt = attempt
         if attempt.on_loop or _get_running_loop() is loop:
-            attempt.handle = asyncio.Task(run, loop=loop, name=attempt.task.name, context=attempt.context)
+            attempt.handle = _AsyncioTask(run, loop=loop, name=attempt.task.name, context=attempt.context)
             return
         try:
             loop.call_soon_threadsafe(_create, run, attempt)
@@ -129,7 +129,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 def _create(run: _Run, attempt: Attempt) -> None:
     # Not by `loop.create_task`: without the task factory of somebody else, and with a name that need not be made up.
-    attempt.handle = asyncio.Task(run, loop=attempt.loop, name=attempt.task.name, context=attempt.context)
+    attempt.handle = _AsyncioTask(run, loop=attempt.loop, name=attempt.task.name, context=attempt.context)
     if attempt.interrupted:
         attempt.handle.cancel()
 
