@@ -99,7 +99,7 @@ def test_what_is_changed_there_changes_in_a_busy_kernel(controls: Controls) -> N
         + "print(report.describe(), report.timezone, report.enabled, report.total_runs, "
         + "len(get_manager().list_recurring_tasks()))"
     )
-    notebook.wait_until(lambda: any(a.type == "execute_input" for a in notebook.messages))
+    busy.wait_output("busy")
     controls.type(expression="0 9 * * *", zone="Asia/Tokyo")
     controls.wait_state(controls.button("Apply"), disabled=False)
     notebook.click(controls.button("Apply"))
@@ -110,7 +110,7 @@ def test_what_is_changed_there_changes_in_a_busy_kernel(controls: Controls) -> N
     controls.wait_says("1 run · 0 failed")
     assert not busy.done
     notebook.interrupt()
-    assert busy.wait().stdout == "At 09:00 Asia/Tokyo False 1 1\n"
+    assert busy.wait().stdout == "busy\nAt 09:00 Asia/Tokyo False 1 1\n"
     notebook.click(controls.button("Remove"))
     controls.wait_state(controls.button("Really remove?"), button_style="danger")
     notebook.click(controls.button("Really remove?"))

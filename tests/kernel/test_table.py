@@ -44,12 +44,12 @@ def test_the_table_moves_and_cancels_while_the_foreground_computes(notebook: Ker
     notebook.wait_until(lambda: cells_that_say(notebook, "spins", "running"), what="the row")
     [button] = notebook.find_models("ButtonModel", tooltip="Cancel spins")
     busy = notebook.start_cell(BUSY_UNTIL_INTERRUPTED + "print(spins.state.value)")
-    notebook.wait_until(lambda: any(a.type == "execute_input" for a in notebook.messages))
+    busy.wait_output("busy")
     notebook.click(button)
     notebook.wait_until(lambda: cells_that_say(notebook, "spins", "cancelled"), what="the cancelled row")
     assert not busy.done
     notebook.interrupt()
-    assert busy.wait().stdout == "cancelled\n"
+    assert busy.wait().stdout == "busy\ncancelled\n"
 
 
 def test_a_cell_that_failed_runs_again_in_its_own_cell(notebook: KernelDriver) -> None:
