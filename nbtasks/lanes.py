@@ -154,7 +154,8 @@ class Lanes(Mapping[str, Lane]):
     @property
     def running(self) -> int:
         """How many tasks run in all lanes. Counted when asked for, which is only where there is a limit over all."""
-        return sum(lane.running for lane in self.by_name.values())
+        lanes = list(self.by_name.values())  # another thread may add one, where this is asked without the lock
+        return sum(lane.running for lane in lanes)
 
     @property
     def paused(self) -> int:
@@ -188,7 +189,7 @@ class Lanes(Mapping[str, Lane]):
         del self.by_name[name]
 
     def has_room(self, name: str) -> bool:
-        """Whether a task would start at once in the lane of that name, if there is one."""
+        """Whether a task would start at once in the lane of that name, if there is one; a guess without the lock."""
         lane = self.by_name.get(name)
         return lane is not None and lane.has_room() and self._has_room()
 
