@@ -23,7 +23,7 @@ from nbtasks.threads import start_thread
 
 __all__ = ["LoopBackend", "LoopThread"]
 
-_new, _AsyncioTask = object.__new__, asyncio.Task
+_AsyncioTask = asyncio.Task
 _get_running_loop = asyncio._get_running_loop
 _COMPLETED = TaskState.COMPLETED
 _DONE = Outcome(_COMPLETED)
@@ -49,7 +49,7 @@ class LoopBackend(Backend):
             attempt.on_loop = False
         if loop is None:
             raise TaskFailedError(f"{attempt.task.name!r} cannot run: there is no event loop for it")
-        run = _new(_Run)  # without `__init__`, for tasks that take some microseconds in all
+        run = _Run()
         run.attempt = attempt
         if attempt.on_loop or _get_running_loop() is loop:
             attempt.handle = _AsyncioTask(run, loop=loop, name=attempt.task.name, context=attempt.context)
