@@ -1,4 +1,4 @@
-"""What a report of progress costs where work is done: a thousand a second, shown, beside bars of tqdm.notebook.
+"""What a report of progress costs where work is done: a hundred or a thousand a second, shown, beside tqdm.notebook.
 
 Must not know how anything is shown: a real kernel does it all, and CPU is read in it.
 """
@@ -18,8 +18,8 @@ from tests.kernel.notebook import load
 
 ROUNDS = 5
 SECONDS = 5
-STEP_SECONDS = 0.001
-"""Of work between two reports."""
+RATES = (100, 1_000)
+"""Reports a second of work."""
 STEPS = 60_000
 """Of all the work, which takes a minute; it is left before its end."""
 AT_ONCE = 10
@@ -35,12 +35,12 @@ from nbtasks import current_task, get_manager
 from tqdm.notebook import tqdm
 go, manager = threading.Event(), get_manager()
 manager.resize_lane('default', {AT_ONCE})
-def works(report, count):
+def works(report, rate, seconds):
     clock, spent, worked, whole = time.thread_time, [0.0, 0.0], 0.0, time.process_time()
-    nothing = not_reporting()
+    nothing, count = not_reporting(), rate * seconds
     for number in range(2 * count):
         start = clock()
-        end = start + {STEP_SECONDS} / 2
+        end = start + 0.5 / rate
         while (now := clock()) < end: pass
         (report if number % 2 else nothing)()
         over = clock()
@@ -55,9 +55,9 @@ def not_reporting():
     steps = iter(range(10**9))
     def report(): next(steps) / {STEPS / 100}
     return report
-def one(report):
-    works(report, {int(1 / STEP_SECONDS)})
-    return works(report, {int(SECONDS / STEP_SECONDS)})
+def one(report, rate):
+    works(report, rate, 1)
+    return works(report, rate, {SECONDS})
 def many(reports):
     for seconds in (1, {SECONDS}):
         count, whole, end = 0, time.process_time(), time.monotonic() + seconds
@@ -71,24 +71,29 @@ def many(reports):
 
 
 def one() -> Iterator[Row]:
-    """After each millisecond of work, in a cell whose one panel, or bar, shows it."""
+    """Between two pieces of work, in a cell whose one panel, or bar, shows it."""
     with _notebook() as kernel:
-        bare, ours, peer = [], [], []
-        for _ in range(ROUNDS):
-            bare.append(kernel.value("one(not_reporting())"))
-            name = next(_names)
-            kernel.run(f"%%bgtask {name}\none(reporter(current_task()))").check()
-            kernel.run(f"%bgtask wait {name}").check()
-            ours.append(kernel.value(f"{name}.result"))
-            kernel.run(f"found = one(tqdm(total={STEPS}).update)").check()
-            peer.append(kernel.value("found"))
+        for rate in RATES:
+            yield from _one(kernel, rate)
+
+
+def _one(kernel: KernelDriver, rate: int) -> Iterator[Row]:
+    bare, ours, peer = [], [], []
+    for _ in range(ROUNDS):
+        bare.append(kernel.value(f"one(not_reporting(), {rate})"))
+        name = next(_names)
+        kernel.run(f"%%bgtask {name}\none(reporter(current_task()), {rate})").check()
+        kernel.run(f"%bgtask wait {name}").check()
+        ours.append(kernel.value(f"{name}.result"))
+        kernel.run(f"found = one(tqdm(total={STEPS}).update, {rate})").check()
+        peer.append(kernel.value("found"))
     beside = "update() of tqdm.notebook"
-    note = "CPU on the thread that works and makes 1,000 a second"
     to_the_work = [[n for n, _ in rows] for rows in (ours, peer)]
-    yield Row("a report, to the work", *to_the_work, beside=beside, at_most=0.1, note=note)
-    note = "CPU of the whole kernel, messages of one panel or bar included"
+    note = "CPU on the thread that works"
+    yield Row(f"one of {rate:,} reports a second, to the work", *to_the_work, beside=beside, at_most=0.1, note=note)
     in_all = [[n - least for (_, n), (_, least) in zip(rows, bare, strict=True)] for rows in (ours, peer)]
-    yield Row("a report, in all", *in_all, beside=beside, note=note)
+    note = "CPU of the whole kernel, messages of one panel or bar included"
+    yield Row(f"one of {rate:,} reports a second, in all", *in_all, beside=beside, note=note)
 
 
 def ten() -> Iterator[Row]:

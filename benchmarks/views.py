@@ -101,7 +101,7 @@ def a_report() -> Iterator[Row]:
     """`task.progress = x` while a panel shows it: the bare call; `reports.py` has what it costs where work is done."""
     with _loops() as run:
         ours, peer = in_turns(lambda: run("reports"), lambda: run("updates"), rounds=5)
-        note = "one call after the other and nothing else: see `a report` for what work notices"
+        note = "one call after the other and nothing else: see `one of 1,000 reports a second` for what work notices"
         beside = "update() of tqdm.notebook"
         yield Row("task.progress = x alone", ours, peer, beside=beside, unit="ns", at_most=0.1, note=note)
         ours, peer = in_turns(lambda: run("reports"), lambda: run("sets", whole=True), rounds=5)

@@ -16,6 +16,9 @@ from typing import Any, Self
 from tests.kernel.cell import OUTPUT_TYPES, Output, OutputArea, stream_text, texts
 from tests.kernel.connection import TIME_LIMIT, Arrival, Connection, Content
 
+STARTS = 3
+"""How many kernels are started at most, until one finds its ports free."""
+
 
 class KernelEndedError(AssertionError):
     """The kernel's process ended while something was awaited of it."""
@@ -118,6 +121,7 @@ class KernelDriver:
         self._shown_in: dict[str, list[str]] = {}
         self._replies: dict[str, Arrival] = {}
         self._subshells: dict[str, str] = {}
+        self._env, self._cwd = env, cwd
         self._connection = Connection(env, cwd, self._arrived)
         self.info: Content = {}
 
@@ -131,7 +135,22 @@ class KernelDriver:
         self.shutdown()
 
     def start(self) -> None:
-        """Starts the kernel and waits until it answers on every channel."""
+        """Starts the kernel and waits until it answers on every channel.
+
+        Its ports are free when they are chosen; where one is taken by the time that it opens them, it ends at once, and
+        another is started.
+        """
+        for starts_left in reversed(range(STARTS)):
+            try:
+                self._begin()
+                return
+            except KernelEndedError:
+                self._connection.close(now=True)
+                if not starts_left:
+                    raise
+                self._connection = Connection(self._env, self._cwd, self._arrived)
+
+    def _begin(self) -> None:
         self._connection.open()
         deadline = time.monotonic() + TIME_LIMIT
         # The first messages on iopub are lost until the subscription is through: ask again.

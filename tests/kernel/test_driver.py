@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
 
 from tests.kernel.cell import OutputArea, as_on_a_terminal
-from tests.kernel.driver import KernelEndedError, TimeLimitError
+from tests.kernel.conftest import kernel_env
+from tests.kernel.driver import KernelDriver, KernelEndedError, TimeLimitError
 
 
 def test_a_cell_has_its_streams_result_and_number(module_kernel):
@@ -129,6 +131,18 @@ def test_completions_are_those_of_tab(module_kernel):
 def test_a_wait_fails_when_its_time_is_over(module_kernel):
     with pytest.raises(TimeLimitError, match=r"0\.1 s passed without rain"):
         module_kernel.wait_until(lambda: False, timeout=0.1, what="rain")
+
+
+def test_a_kernel_that_finds_a_port_taken_is_followed_by_another(tmp_path):
+    driver = KernelDriver(kernel_env(tmp_path), tmp_path)
+    unlucky = driver._connection
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        unlucky._manager.cache_ports = False  # which would choose others
+        unlucky._manager.control_port = taken.getsockname()[1]
+        with driver:
+            assert driver.value("6 * 7") == 42
+            assert driver._connection is not unlucky and not unlucky.alive
 
 
 def test_a_wait_fails_when_the_kernel_died(kernel):
