@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from jupyter_core.utils import ensure_event_loop
 
 from tests.kernel.driver import KernelDriver
 
@@ -26,15 +29,33 @@ def kernel_env(home: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def start_kernel_in() -> Callable[..., contextlib.AbstractContextManager[KernelDriver]]:
-    """Starts a kernel whose settings and data are in the folder, which also is its working directory."""
+def start_kernel_in() -> Iterator[Callable[..., contextlib.AbstractContextManager[KernelDriver]]]:
+    """Starts a kernel whose settings and data are in the folder, which also is its working directory.
 
-    @contextlib.contextmanager
-    def start(home: Path, **env: str) -> Iterator[KernelDriver]:
-        with KernelDriver({**kernel_env(home), **env}, cwd=home) as kernel:
-            yield kernel
+    It ends while the next test runs already, in a folder that pytest keeps; none outlives the session.
+    """
+    ends: list[Future[None]] = []
+    with ThreadPoolExecutor(2) as ending:
 
-    return start
+        @contextlib.contextmanager
+        def start(home: Path, **env: str) -> Iterator[KernelDriver]:
+            kernel = KernelDriver({**kernel_env(home), **env}, cwd=home)
+            try:
+                kernel.start()
+                yield kernel
+            finally:
+                ends.append(ending.submit(contextvars.Context().run, _end, kernel))
+
+        yield start
+    for end in ends:
+        end.result()
+
+
+def _end(kernel: KernelDriver) -> None:
+    try:
+        kernel.shutdown()
+    finally:
+        ensure_event_loop().close()  # the one that jupyter_client made for this context
 
 
 @pytest.fixture
