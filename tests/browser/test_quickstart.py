@@ -86,6 +86,7 @@ def test_the_main_job(open_quickstart):
     page.screenshot("quickstart-without-kernel")
 
 
+@pytest.mark.long
 def test_the_picture_of_the_readme(open_quickstart):
     """Kept in the docs where NBTASKS_README_IMAGES is set, so that a plain test run changes no tracked file."""
     page = open_quickstart(scale=2)

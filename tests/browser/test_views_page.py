@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 LOAD = """%load_ext nbtasks
 import threading
