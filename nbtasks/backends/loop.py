@@ -23,7 +23,6 @@ from nbtasks.threads import start_thread
 
 __all__ = ["LoopBackend", "LoopThread"]
 
-_AsyncioTask = asyncio.Task
 _get_running_loop = asyncio._get_running_loop
 _COMPLETED = TaskState.COMPLETED
 _DONE = Outcome(_COMPLETED)
@@ -52,7 +51,7 @@ class LoopBackend(Backend):
         run = _Run()
         run.attempt = attempt
         if attempt.on_loop or _get_running_loop() is loop:
-            attempt.handle = _AsyncioTask(run, loop=loop, name=attempt.task.name, context=attempt.context)
+            attempt.handle = asyncio.Task(run, loop=loop, name=attempt.task.name, context=attempt.context)
             return
         try:
             loop.call_soon_threadsafe(_create, run, attempt)
@@ -129,7 +128,8 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 def _create(run: _Run, attempt: Attempt) -> None:
     # Not by `loop.create_task`: without the task factory of somebody else, and with a name that need not be made up.
-    attempt.handle = _AsyncioTask(run, loop=attempt.loop, name=attempt.task.name, context=attempt.context)
+    # Of the class that `asyncio` has at this moment: nest_asyncio puts in another, which can be run in a nested loop.
+    attempt.handle = asyncio.Task(run, loop=attempt.loop, name=attempt.task.name, context=attempt.context)
     if attempt.interrupted:
         attempt.handle.cancel()
 
