@@ -33,8 +33,7 @@ __all__ = ["Dispatcher"]
 logger = logging.getLogger("nbtasks")
 
 T = TypeVar("T")
-_PENDING, _RUNNING = TaskState.PENDING, TaskState.RUNNING
-_FAILED = TaskState.FAILED
+_PENDING, _RUNNING, _FAILED = TaskState.PENDING, TaskState.RUNNING, TaskState.FAILED
 _CREATED, _STARTED = EventType.CREATED, EventType.STARTED
 
 _Starting = Attempt | list[Attempt] | None
@@ -100,7 +99,8 @@ class Dispatcher(Endings):
         with self.lock:  # no Ctrl-C gets between this and what is inside; `acquire` is quicker, and lets it
             if self.stopped or task._manager is not None:
                 self._refuse(task)
-            lane = self.lanes.by_name.get(task._lane) or self.lanes[task._lane]
+            lane = self.lanes.by_name[task._lane]
+            is_free = lane.running < lane.capacity and not lane.queued
             task._manager = self.owner
             task._created_at = now = self.time()
             if self.waits.watermarks:
@@ -111,7 +111,8 @@ class Dispatcher(Endings):
                 self.bus.publish(task, _CREATED)
             if after and not self._is_unblocked(task, after):
                 self._keep(task)
-            elif self.lanes.enter(lane):
+            elif is_free and (self.lanes.max_running is None or self.lanes.running < self.lanes.max_running):
+                lane.running += 1
                 self.registry.add_running(task)
                 attempt = self._attempt(task, now, on_loop)
             else:
@@ -174,8 +175,7 @@ class Dispatcher(Endings):
         if on_loop:
             attempt.on_loop = True
         if task.timeout is not None:
-            seconds: float = task.timeout  # type: ignore[assignment]
-            attempt.time_limit = self.timer.call_later(seconds, partial(self._out_of_time, attempt))
+            attempt.time_limit = self.timer.call_later(task.timeout, partial(self._out_of_time, attempt))  # type: ignore[arg-type]
         if type(task) is not Task:
             self._hooks.begin(attempt)
         if self.bus.listeners:

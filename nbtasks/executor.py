@@ -98,9 +98,8 @@ class TaskExecutor(Executor):
         template = self._template
         if backend == "thread" and self._dispatcher.lanes.has_room(template._lane):
             self._threads.rouse()
-        task = fresh(Task)
+        task = fresh(Task, work)
         task.name = name
-        task._work = work
         task._backend = backend
         task._priority = template._priority
         task._lane = template._lane

@@ -76,14 +76,20 @@ def adopt_class_defaults(cls: type[Any], base: type[Any], names: Collection[str]
 
 
 def published(slot: Any, tell: Callable[[Any], None]) -> property:
-    """A slot of which every change is told."""
-    store = slot.__set__
+    """A slot of which every change is told; None until it is set."""
+    read, store = slot.__get__, slot.__set__
+
+    def value(task: Any) -> Any:
+        try:
+            return read(task)
+        except AttributeError:
+            return None
 
     def change(task: Any, value: Any) -> None:
         store(task, value)
         tell(task)
 
-    return property(slot.__get__, change)
+    return property(value, change)
 
 
 def settled(slot: Any, change: Callable[[Any, Any], None]) -> property:

@@ -80,12 +80,10 @@ class Intake(Catalogue):
             work, takes_task, coroutine = described(work)
             if is_usual(work) and not work.__dict__:  # what decorators return has one code for all sorts of functions
                 self._seen = code, takes_task, coroutine
-        task = fresh(Task)
+        task = fresh(Task, work, takes_task)
         task.name = name
         task._priority = priority
         task._lane = lane
-        task._work = work
-        task._takes_task = takes_task
         if (
             not options
             and name.__class__ is str

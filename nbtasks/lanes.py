@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from heapq import heappop, heappush
+from math import inf
 
 from nbtasks.exceptions import LaneError, UnknownLaneError, unknown
 from nbtasks.task import Task
@@ -28,45 +29,55 @@ def order_key(task: Task) -> int:
 class Lane:
     """A named limit on how many tasks run at once, and those that wait for it.
 
-    `limit` None means no limit. Keys that come in order, as those of equal priority do, stand in a row; the others in a
-    heap. `_queued` says which of them still hold, so that taking a task out or changing its priority costs a dict
-    operation and a push.
+    `limit` None means no limit; `capacity` is infinite then, so that one comparison tells whether there is room. Keys
+    that come in order, as those of equal priority do, stand in a row; the others in a heap. `queued` says which of them
+    still hold, so that taking a task out or changing its priority costs a dict operation and a push.
     """
 
-    __slots__ = ("_heap", "_queued", "_row", "_wanted", "limit", "name", "paused", "running")
+    __slots__ = ("_heap", "_row", "_wanted", "capacity", "name", "paused", "queued", "running")
 
     def __init__(self, name: str, limit: int | None) -> None:
         self.name = name
-        self.limit = _checked_limit(name, limit)
+        self.limit = limit
         self.running = 0
         """How many tasks of this lane run."""
         self.paused = 0
         """How many of those stand still because they wait for another task: their slots can be lent."""
         self._row: deque[int] = deque()
         self._heap: list[int] = []
-        self._queued: dict[int, Task] = {}
+        self.queued: dict[int, Task] = {}
         self._wanted: list[int] = []
 
     def __repr__(self) -> str:
         return f"<Lane {self.name!r}: {self.running} of {self.limit} running, {self.pending} pending>"
 
     @property
+    def limit(self) -> int | None:
+        """How many tasks may run at once, or None."""
+        return None if self.capacity == inf else int(self.capacity)
+
+    @limit.setter
+    def limit(self, limit: int | None) -> None:
+        limit = _checked_limit(self.name, limit)
+        self.capacity = inf if limit is None else limit
+
+    @property
     def pending(self) -> int:
         """How many tasks wait for a slot."""
-        return len(self._queued)
+        return len(self.queued)
 
     def has_room(self) -> bool:
         """Whether any task may start."""
-        return self.limit is None or self.running < self.limit
+        return self.running < self.capacity
 
     def can_lend(self) -> bool:
         """Whether a task for which a running one waits may start."""
-        return self.limit is None or self.running - self.paused < self.limit
+        return self.running - self.paused < self.capacity
 
     def push(self, task: Task) -> None:
         """Let `task` wait for a slot."""
         key = order_key(task)
-        self._queued[key] = task
+        self.queued[key] = task
         row = self._row
         if not row or row[-1] < key:
             row.append(key)
@@ -77,26 +88,26 @@ class Lane:
 
     def holds(self, task: Task) -> bool:
         """Whether `task` waits here for a slot."""
-        return self._queued.get(order_key(task)) is task
+        return self.queued.get(order_key(task)) is task
 
     def discard(self, task: Task) -> bool:
         """Let `task` wait no longer; False if it did not."""
-        if self._queued.pop(order_key(task), None) is None:
+        if self.queued.pop(order_key(task), None) is None:
             return False
-        if len(self._row) + len(self._heap) > 2 * len(self._queued) + _COMPACT_FROM:
-            self._row = deque(sorted(self._queued))  # its cost is spread over the calls that made it necessary
+        if len(self._row) + len(self._heap) > 2 * len(self.queued) + _COMPACT_FROM:
+            self._row = deque(sorted(self.queued))  # its cost is spread over the calls that made it necessary
             self._heap = []
         return True
 
     def want(self, task: Task) -> None:
         """A running task waits for `task`, which waits here."""
         heappush(self._wanted, order_key(task))
-        if len(self._wanted) > 2 * len(self._queued) + _COMPACT_FROM:
-            self._wanted = sorted(key for key, queued in self._queued.items() if queued._wanted)
+        if len(self._wanted) > 2 * len(self.queued) + _COMPACT_FROM:
+            self._wanted = sorted(key for key, queued in self.queued.items() if queued._wanted)
 
     def head(self) -> int | None:
         """The order key of the next task, or None if none waits."""
-        row, heap, queued = self._row, self._heap, self._queued
+        row, heap, queued = self._row, self._heap, self.queued
         while row and row[0] not in queued:
             row.popleft()
         while heap and heap[0] not in queued:
@@ -106,7 +117,7 @@ class Lane:
 
     def pop(self) -> Task:
         """Take out the next task, of which there is one at least."""
-        row, heap, queued = self._row, self._heap, self._queued
+        row, heap, queued = self._row, self._heap, self.queued
         while True:
             key = heappop(heap) if heap and not (row and row[0] < heap[0]) else row.popleft()
             task = queued.pop(key, None)
@@ -117,11 +128,18 @@ class Lane:
         """Take out the next task for which a running one waits."""
         while self._wanted:
             key = heappop(self._wanted)
-            task = self._queued.get(key)
+            task = self.queued.get(key)
             if task is not None and task._wanted:
-                del self._queued[key]
+                del self.queued[key]
                 return task
         return None
+
+
+class _ByName(dict[str, Lane]):
+    """Its error names the lanes there are."""
+
+    def __missing__(self, name: str) -> Lane:
+        raise UnknownLaneError(unknown("lane", name, self))
 
 
 class Lanes(Mapping[str, Lane]):
@@ -131,7 +149,7 @@ class Lanes(Mapping[str, Lane]):
     """
 
     def __init__(self, limits: Mapping[str, int | None], max_running: int | None = None) -> None:
-        self.by_name: dict[str, Lane] = {}
+        self.by_name = _ByName()
         self.max_running = _checked_limit("max_concurrent_tasks", max_running)
         for name, limit in limits.items():
             self.add(name, limit)
@@ -139,7 +157,7 @@ class Lanes(Mapping[str, Lane]):
     def __getitem__(self, name: str) -> Lane:
         try:
             return self.by_name[name]
-        except (KeyError, TypeError):
+        except TypeError:  # it cannot be a key
             raise UnknownLaneError(unknown("lane", name, self.by_name)) from None
 
     def __iter__(self) -> Iterator[str]:
@@ -174,7 +192,7 @@ class Lanes(Mapping[str, Lane]):
     def resize(self, name: str, limit: int | None) -> Lane:
         """Change a lane's limit. What runs beyond a lower one goes on; the lane fills again once it is below."""
         lane = self[name]
-        lane.limit = _checked_limit(name, limit)
+        lane.limit = limit
         return lane
 
     def limit_all(self, limit: int | None) -> None:
@@ -193,23 +211,12 @@ class Lanes(Mapping[str, Lane]):
         lane = self.by_name.get(name)
         return lane is not None and lane.has_room() and self._has_room()
 
-    def enter(self, lane: Lane) -> bool:
-        """Take a slot for a task that need not wait for its turn; False if it must."""
-        if lane._queued or (lane.limit is not None and lane.running >= lane.limit):
-            return False
-        if self.max_running is not None and self.running >= self.max_running:
-            return False
-        lane.running += 1
-        return True
-
     def admit(self, lane: Lane) -> Task | None:
         """The next task of `lane`, with its slot taken; None if nothing may start there now."""
-        queued = lane._queued
+        queued = lane.queued
         if not queued:
             return None
-        if (lane.limit is None or lane.running < lane.limit) and (
-            self.max_running is None or self.running < self.max_running
-        ):
+        if lane.running < lane.capacity and (self.max_running is None or self.running < self.max_running):
             task: Task | None = lane.pop()
         elif lane._wanted and lane.can_lend() and self._can_lend():
             task = lane.pop_wanted()
@@ -237,7 +244,7 @@ class Lanes(Mapping[str, Lane]):
         lane.running -= 1
         if self.max_running is not None:
             return self.admit_any()
-        return self.admit(lane) if lane._queued else None
+        return self.admit(lane) if lane.queued else None
 
     def pause(self, lane: Lane) -> None:
         """A running task of `lane` begins to wait for another: its slot can be lent."""

@@ -59,10 +59,11 @@ class Outcome(NamedTuple):  # a frozen dataclass takes thrice the time to make
     exception: BaseException | None = None
 
 
-def fresh(cls: type[T]) -> T:
+def fresh(cls: type[T], work: Any = None, takes_task: bool = False) -> T:
     """A new, pending record of that class, its fields at the defaults of `manager.create_task`.
 
-    Written out, since creating a task is the hottest path of all: a generated `__init__` takes thrice the time.
+    Written out, since creating a task is the hottest path of all: a generated `__init__` takes thrice the time, and
+    each field counts. What few tasks have (heading, body, image) is not set; the context comes as a task is taken in.
     """
     task = object.__new__(cls)
     task._number = next(_numbers)
@@ -71,11 +72,10 @@ def fresh(cls: type[T]) -> T:
     task._manager = task._attempt = task._ties = task._future = None
     task._progress = task._result = task._exception = task._reason = None
     task._created_at = task._started_at = task._completed_at = task._cancel_requested_at = None
-    task._work = task._context = task._loop = task.timeout = task.retry = task.parent_id = task.parameters = None
-    task._heading = task._body = task._img = None
+    task._loop = task.timeout = task.retry = task.parent_id = task.parameters = None
     task.after = task.tags = ()
     task.update_sleep_time = 1.0
-    task._takes_task = False
+    task._work, task._takes_task = work, takes_task
     return task
 
 

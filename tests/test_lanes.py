@@ -53,8 +53,11 @@ def test_a_lane_of_ones_own_is_added_and_removed_at_run_time(manager: TaskManage
     manager.wait(timeout=30)
     manager.remove_lane("own")
     assert "own" not in manager.lanes
-    with pytest.raises(errors.UnknownLaneError, match="'own'"):
+    with pytest.raises(errors.UnknownLaneError, match=r"'own'.*default"):
         manager.create_task("t", gate.wait, lane="own")
+    with pytest.raises(errors.UnknownLaneError, match=r"\['own'\]"):
+        manager.create_task("t", gate.wait, lane=["own"])  # type: ignore[arg-type]
+    assert manager.lanes.get("own") is None
 
 
 def test_a_lane_that_only_tasks_with_something_before_them_are_in_is_in_use(
@@ -284,10 +287,12 @@ def test_wants_that_were_taken_back_leave_nothing_behind_and_lend_nothing() -> N
 def test_a_slot_is_not_lent_past_the_limits() -> None:
     lanes = Lanes({"own": 1}, max_running=1)
     lane = lanes["own"]
-    assert len(lanes) == 1 and "own" in lanes and "other" not in lanes and lanes.enter(lane) and not lanes.enter(lane)
-    task = waiting()
+    assert len(lanes) == 1 and "own" in lanes and "other" not in lanes
+    first, task = waiting(), waiting()
     task._wanted = 1
+    lane.push(first)
     lane.push(task)
+    assert lanes.admit(lane) is first
     assert lanes.admit(lane) is None and lanes.admit_any() is None
     lanes.pause(lane)
     assert lanes.admit_any() is task and (lane.running, lanes.running) == (2, 2)

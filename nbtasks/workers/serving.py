@@ -52,7 +52,7 @@ LOOP_SECONDS = 0.5
 SAY_SECONDS = 0.05
 """Progress is told no more often than this."""
 _SHOWN = ("progress", "heading", "body", "img")
-_SENT = ("name", "_priority", "_lane", "_backend", "_attempts", "parent_id", "parameters", "tags", "_heading", "_body")
+_SENT = ("name", "_priority", "_lane", "_backend", "_attempts", "parent_id", "parameters", "tags", "heading", "body")
 
 
 def task_fields(task: Task, kind: type[Task]) -> dict[str, Any]:
