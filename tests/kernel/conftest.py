@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from jupyter_core.utils import ensure_event_loop
@@ -15,6 +16,8 @@ from jupyter_core.utils import ensure_event_loop
 from tests.kernel.driver import KernelDriver
 
 ROOT = Path(__file__).parent.parent.parent
+
+T = TypeVar("T")
 
 
 def kernel_env(home: Path) -> dict[str, str]:
@@ -28,51 +31,98 @@ def kernel_env(home: Path) -> dict[str, str]:
     return env
 
 
-@pytest.fixture(scope="session")
-def start_kernel_in() -> Iterator[Callable[..., contextlib.AbstractContextManager[KernelDriver]]]:
-    """Starts a kernel whose settings and data are in the folder, which also is its working directory.
+class Kernels:
+    """The kernels of a session.
 
-    It ends while the next test runs already, in a folder that pytest keeps; none outlives the session.
+    One ends while the next test runs already, in a folder that pytest keeps, and those of a test's own start while the
+    test before runs. None outlives the session.
     """
-    ends: list[Future[None]] = []
-    with ThreadPoolExecutor(2) as ending:
 
-        @contextlib.contextmanager
-        def start(home: Path, **env: str) -> Iterator[KernelDriver]:
-            kernel = KernelDriver({**kernel_env(home), **env}, cwd=home)
-            try:
-                kernel.start()
-                yield kernel
-            finally:
-                ends.append(ending.submit(contextvars.Context().run, _end, kernel))
+    def __init__(self, new_folder: Callable[[], Path], wanted: int) -> None:
+        self._new_folder = new_folder
+        self._wanted = wanted
+        """How many of a test's own are still to be asked for, at most."""
+        self._aside = ThreadPoolExecutor(3)
+        self._next: Future[KernelDriver] | None = None
+        self._ends: list[Future[None]] = []
+
+    def start(self, home: Path, **env: str) -> KernelDriver:
+        """A kernel whose settings and data are in that folder, which also is its working directory."""
+        kernel = KernelDriver({**kernel_env(home), **env}, cwd=home)
+        try:
+            kernel.start()
+        except BaseException:
+            self.end(kernel)
+            raise
+        return kernel
+
+    def fresh(self) -> KernelDriver:
+        """A kernel with folders of its own."""
+        coming = self._next or self._begin()
+        self._wanted -= 1
+        self._next = self._begin() if self._wanted > 0 else None
+        return coming.result()
+
+    def _begin(self) -> Future[KernelDriver]:
+        return self._aside.submit(_apart, self.start, self._new_folder())
+
+    def end(self, kernel: KernelDriver) -> None:
+        """It will be needed no more."""
+        self._ends.append(self._aside.submit(_apart, kernel.shutdown))
+
+    def close(self) -> None:
+        """Wait until all have ended. Raises what went wrong with that."""
+        if self._next is not None:
+            self.end(self._next.result())
+        self._aside.shutdown()
+        for end in self._ends:
+            end.result()
+
+
+def _apart(call: Callable[..., T], *args: Any) -> T:
+    """Call it in a context of its own, and close the loop that jupyter_client makes for each."""
+
+    def call_and_close() -> T:
+        try:
+            return call(*args)
+        finally:
+            ensure_event_loop().close()
+
+    return contextvars.Context().run(call_and_close)
+
+
+@pytest.fixture(scope="session")
+def kernels(request, tmp_path_factory) -> Iterator[Kernels]:
+    own = sum("kernel" in item.fixturenames for item in request.session.items if isinstance(item, pytest.Function))
+    kernels = Kernels(lambda: tmp_path_factory.mktemp("kernel"), own)
+    yield kernels
+    kernels.close()
+
+
+@pytest.fixture
+def start_kernel(tmp_path, kernels) -> Iterator[Callable[..., KernelDriver]]:
+    """Starts kernels in the test's folder, with more environment variables if given; ended with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**env: str) -> KernelDriver:
+            kernel = kernels.start(tmp_path, **env)
+            stack.callback(kernels.end, kernel)
+            return kernel
 
         yield start
-    for end in ends:
-        end.result()
-
-
-def _end(kernel: KernelDriver) -> None:
-    try:
-        kernel.shutdown()
-    finally:
-        ensure_event_loop().close()  # the one that jupyter_client made for this context
 
 
 @pytest.fixture
-def start_kernel(tmp_path, start_kernel_in) -> Iterator[Callable[..., KernelDriver]]:
-    """Starts kernels that share folders, with more environment variables if given; ended with the test."""
-    with contextlib.ExitStack() as stack:
-        yield lambda **env: stack.enter_context(start_kernel_in(tmp_path, **env))
-
-
-@pytest.fixture
-def kernel(start_kernel) -> KernelDriver:
-    """A fresh kernel of the test's own."""
-    return start_kernel()
+def kernel(kernels) -> Iterator[KernelDriver]:
+    """A fresh kernel of the test's own; its folder is `kernel.cwd`."""
+    kernel = kernels.fresh()
+    yield kernel
+    kernels.end(kernel)
 
 
 @pytest.fixture(scope="module")
-def module_kernel(tmp_path_factory, start_kernel_in) -> Iterator[KernelDriver]:
+def module_kernel(tmp_path_factory, kernels) -> Iterator[KernelDriver]:
     """One kernel for all cheap tests of a module: they leave names behind, so each uses its own."""
-    with start_kernel_in(tmp_path_factory.mktemp("kernel")) as kernel:
-        yield kernel
+    kernel = kernels.start(tmp_path_factory.mktemp("kernel"))
+    yield kernel
+    kernels.end(kernel)

@@ -121,7 +121,8 @@ class KernelDriver:
         self._shown_in: dict[str, list[str]] = {}
         self._replies: dict[str, Arrival] = {}
         self._subshells: dict[str, str] = {}
-        self._env, self._cwd = env, cwd
+        self.cwd = cwd
+        self._env = env
         self._connection = Connection(env, cwd, self._arrived)
         self.info: Content = {}
 
@@ -148,7 +149,7 @@ class KernelDriver:
                 self._connection.close(now=True)
                 if not starts_left:
                     raise
-                self._connection = Connection(self._env, self._cwd, self._arrived)
+                self._connection = Connection(self._env, self.cwd, self._arrived)
 
     def _begin(self) -> None:
         self._connection.open()

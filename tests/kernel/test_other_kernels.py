@@ -44,12 +44,13 @@ def install(home: Path, name: str, argv: list[str], language: str) -> None:
 
 
 @pytest.fixture
-def notebook(tmp_path: Path, kernel: KernelDriver) -> KernelDriver:
-    (tmp_path / "loud.py").write_text(LOUD)
+def notebook(kernel: KernelDriver) -> KernelDriver:
+    home = kernel.cwd
+    (home / "loud.py").write_text(LOUD)
     launcher = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    install(tmp_path, "other", launcher, "python")
-    install(tmp_path, "bash", [sys.executable, "-m", "bash_kernel", "-f", "{connection_file}"], "bash")
-    install(tmp_path, "loud", [sys.executable, str(tmp_path / "loud.py"), "-f", "{connection_file}"], "loud")
+    install(home, "other", launcher, "python")
+    install(home, "bash", [sys.executable, "-m", "bash_kernel", "-f", "{connection_file}"], "bash")
+    install(home, "loud", [sys.executable, str(home / "loud.py"), "-f", "{connection_file}"], "loud")
     return load(kernel)
 
 
