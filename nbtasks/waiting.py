@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -180,8 +181,8 @@ def _is_own_line(task: Task, *, blocks: bool) -> bool:
 def _turn(loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, waiter: Waiter, timeout: float | None) -> None:
     """Keep the loop of this thread turning until the waiter is woken or the time has passed.
 
-    The wait is on a future of its own, so that an interrupt ends the wait and not the work. The loop turns now and then
-    whatever happens: see `NAP_SECONDS`.
+    The wait is on a future of its own, so that its end is not the end of the work. The loop turns now and then whatever
+    happens: see `NAP_SECONDS`.
     """
     if not hasattr(loop, "_nest_patched"):  # by whichever of the two nest_asyncio
         import nest_asyncio2
@@ -201,12 +202,43 @@ def _turn(loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, waiter: Waite
 
     stir()
     try:
-        loop.run_until_complete(over)
+        with _Interrupt(loop, over):
+            loop.run_until_complete(over)
     finally:
         stirring.cancel()
         if handle is not None:
             handle.cancel()
         over.cancel()
+
+
+class _Interrupt:
+    """Ctrl-C ends the wait, where it would strike whatever the loop runs meanwhile: it is raised from here.
+
+    A second one strikes at once, for work that never lets the loop turn. Whoever handles the signal otherwise goes on
+    doing so, as do `asyncio.run` and the wait around this one.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, over: asyncio.Future[None]) -> None:
+        self._loop, self._over = loop, over
+        self._came = False
+
+    def __enter__(self) -> None:
+        on_main_thread = threading.current_thread() is threading.main_thread()
+        self._handles = on_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._handles:
+            signal.signal(signal.SIGINT, self._strike)
+
+    def __exit__(self, *_: object) -> None:
+        if self._handles and signal.getsignal(signal.SIGINT) == self._strike:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._came:
+            raise KeyboardInterrupt
+
+    def _strike(self, _number: int, _frame: object) -> None:
+        if self._came:
+            raise KeyboardInterrupt
+        self._came = True
+        self._loop.call_soon_threadsafe(finish, self._over)
 
 
 def _set(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:

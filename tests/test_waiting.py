@@ -225,6 +225,72 @@ def test_so_does_one_that_comes_as_the_loop_of_the_wait_falls_asleep(manager: Ta
         loop.close()
 
 
+def test_an_interrupt_ends_the_wait_and_not_what_the_loop_of_the_wait_runs(manager: TaskManager) -> None:
+    computes, goes_on = threading.Event(), threading.Event()
+    main_thread = threading.main_thread().ident
+
+    async def work() -> str:
+        while not goes_on.is_set():
+            computes.set()
+            time.sleep(0.05)  # it lets the other thread in, and so is where the interrupt comes
+            await asyncio.sleep(0)
+        return "its end"
+
+    def interrupt() -> None:
+        computes.wait(30)
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    async def main() -> None:
+        task = manager.create_task("t", work)
+        computes.clear()  # what came before the wait is not what is asked for
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            task.wait()
+        thread.join()
+        assert task.state == "running" and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        goes_on.set()
+        assert await task == "its end"
+
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+
+def test_a_second_interrupt_strikes_work_that_never_lets_the_loop_turn(manager: TaskManager) -> None:
+    computes = threading.Event()
+    main_thread = threading.main_thread().ident
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+        computes.set()
+        while True:
+            pass
+
+    def interrupt_twice() -> None:
+        computes.wait(30)
+        signal.pthread_kill(main_thread, signal.SIGINT)
+        wait_until(lambda: getattr(signal.getsignal(signal.SIGINT), "__self__")._came)  # noqa: B009
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    async def main() -> None:
+        task = manager.create_task("t", work)
+        thread = threading.Thread(target=interrupt_twice)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            task.wait()
+        thread.join()
+        assert task.state == "failed" and isinstance(task.exception, KeyboardInterrupt)
+
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+
 def test_many_wait_for_one(manager: TaskManager, gate: threading.Event) -> None:
     task = manager.create_task("t", gate.wait)
     results: list[object] = []

@@ -169,6 +169,22 @@ def test_interrupting_a_wait_leaves_the_task_running(notebook: KernelDriver) -> 
         wait_over(notebook, "goes_on")
 
 
+@pytest.mark.parametrize("line", ["goes_on.wait()", "%bgtask wait goes_on", "await goes_on"])
+def test_an_interrupt_does_not_strike_a_coroutine_that_computes_meanwhile(notebook: KernelDriver, line: str) -> None:
+    notebook.run("gates.clear()").check()
+    computes = notebook.run(
+        "%%bgtask goes_on\nimport asyncio\nwhile not gates['on'].is_set():\n    sum(range(1_000_000))\n"
+        "    if gates['waits'].is_set(): print('computes')\n    await asyncio.sleep(0)\n'its end'"
+    ).check()
+    waiting = notebook.start_cell(f"gates['waits'].set()\n{line}")
+    computes.wait_output("computes")
+    notebook.interrupt()
+    assert waiting.wait().errors[0].startswith(("KeyboardInterrupt", "CancelledError"))
+    assert notebook.value("goes_on.state.value") == "running"
+    notebook.run("gates['on'].set()\nawait goes_on").check()
+    assert notebook.value("goes_on.result") == "its end"
+
+
 def test_loading_twice_and_reloading_keep_the_manager_and_its_tasks(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask kept\ngates['kept'].wait()").check()
     notebook.run("before = get_manager()\n%load_ext nbtasks\n%reload_ext nbtasks").check()
