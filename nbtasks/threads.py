@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 __all__ = [
@@ -39,6 +40,8 @@ _RESTRIKE_SECONDS = 0.05
 
 _STUCK_SECONDS = 0.2
 """A loop that has not turned for so long after an interrupt computes: it is interrupted like any other thread."""
+_STUCK_LOOKS = 10
+"""How often one looks in that time."""
 
 NAP_SECONDS = 0.5
 """So late may the main thread notice an interrupt that came in the very moment when it fell asleep."""
@@ -156,12 +159,14 @@ class Gate:
             _raise_in(self._thread_id, TaskInterrupt)
             wake(self.bed)
 
-    def insist(self) -> None:
-        """Any thread: raise in the thread, if it still does `instead`."""
+    def insist(self, instead: Callable[[], object]) -> bool:
+        """Any thread: raise in the thread, if that is what it still does instead; False if it is not."""
         with self._lock:
-            if self.instead is not None and self._open_for is not None:
-                self._struck = True
-                _raise_in(self._thread_id, TaskInterrupt)
+            if self.instead is not instead or self._open_for is None:
+                return False
+            self._struck = True
+            _raise_in(self._thread_id, TaskInterrupt)
+            return True
 
     def strike_again(self) -> None:
         """Own thread: a strike was swallowed by the interpreter; repeat it once the thread is past that."""
@@ -282,8 +287,8 @@ def run_in_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:
         return _run(coroutine)
     canceller = _Canceller(gate)
     try:
-        gate.instead = canceller  # from here on nothing strikes in the middle of asyncio's own affairs
-        _checkpoint()
+        # Once that is done nothing strikes in the middle of asyncio's own affairs.
+        gate.run_protected(partial(setattr, gate, "instead", canceller))
     except TaskInterrupt:
         gate.instead = None
         coroutine.close()
@@ -306,19 +311,19 @@ class _Canceller:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._asked = False
-        self._heard = threading.Event()
-        self._cancel: Callable[[], object] | None = None
+        self._cancel: Callable[[threading.Event], object] | None = None
 
     async def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Await the coroutine, so that a call of this object cancels it."""
         aio_task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert aio_task is not None
 
-        def cancel() -> None:
-            self._heard.set()
-            aio_task.cancel()
+        def cancel(heard: threading.Event) -> None:
+            if not heard.is_set():
+                aio_task.cancel()
+                heard.set()
 
-        self._cancel = lambda: loop.call_soon_threadsafe(cancel)
+        self._cancel = lambda heard: loop.call_soon_threadsafe(cancel, heard)
         if self._asked:  # before it had begun
             aio_task.cancel()
         return await coroutine
@@ -326,18 +331,24 @@ class _Canceller:
     def __call__(self) -> None:
         """Any thread."""
         self._asked = True
-        if self._cancel is None:
-            return
-        self._heard.clear()
-        try:
-            self._cancel()
-        except RuntimeError:  # the loop is closed: it has ended
-            return
-        start_thread(self._insist, "nbtasks-interrupt")
+        if self._cancel is not None:
+            heard = threading.Event()
+            self._ask(heard)
+            start_thread(partial(self._insist, heard), "nbtasks-interrupt")
 
-    def _insist(self) -> None:
-        if not self._heard.wait(_STUCK_SECONDS):
-            self._gate.insist()
+    def _ask(self, heard: threading.Event) -> None:
+        assert self._cancel is not None
+        try:
+            self._cancel(heard)
+        except RuntimeError:  # the loop is closed: it has ended
+            heard.set()
+
+    def _insist(self, heard: threading.Event) -> None:
+        for _ in range(_STUCK_LOOKS):  # short ones, for a machine that stood still meanwhile stretches but one of them
+            if heard.wait(_STUCK_SECONDS / _STUCK_LOOKS):
+                return
+        if self._gate.insist(self):
+            self._ask(heard)  # once more: it may have struck in the middle of the cancel
 
 
 def _checkpoint() -> None:
