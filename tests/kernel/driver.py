@@ -382,6 +382,8 @@ class KernelDriver:
         if arrival.type == "comm_open":
             self.targets[comm_id] = arrival.content["target_name"]
             self.models[comm_id] = {}
+        elif comm_id in self.targets and comm_id not in self.models:
+            return  # it was closed: a front end has nobody to tell
         data = arrival.content["data"]
         self.models.setdefault(comm_id, {}).update(data.get("state") or {})
 

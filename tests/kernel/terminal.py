@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -78,7 +79,10 @@ class Terminal:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._child.close(force=True)
+        if not self._child.closed:
+            self._child.kill(signal.SIGKILL)
+            self._child.wait()
+            self._child.close()
 
     def run(self, code: str) -> str:
         """Type a line or a cell; what was printed until the next prompt."""

@@ -178,8 +178,8 @@ def test_widgets_are_followed_and_clicked(kernel):
     kernel.click(button)
     kernel.wait_until(lambda: kernel.models[bar]["value"] == 70.0)
     kernel.set_state(bar, value=5.0)
-    kernel.run("bar.close()")
-    assert bar not in kernel.models
+    kernel.run("bar.close()").check()
+    kernel.wait_until(lambda: bar not in kernel.models)
     assert [arrival.type for arrival in kernel.comm_messages][-1] == "comm_close"
 
 
