@@ -18,6 +18,8 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from nbtasks.breath import breathing
+
 __all__ = [
     "NAP_SECONDS",
     "Gate",
@@ -301,7 +303,7 @@ def run_in_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:
     # Not by `asyncio.run`: nest_asyncio replaces that by one that cancels nothing at the end and leaves its loop open.
-    with asyncio.Runner() as runner:
+    with asyncio.Runner() as runner, breathing(runner.get_loop()):
         return runner.run(coroutine)
 
 

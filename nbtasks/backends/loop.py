@@ -15,6 +15,7 @@ from types import CoroutineType
 from typing import Any, ClassVar
 
 from nbtasks.backends.base import Attempt, Backend
+from nbtasks.breath import breathing
 from nbtasks.exceptions import TaskFailedError
 from nbtasks.progress import CURRENT
 from nbtasks.states import TaskState
@@ -241,7 +242,8 @@ def _to_the_end(backend: LoopBackend, attempt: Attempt, rest: Any) -> Generator[
     """The steps of an attempt that waits, and its end."""
     outcome = _GONE  # if the loop goes away under it
     try:
-        value = yield from rest
+        with breathing(attempt.loop):  # type: ignore[arg-type]
+            value = yield from rest
         outcome = _DONE if value is None else Outcome(_COMPLETED, value)
     except GeneratorExit:
         raise
