@@ -85,6 +85,8 @@ class CellTask(Task):
     _drawn_elsewhere: bool = field(default=False, init=False)
     # The context of the running attempt, to show its plots from outside it.
     _inside: contextvars.Context | None = field(default=None, init=False)
+    # The same until its names are committed, to tell what the cell has set in it.
+    _began_in: contextvars.Context | None = field(default=None, init=False)
 
     @property
     def source(self) -> str:
@@ -141,7 +143,7 @@ class CellTask(Task):
         self._plots = Plots()
         self._plots.enter()
         names = self.place.shell.user_ns if self.shared else self._open_names()
-        self._inside = contextvars.copy_context()
+        self._inside = self._began_in = contextvars.copy_context()
         return names
 
     def _open_names(self) -> dict[str, Any]:
@@ -207,7 +209,7 @@ class CellTask(Task):
         if self._names is not None:
             self.place.names.end(self._names, commit=completed)
         if not completed:
-            self._plots = self._streams = None
+            self._plots = self._streams = self._began_in = None
         self._inside = None
         self.output.publish(final=True)
         return outcome
@@ -248,10 +250,17 @@ class CellTask(Task):
             self._streams.commit()
         if self._plots is not None:
             self._plots.commit()
-        put_settings(self._settings)
+        began_in, self._began_in = self._began_in, None
+        if self._settings and began_in is not None:
+            self._variables = began_in.copy().run(self._put_settings, began_in)
         put_state(self.place.shell, self._shell_state)
         self.place.variables.commit(self._variables or {})
         self.place.shell.compile.flags |= self.code.flags & FUTURES
+
+    def _put_settings(self, before: contextvars.Context) -> Changes:
+        """What came back from a worker process. Some libraries keep theirs in a context, which is the foreground's."""
+        put_settings(self._settings)
+        return changes_since(before)
 
     def _wait_ended(self) -> None:
         """Waiting is a commit point: whoever waited has the names."""

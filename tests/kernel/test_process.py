@@ -93,6 +93,15 @@ def test_settings_are_the_notebooks_and_come_back(notebook: KernelDriver, tmp_pa
     assert notebook.value("second == generator.random()") is True
 
 
+def test_settings_that_a_library_keeps_in_a_context_are_the_foregrounds_without_a_wait(notebook: KernelDriver) -> None:
+    notebook.run("import numpy as np").check()
+    notebook.run("%%bgtask options --backend process --quiet\nnp.set_printoptions(precision=2)").check()
+    notebook.run("%%bgtask following --after options --quiet\nprint('over')").check().wait_output("over")
+    assert notebook.run("print(np.array([2 / 3]))").check().stdout == "[0.67]\n"
+    notebook.run("np.set_printoptions(precision=8)").check()
+    assert notebook.run("print(np.array([2 / 3]))").check().stdout == "[0.66666667]\n"
+
+
 def test_what_cannot_be_sent_is_named_and_nothing_starts(notebook: KernelDriver) -> None:
     notebook.run("import threading\nlatch = threading.Lock()\ndef uses(): return latch").check()
     cell = notebook.run(RUN + "begun = True\nuses()")
