@@ -76,10 +76,10 @@ test-matrix:
 # Without the races, which interrupt threads at any moment: one that holds a lock of the tracer would hold it for ever.
 # The core is held to 97% of its lines and branches.
 BACKENDS := nbtasks/backends/base.py,nbtasks/backends/loop.py,nbtasks/backends/thread.py
-CORE := nbtasks/*.py,$(BACKENDS),nbtasks/cron/*,nbtasks/history/*,nbtasks/recurring/*,nbtasks/testing/*
+CORE := nbtasks/*.py,$(BACKENDS),nbtasks/schedules/*,nbtasks/history/*,nbtasks/testing/*
 coverage:
 	$(PYTHON) tests/matrix.py --only py3.13-ipykernel7.4 --cov --cov-report=term \
-	    --ignore=tests/fidelity --ignore=tests/test_races.py --ignore=tests/test_race_machine.py tests
+	    --ignore=tests/fidelity --ignore=tests/core/test_races.py --ignore=tests/core/test_race_machine.py tests
 	.venvs/py3.13-ipykernel7.4-croniter7/bin/python -m coverage report --include="$(CORE)" --fail-under=97
 
 bench: $(VENV)/set-up-test

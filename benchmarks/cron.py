@@ -16,7 +16,7 @@ from croniter import croniter
 from cronsim import CronSim
 
 from benchmarks.rows import Row, in_turns
-from nbtasks.cron import CronSchedule
+from nbtasks.schedules import CronSchedule
 
 ZONE = ZoneInfo("Europe/Paris")
 START = datetime(2024, 3, 1, 12, 34, 56, tzinfo=ZONE)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 
 from benchmarks.rows import Row, in_turns
 from nbtasks import TaskManager
-from nbtasks.cron import IntervalSchedule
+from nbtasks.schedules import IntervalSchedule
 
 MICRO = 1e6
 PERIOD = 0.1

@@ -25,9 +25,9 @@ from nbtasks.task import Task
 
 if TYPE_CHECKING:
     from nbtasks.manager import TaskManager, get_manager
-    from nbtasks.recurring.hours import BusinessHours, business_hours
-    from nbtasks.recurring.task import RecurringTask
     from nbtasks.retry import Retry
+    from nbtasks.schedules.business_hours import BusinessHours, business_hours
+    from nbtasks.schedules.recurring_task import RecurringTask
 
 __all__ = [
     "BusinessHours",
@@ -54,11 +54,11 @@ __all__ = [
 
 
 _LATER = {
-    "BusinessHours": "nbtasks.recurring.hours",
-    "RecurringTask": "nbtasks.recurring.task",
+    "BusinessHours": "nbtasks.schedules.business_hours",
+    "RecurringTask": "nbtasks.schedules.recurring_task",
     "Retry": "nbtasks.retry",
     "TaskManager": "nbtasks.manager",
-    "business_hours": "nbtasks.recurring.hours",
+    "business_hours": "nbtasks.schedules.business_hours",
     "get_manager": "nbtasks.manager",
 }
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
 
-from nbtasks.threads import start_thread
+from nbtasks.interrupts import start_thread
 
 __all__ = ["Clock", "DrivenClock", "SystemClock", "Timer", "TimerHandle", "epoch_seconds"]
 

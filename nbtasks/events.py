@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from nbtasks.exceptions import UnknownEventError, unknown
+from nbtasks.interrupts import start_thread, uninterrupted
 from nbtasks.task import Task
-from nbtasks.threads import start_thread, uninterrupted
 
 __all__ = ["ALL_EVENTS", "STATE_CHANGES", "EventBus", "EventStream", "EventType", "Subscription"]
 

@@ -5,40 +5,226 @@ Must not know when, where or by whom a task is run: it asks the manager that it 
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import logging
+import math
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextvars import Context
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar, cast
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, TypeVar, cast
 
-from nbtasks.checks import checked_progress
 from nbtasks.exceptions import NotAddedError, ReadOnlyError, ResultNotReadyError, WorkError
-from nbtasks.fields import InitSignature, adopt_class_defaults, jsonable, published, settled
-from nbtasks.kinds import Kind
-from nbtasks.owner import TaskOwner
 from nbtasks.states import LIVE_STATES, TaskState
+from nbtasks.validation import checked_progress
 
 if TYPE_CHECKING:
     import asyncio
 
     from nbtasks.retry import Retry
 
-__all__ = ["Outcome", "PastAttempt", "Task"]
+__all__ = [
+    "Bus",
+    "ClassDefault",
+    "InitSignature",
+    "Kind",
+    "Outcome",
+    "PastAttempt",
+    "Task",
+    "TaskOwner",
+    "adopt_class_defaults",
+    "jsonable",
+    "published",
+    "settled",
+]
+
+
+
+class Kind:
+    """The part of `Task` that its subclasses override."""
+
+    __slots__ = ()
+
+    _awaits_result: ClassVar[bool] = True
+    """Whether an awaitable that plain work returns is awaited, as part of the work."""
+
+    def run(self) -> Any:
+        """Do the work; its return value is the task's result. Subclasses override it, as a plain or async method."""
+        raise WorkError(f"{type(self).__name__} has no run(self): a Task subclass needs one")
+
+    def progress_hook(self) -> Any:
+        """Set `self.progress` and the like, or return the progress, from a file, an API, a log; plain or async.
+
+        Called while the task runs, never twice at a time. If it raises, the last progress stays.
+        """
+
+    # -- hooks for kinds of tasks of our own ------------------------------------------------------------------
+
+    def _may_follow(self, other: Task) -> bool:
+        """Whether it may start, now that `other`, which it comes after, ended as it did."""
+        return other._state is TaskState.COMPLETED
+
+    def _attempt_ended(self, outcome: Outcome) -> Outcome | None:  # noqa: ARG002 - its name is for subclasses
+        """Called once per attempt, where it ended, before the state is final; what it returns replaces the outcome."""
+        return None
+
+    def _wait_ended(self) -> None:
+        """Called where somebody waited for this task, which is over, before the result or error is handed over."""
+
+    def _release(self) -> None:
+        """Drop what a kind of task holds besides; also called when the manager prunes the task."""
+
+
+
+
+class Bus(Protocol):
+    """Where a task says that something has changed."""
+
+    watches_progress: bool
+    watches_output: bool
+
+    def progressed(self, task: Task) -> None:
+        """Its progress, heading, body or img changed."""
+
+    def wrote(self, task: Task) -> None:
+        """It wrote output."""
+
+
+class TaskOwner(Protocol):
+    """What a task asks of its manager."""
+
+    bus: Bus
+
+    def cancel_task(self, task: Task | str, *, children: bool = True) -> bool:
+        """See `Task.cancel`."""
+
+    def set_priority(self, task: Task | str, priority: int) -> bool:
+        """See `Task.priority`."""
+
+    def create_child(self, parent: Task, name: str, work: Any, priority: int = 0, **options: Any) -> Task:
+        """See `Task.create_child`."""
+
+    def _wait_in_loop(self, task: Task) -> Generator[Any, Any, Any]: ...
+    def _wait_in_thread(self, task: Task, timeout: float | timedelta | None) -> Any: ...
+
+
+_IDENTITY = ("__eq__", "__hash__", "__repr__")
+
+
+class ClassDefault:
+    """A field of the base class as its subclasses see it: where an instance was given none, the class's default shows.
+
+    (A plain class attribute would hide the slot in which instances keep the value.)
+    """
+
+    def __init__(self, name: str, slot: Any) -> None:
+        self._name = name
+        self._slot = slot
+
+    def __get__(self, task: Any, owner: type[Any]) -> Any:
+        if task is None:
+            return owner._class_defaults.get(self._name)
+        value = self._slot.__get__(task)
+        return type(task)._class_defaults.get(self._name) if value is None else value
+
+    def __set__(self, task: Any, value: Any) -> None:
+        self._slot.__set__(task, value)
+
+
+class InitSignature:
+    """The `__signature__` of a class that has a `__new__` which takes anything: that of its `__init__`, for help."""
+
+    def __get__(self, instance: Any, owner: type[Any]) -> inspect.Signature:
+        signature = inspect.signature(owner.__init__)
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+def adopt_class_defaults(cls: type[Any], base: type[Any], names: Collection[str], reserved: Collection[str]) -> None:
+    """Turn what the class body says for fields in `names` into class defaults, before `@dataclass` looks at it.
+
+    Raises WorkError for a field that has a `reserved` name.
+    """
+    own = cls.__dict__
+    annotations: dict[str, Any] = own.get("__annotations__", {})
+    for name in annotations:
+        if name in reserved:
+            raise WorkError(
+                f"{cls.__name__}.{name}: every task has a {name!r} of its own; call the field something else"
+            )
+    said = {name: own[name] for name in names if name in own and not isinstance(own[name], ClassDefault)}
+    for name, value in said.items():
+        annotations.pop(name, None)
+        said[name] = value.default if isinstance(value, Field) else value
+    cls._class_defaults = {**cls._class_defaults, **said}
+    if "name" not in said and cls._class_defaults.get("name") in {None, *(kind.__name__ for kind in cls.__mro__)}:
+        cls._class_defaults["name"] = cls.__name__
+    for name in names if base in cls.__bases__ else said:
+        setattr(cls, name, ClassDefault(name, base.__dict__[name]))
+    # In the subclass's own dict, where `@dataclass` leaves them alone: tasks are told apart by identity.
+    for name in _IDENTITY:
+        if own.get(name) is None:
+            setattr(cls, name, getattr(base, name))
+
+
+def published(slot: Any, tell: Callable[[Any], None]) -> property:
+    """A slot of which every change is told; None until it is set."""
+    read, store = slot.__get__, slot.__set__
+
+    def value(task: Any) -> Any:
+        try:
+            return read(task)
+        except AttributeError:
+            return None
+
+    def change(task: Any, value: Any) -> None:
+        store(task, value)
+        tell(task)
+
+    return property(value, change)
+
+
+def settled(slot: Any, change: Callable[[Any, Any], None]) -> property:
+    """A slot that is free until the task is added to a manager, and then changed by `change`."""
+    store = slot.__set__
+
+    def set_value(task: Any, value: Any) -> None:
+        if task._manager is None:
+            store(task, value)
+        else:
+            change(task, value)
+
+    return property(slot.__get__, set_value)
+
+
+def jsonable(value: Any) -> Any:
+    """The value, made of what JSON has: times as ISO strings, durations in seconds, other objects as their repr."""
+    if isinstance(value, Enum):
+        return jsonable(value.value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [jsonable(item) for item in value]
+    return repr(value)
+
 
 logger = logging.getLogger("nbtasks")
-
 _PREFIX = os.urandom(4).hex()
 """Tells the tasks of this process from those of every other kernel, past ones in the history included."""
 _numbers = itertools.count(1)
-
 _PENDING, _RUNNING, _COMPLETED = TaskState.PENDING, TaskState.RUNNING, TaskState.COMPLETED
-
 UNSET = cast("Any", None)
 """What a field holds until the class's own default is taken."""
-
 T = TypeVar("T", bound="Task")
 
 
@@ -375,8 +561,6 @@ def _publish(task: Task) -> None:
     manager = task._manager
     if manager is not None and manager.bus.watches_progress:
         manager.bus.progressed(task)
-
-
 _FIELDS = tuple(f.name for f in fields(Task) if f.init)
 _BASE_NAMES = frozenset(f.name for f in fields(Task))
 _RECORD = (
@@ -386,7 +570,6 @@ _RECORD = (
 )
 _RESERVED = frozenset(name for name in dir(Task) if not name.startswith("__")) - set(_FIELDS)
 _TEMPLATE_SLOTS = tuple(Task.__dict__[name] for name in (*_FIELDS, "_work", "_takes_task"))
-
 # These fields are more than slots. The slots themselves stay at hand, for `fresh` and for the manager.
 for _name, _property in {
     "priority": settled(Task.__dict__["priority"], _reprioritise),

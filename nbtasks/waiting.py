@@ -17,15 +17,15 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from nbtasks.checks import checked_wait
-from nbtasks.dispatch import Dispatcher
+from nbtasks.dependencies import Waiter, leads_back
+from nbtasks.dispatcher import Dispatcher
 from nbtasks.exceptions import DeadlockError, TaskCancelledError, TaskFailedError, WaitTimeoutError
-from nbtasks.hooks import wait_ended
+from nbtasks.interrupts import NAP_SECONDS, doze, here, uninterrupted
 from nbtasks.progress import CURRENT
 from nbtasks.states import LIVE_STATES, TaskState
 from nbtasks.task import Task
-from nbtasks.threads import NAP_SECONDS, doze, here, uninterrupted
-from nbtasks.ties import Waiter, leads_back
+from nbtasks.task_hooks import wait_ended
+from nbtasks.validation import checked_wait
 
 __all__ = ["Waits", "finish", "result_of"]
 

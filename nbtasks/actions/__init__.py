@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from nbtasks.actions.download import download_file
 from nbtasks.actions.health import HealthCheck, HealthSummary, periodic_health_check
-from nbtasks.actions.notebook import run_notebook
 from nbtasks.actions.reminder import reminder_timer
+from nbtasks.actions.run_notebook import run_notebook
 from nbtasks.actions.search import SearchAnswer, batch_web_search
 
 __all__ = [

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from nbtasks.actions.given import checked_count, checked_seconds, checked_url, needed
+from nbtasks.actions.arguments import checked_count, checked_seconds, checked_url, needed
 from nbtasks.task import Task
 
 __all__ = ["HealthCheck", "HealthSummary", "periodic_health_check"]

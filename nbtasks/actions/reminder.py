@@ -9,7 +9,7 @@ import asyncio
 import time
 from datetime import timedelta
 
-from nbtasks.actions.given import checked_seconds
+from nbtasks.actions.arguments import checked_seconds
 from nbtasks.exceptions import InvalidValueError
 from nbtasks.task import Task
 

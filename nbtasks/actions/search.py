@@ -12,11 +12,11 @@ from datetime import timedelta
 from inspect import isawaitable
 from typing import Any
 
-from nbtasks.actions.aside import Aside
-from nbtasks.actions.given import checked_count, checked_seconds, needed
+from nbtasks.actions.arguments import checked_count, checked_seconds, needed
+from nbtasks.actions.blocking import Aside
+from nbtasks.callables import is_async
 from nbtasks.exceptions import ActionError, InvalidValueError
 from nbtasks.task import Task
-from nbtasks.work import is_async
 
 __all__ = ["SearchAnswer", "batch_web_search"]
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, ClassVar
 
+from nbtasks.callables import is_async
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
-from nbtasks.work import is_async
 
 __all__ = ["Attempt", "Backend"]
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.exceptions import InvalidValueError, NbtasksError, TaskFailedError, WorkerDiedError
+from nbtasks.interrupts import start_thread
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
-from nbtasks.threads import start_thread
-from nbtasks.workers.work import Work, show_streams, work_of
+from nbtasks.workers.remote_work import Work, show_streams, work_of
 
 if TYPE_CHECKING:
-    from nbtasks.workers.kernel import Message
+    from nbtasks.workers.kernel_process import Message
 
 __all__ = ["DaskBackend"]
 
@@ -207,7 +207,7 @@ class _Run:
             self._backend.later(lambda: self.end(Outcome(TaskState.CANCELLED)))
             return
         try:
-            from nbtasks.backends import relay
+            from nbtasks.backends import dask_worker as relay
 
             self._work = work_of(attempt, self._backend.on_display, settings=False)
             _, content, buffers = attempt.context.run(self._work.request)
@@ -235,7 +235,7 @@ class _Run:
         number, client = self._interrupts, self._future.client
 
         def strike() -> None:
-            from nbtasks.backends import relay
+            from nbtasks.backends import dask_worker as relay
 
             try:
                 found = any(client.run(relay.strike, self.key, number).values())
@@ -252,7 +252,7 @@ class _Run:
 
     def hear(self, number: int, said: bytes) -> None:
         """Take a message of the worker's."""
-        from nbtasks.workers.kernel import Message
+        from nbtasks.workers.kernel_process import Message
 
         channel, kind, content, buffers, metadata = pickle.loads(said)
         self._heard = number
@@ -301,7 +301,7 @@ class _Run:
         elif answer is None:
             self.end(Outcome(TaskState.FAILED, None, WorkerDiedError("the answer of the Dask worker was lost")))
         else:
-            from nbtasks.workers.kernel import Message
+            from nbtasks.workers.kernel_process import Message
 
             self._answered(Message("shell", "nbtasks_reply", answer, list(parcel.buffers), None, {}))
 

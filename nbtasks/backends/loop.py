@@ -15,12 +15,12 @@ from types import CoroutineType
 from typing import Any, ClassVar
 
 from nbtasks.backends.base import Attempt, Backend
-from nbtasks.breath import breathing
 from nbtasks.exceptions import TaskFailedError
+from nbtasks.gil_fairness import breathing
+from nbtasks.interrupts import start_thread
 from nbtasks.progress import CURRENT
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
-from nbtasks.threads import start_thread
 
 __all__ = ["LoopBackend", "LoopThread"]
 

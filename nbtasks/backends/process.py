@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.exceptions import NbtasksError, TaskFailedError, WorkerDiedError
+from nbtasks.interrupts import start_thread
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
-from nbtasks.threads import start_thread
-from nbtasks.workers.work import Work, show_streams, work_of
+from nbtasks.workers.remote_work import Work, show_streams, work_of
 
 if TYPE_CHECKING:
-    from nbtasks.workers.kernel import Message, Worker
-    from nbtasks.workers.parcels import Buffers
+    from nbtasks.workers.kernel_process import Message, Worker
     from nbtasks.workers.pool import Pool
+    from nbtasks.workers.serialization import Buffers
 
 __all__ = ["ProcessBackend"]
 

@@ -1,6 +1,6 @@
 """The `thread` backend: plain functions on daemon threads that are reused.
 
-Must not know the manager. How an interrupt reaches a thread is the business of `nbtasks.threads`.
+Must not know the manager. How an interrupt reaches a thread is the business of `nbtasks.interrupts`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import ClassVar
 
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.exceptions import TaskFailedError
+from nbtasks.interrupts import Gate, TaskInterrupt, run_in_own_loop, start_thread
 from nbtasks.progress import CURRENT
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
-from nbtasks.threads import Gate, TaskInterrupt, run_in_own_loop, start_thread
 
 __all__ = ["ThreadBackend"]
 

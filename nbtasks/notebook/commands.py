@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
-from nbtasks.cron.interval import parse_interval
-from nbtasks.notebook.errors import without_own_frames
-from nbtasks.notebook.past import PastCommands
-from nbtasks.notebook.schedules import ScheduleCommands
+from nbtasks.notebook.cells.errors import without_own_frames
+from nbtasks.notebook.history_commands import PastCommands
+from nbtasks.notebook.schedule_commands import ScheduleCommands
+from nbtasks.schedules.interval import parse_interval
 from nbtasks.task import Task
-from nbtasks.widgets.shown import Shown
-from nbtasks.widgets.table_shown import task_list
-from nbtasks.widgets.timeline_shown import SPAN
+from nbtasks.widgets.snapshot import Shown
+from nbtasks.widgets.task_table import task_list
+from nbtasks.widgets.timeline import SPAN
 
 if TYPE_CHECKING:
     from nbtasks.notebook.extension import Extension

@@ -18,28 +18,27 @@ from IPython.display import display
 
 from nbtasks.history.records import ScheduleRecord
 from nbtasks.manager import get_manager
-from nbtasks.notebook.cell import CellPlace, CellTask
+from nbtasks.notebook.cells.cell_task import CellPlace, CellTask
+from nbtasks.notebook.cells.context_variables import NotebookVariables
+from nbtasks.notebook.cells.namespace import NotebookNames
+from nbtasks.notebook.cells.recurring_cell import CellRepeats, CellRun, once_more, template_from
 from nbtasks.notebook.commands import Commands
-from nbtasks.notebook.figures import Figures
-from nbtasks.notebook.headless import Slots
+from nbtasks.notebook.history_commands import keep_history
+from nbtasks.notebook.keepalive import Upkeep
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
-from nbtasks.notebook.magic import TaskMagics
-from nbtasks.notebook.main_module import MainModule
-from nbtasks.notebook.namespace import NotebookNames
-from nbtasks.notebook.nested import NestedCells
-from nbtasks.notebook.output import Output
+from nbtasks.notebook.magics import TaskMagics
+from nbtasks.notebook.output.headless import Slots
+from nbtasks.notebook.output.output import Output
+from nbtasks.notebook.output.publisher import Publisher
 from nbtasks.notebook.panels import Panels
-from nbtasks.notebook.past import keep_history
-from nbtasks.notebook.publisher import Publisher
-from nbtasks.notebook.recurring import CellRun, once_more, template_from
-from nbtasks.notebook.repeats import CellRepeats
-from nbtasks.notebook.routing import Router
+from nbtasks.notebook.patches.capture import NestedCells
+from nbtasks.notebook.patches.ipython import Router
+from nbtasks.notebook.patches.main_module import MainModule
+from nbtasks.notebook.patches.matplotlib import Figures
+from nbtasks.notebook.remote.process_setup import Workers
 from nbtasks.notebook.settings import BackgroundTasks
-from nbtasks.notebook.upkeep import Upkeep
-from nbtasks.notebook.variables import NotebookVariables
-from nbtasks.notebook.workers import Workers
 from nbtasks.progress import bridge_tqdm
-from nbtasks.recurring.task import RecurringTask
+from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
 
 __all__ = ["Extension", "load", "unload"]

@@ -16,26 +16,26 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbtasks.events import EventType
 from nbtasks.manager import TaskManager
-from nbtasks.notebook.bottom_lines import BottomLines, terminal_of
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
+from nbtasks.notebook.output.terminal import BottomLines, terminal_of
 from nbtasks.progress import current_task
-from nbtasks.recurring.task import RecurringTask
+from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
-from nbtasks.widgets.lines_shown import lines_of
-from nbtasks.widgets.live import LiveWriter
-from nbtasks.widgets.notices import Notices, Settings
+from nbtasks.widgets.live_writer import LiveWriter
+from nbtasks.widgets.notifications import Notices, Settings
 from nbtasks.widgets.recurring_shown import schedule_list, shown_of
-from nbtasks.widgets.shown import PanelPicture, PicturePanel
-from nbtasks.widgets.table_shown import PictureTable, task_list
-from nbtasks.widgets.timeline_shown import PictureTimeline, timeline_of
+from nbtasks.widgets.snapshot import PanelPicture, PicturePanel
+from nbtasks.widgets.task_table import PictureTable, task_list
+from nbtasks.widgets.text import lines_of
+from nbtasks.widgets.timeline import PictureTimeline, timeline_of
 
 if TYPE_CHECKING:
     from nbtasks.events import Subscription
-    from nbtasks.widgets.group import GroupPanel
+    from nbtasks.widgets.group_panel import GroupPanel
     from nbtasks.widgets.panel import LivePanel
     from nbtasks.widgets.recurring_panel import RecurringPanel
-    from nbtasks.widgets.schedule_board import Repeats, ScheduleBoard
-    from nbtasks.widgets.table import LiveTable
+    from nbtasks.widgets.schedule_list import Repeats, ScheduleBoard
+    from nbtasks.widgets.task_table import LiveTable
 
     AllView: TypeAlias = LiveTable | PictureTable | ScheduleBoard | PictureTimeline
     Panel: TypeAlias = LivePanel | GroupPanel | RecurringPanel | PicturePanel
@@ -171,7 +171,7 @@ class Panels:
         display_id = f"nbtasks-table-{cell.request_id}"
         table: LiveTable | PictureTable
         if self.use_widgets(cell):
-            from nbtasks.widgets.table import LiveTable
+            from nbtasks.widgets.task_table import LiveTable
 
             live = self._writer()
             table = LiveTable(self._manager, live.touch, lambda: live.changes, self._retry)
@@ -196,7 +196,7 @@ class Panels:
     def _put_board(
         self, cell: LaunchingCell, chosen: Sequence[RecurringTask] | None, repeats: Repeats
     ) -> ScheduleBoard:
-        from nbtasks.widgets.schedule_board import ScheduleBoard
+        from nbtasks.widgets.schedule_list import ScheduleBoard
 
         board = ScheduleBoard(self._manager, self._writer().touch, repeats, chosen)
         self._kernel.send(cell, "display_data", {"data": board.bundle(), "metadata": {}})
@@ -234,7 +234,7 @@ class Panels:
 
     def _share(self, panel: Panel, task: Task, cell: LaunchingCell) -> None:
         """Let `panel` show `task` too: the panel of one task makes room for one of several."""
-        from nbtasks.widgets.group import GroupPanel
+        from nbtasks.widgets.group_panel import GroupPanel
         from nbtasks.widgets.recurring_panel import RecurringPanel
 
         live = self._writer()
@@ -253,7 +253,7 @@ class Panels:
 
     def _put_group(self, first: LivePanel, second: Task, cell: LaunchingCell) -> GroupPanel:
         """Make the panel of both and put it in the place of the first one's, on the writer's thread."""
-        from nbtasks.widgets.group import GroupPanel
+        from nbtasks.widgets.group_panel import GroupPanel
 
         live, display_id = self._writer(), _display_id(first.task, cell)
         group = GroupPanel([first.task, second], self._manager, live.touch, lambda: live.changes, self._retry)
@@ -310,7 +310,7 @@ def _is_in_its_cell(task: Task | RecurringTask, cell: LaunchingCell) -> bool:
 
 def _retry_command(task: Task | RecurringTask) -> str:
     """The line that runs `task` again; nothing where there is none."""
-    from nbtasks.widgets.table_row import may_run_again
+    from nbtasks.widgets.task_table import may_run_again
 
     told = isinstance(task, Task) and may_run_again(task) and len(task.name.split()) == 1
     return f"%bgtask retry {task.name}" if told else ""

@@ -5,28 +5,214 @@ Written by the live writer's thread only. Controls are used for one recurring ta
 
 from __future__ import annotations
 
+import functools
 import html
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import available_timezones
 
 from nbtasks.exceptions import NbtasksError
-from nbtasks.recurring.task import RecurringTask
-from nbtasks.widgets.parts import Parts, put
-from nbtasks.widgets.recurring_shown import RecurringShown, counters_text, state_of
-from nbtasks.widgets.schedule_draft import FIRES
-from nbtasks.widgets.schedule_editor import ScheduleEditor, fires_told
-from nbtasks.widgets.shown import LOOKS, label_html
+from nbtasks.schedules import PRESETS, find_zone, next_fire_times, parse_schedule
+from nbtasks.schedules.recurring_task import RecurringTask
+from nbtasks.schedules.rules import Rules, fires_of
+from nbtasks.widgets.recurring_shown import RecurringShown, counters_text, span_text, state_of
+from nbtasks.widgets.snapshot import LOOKS, label_html
+from nbtasks.widgets.widget_factory import Parts, put
 
-__all__ = ["CONTROLS_STYLE", "CronControls"]
+__all__ = [
+    "CONTROLS_STYLE",
+    "FIRES",
+    "CronControls",
+    "Draft",
+    "ScheduleEditor",
+    "fires_text",
+    "fires_told",
+    "preset_choices",
+    "read_draft",
+    "zone_names",
+]
+
+Typed = tuple[str, str]
+"""An expression and a zone."""
+GAP = {"margin": "0 6px 4px 0", "height": "28px"}
+
+
+class ScheduleEditor:
+    """Fields for one schedule. `apply` is given what was typed, on any thread; what it raises of ours is shown."""
+
+    def __init__(
+        self, parts: Parts, words: str, tooltip: str, apply: Callable[[str, str], object], wake: Callable[[], None]
+    ) -> None:
+        self._apply = apply
+        self._wake = wake
+        self._given: Typed | None = None
+        self._draft: Draft | None = None
+        self._rules: Rules | None = None
+        self._refused: tuple[Typed, str] | None = None
+        self._applied = False
+        self._expression = parts.text(
+            "Schedule", "62px", {"width": "250px", **GAP}, placeholder="*/5 * * * *, @hourly, 90s"
+        )
+        self._expression.tooltip = "A cron expression of five fields, or of six with seconds first; or an interval"
+        self._presets = parts.choice(
+            [("Presets", ""), *preset_choices()], {"width": "96px", **GAP}, "Schedules that many use"
+        )
+        self._zone = parts.combo("Zone", "38px", zone_names(), {"width": "210px", **GAP}, value="local")
+        self._zone.tooltip = "The time zone of a cron expression; local is that of the kernel's machine"
+        self._button = parts.button(words, tooltip, self.apply, **GAP)
+        self.fields = (self._expression, self._presets, self._zone, self._button)
+        self.note = parts.html(margin="0 0 2px 0")
+        for field in (self._expression, self._presets, self._zone):
+            field.observe(lambda _change: wake(), names="value")
+        # Enter in a field of text; `on_submit` is deprecated.
+        for field in (self._expression, self._zone):
+            field.on_msg(lambda _widget, content, _buffers: self._heard(content))
+
+    @property
+    def typed(self) -> Typed:
+        """What the fields hold."""
+        return self._expression.value.strip(), self._zone.value.strip() or "local"
+
+    @property
+    def edited(self) -> bool:
+        """Whether that differs from the schedule that there is."""
+        return self.typed != self._given
+
+    def apply(self) -> None:
+        """Have what was typed take effect. On any thread."""
+        typed = self.typed
+        if typed[0] and self.edited:
+            try:
+                self._apply(*typed)
+            except NbtasksError as error:
+                self._refused = typed, str(error)
+            else:
+                self._refused, self._applied = None, True
+        self._wake()
+
+    def _heard(self, content: Any) -> None:
+        if isinstance(content, dict) and content.get("event") == "submit":
+            self.apply()
+
+    def refresh(self, given: Typed | None, now: datetime, told: str = "", rules: Rules | None = None) -> int:
+        """Show the schedule that there is, if it is another one, and what the typed one means; how many messages.
+
+        `told` is what there is to say as long as nothing else is typed; `rules` are those of the recurring task.
+        """
+        sent = 0
+        applied, self._applied = self._applied, False
+        if given is not None and (given != self._given or applied):
+            sent += put(self._expression, value=given[0]) + put(self._zone, value=given[1])
+            self._refused = None
+        self._given = given
+        if self._presets.value:
+            sent += put(self._expression, value=self._presets.value) + put(self._presets, value="")
+        draft = self._read(now, rules)
+        edited = self.edited and bool(draft.expression)
+        error = draft.error if edited else ""
+        ready = edited and not error
+        if not error and self._refused is not None and self._refused[0] == (draft.expression, draft.zone):
+            error = self._refused[1]
+        text = fires_told(draft.words, "would fire", draft.fires, now) if edited else told
+        sent += put(self.note, value=_error_html(error) if error else _html(text))
+        return sent + put(self._button, disabled=not ready)
+
+    def _read(self, now: datetime, rules: Rules | None) -> Draft:
+        """What was typed, checked: once, and again where its time has gone on."""
+        typed, draft = self.typed, self._draft
+        gone = draft is not None and bool(draft.fires) and draft.fires[0] <= now
+        if draft is None or gone or (draft.expression, draft.zone) != typed or self._rules != rules:
+            draft, self._rules = read_draft(*typed, now, rules), rules
+            self._draft = draft
+        return draft
+
+
+def fires_told(words: str, verb: str, fires: Sequence[datetime], now: datetime) -> str:
+    """A schedule in words, how long until the first of these fires, and when they are."""
+    if not fires:
+        return words
+    span = span_text((fires[0].astimezone(UTC) - now).total_seconds())
+    return f"{words} · {verb} in {span}: {fires_text(fires, now)}"
+
+
+def _html(text: str) -> str:
+    style = "white-space:normal;overflow-wrap:anywhere;font-variant-numeric:tabular-nums"
+    return f'<div style="{style}">{html.escape(text)}</div>' if text else ""
+
+
+def _error_html(error: str) -> str:
+    sign, _, colour = LOOKS["failed"]
+    return (
+        f'<div role="alert" style="white-space:normal;overflow-wrap:anywhere">'
+        f'<span style="color:{colour}" aria-hidden="true">{sign}</span> {html.escape(error)}</div>'
+    )
+
+
+FIRES = 5
+"""So many of the next fires are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What was typed, and what it means; `error` says what is wrong, and then there are neither words nor fires."""
+
+    expression: str
+    zone: str
+    words: str = ""
+    error: str = ""
+    fires: tuple[datetime, ...] = ()
+
+
+def read_draft(expression: str, zone: str, now: datetime, rules: Rules | None = None) -> Draft:
+    """What these two mean at the aware moment `now`, to a recurring task with these rules.
+
+    A zone left empty is the machine's own.
+    """
+    expression, zone = expression.strip(), zone.strip() or "local"
+    try:
+        found = find_zone(zone)
+        schedule = parse_schedule(expression, found)
+        asked = schedule if rules is None else fires_of(schedule, rules, now.astimezone(found))
+        fires = next_fire_times(asked, found, now, FIRES)
+    except NbtasksError as error:
+        return Draft(expression, zone, error=str(error))
+    if rules is not None and rules.until is not None:
+        fires = [fire for fire in fires if fire <= rules.until]
+    return Draft(expression, zone, schedule.describe(), fires=tuple(fires))
+
+
+def fires_text(fires: Sequence[datetime], now: datetime) -> str:
+    """The times of these fires, each day named once: "14:05, 14:10; Mon 23 Nov 08:00"."""
+    seconds = any(fire.second or fire.microsecond for fire in fires)
+    days: dict[str, list[str]] = {}
+    for fire in fires:
+        there = now.astimezone(fire.tzinfo)
+        year = "" if fire.year == there.year else " %Y"
+        day = "" if fire.date() == there.date() else f"{fire:%a %d %b{year}} "
+        days.setdefault(day, []).append(f"{fire:%H:%M:%S}" if seconds else f"{fire:%H:%M}")
+    return "; ".join(day + ", ".join(times) for day, times in days.items())
+
+
+@functools.cache
+def preset_choices() -> tuple[tuple[str, str], ...]:
+    """The expressions that most schedules are, each with its words."""
+    return tuple((parse_schedule(preset, UTC).describe(), preset) for preset in PRESETS)
+
+
+@functools.cache
+def zone_names() -> tuple[str, ...]:
+    """The zones to choose from, the machine's own first."""
+    return "local", "UTC", *sorted(available_timezones() - {"UTC"})
+
 
 CONFIRM_SECONDS = 6.0
 """So long a click on Remove waits for the second one."""
 CHANGED_SECONDS = 0.3
 """So soon after the controls were given another recurring task, a click was meant for the one before."""
 ERROR_CHARACTERS = 300
-
 CONTROLS_STYLE = """<style>
 .nbtasks-schedules { container-type: inline-size; }
 .nbtasks-schedules .widget-html-content { min-width: 0; line-height: 1.5 !important; }

@@ -15,7 +15,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from nbtasks.task import PastAttempt, Task
-from nbtasks.widgets.shown import clock_text, plain_text
+from nbtasks.widgets.snapshot import clock_text, plain_text
 
 __all__ = ["details_html", "size_text"]
 

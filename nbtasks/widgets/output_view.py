@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import ipywidgets
 
-from nbtasks.widgets.shown import TRACK_COLOUR
+from nbtasks.widgets.snapshot import TRACK_COLOUR
 
 __all__ = ["KeptOutput", "OutputView", "kept_output"]
 

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from nbtasks.meters import Meter, meters_of
+from nbtasks.progress import Meter, meters_of
 from nbtasks.states import TaskState
 from nbtasks.task import Task
 

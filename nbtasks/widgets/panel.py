@@ -14,11 +14,10 @@ import ipywidgets
 
 from nbtasks.manager import TaskManager
 from nbtasks.task import Task
-from nbtasks.widgets.image import image_html
+from nbtasks.widgets.images import image_html
 from nbtasks.widgets.output_view import OutputView, kept_output
 from nbtasks.widgets.pace import reading
-from nbtasks.widgets.parts import Parts, put
-from nbtasks.widgets.shown import (
+from nbtasks.widgets.snapshot import (
     BAR_HEIGHT,
     LOOKS,
     TRACK_COLOUR,
@@ -28,6 +27,7 @@ from nbtasks.widgets.shown import (
     label_html,
     note_html,
 )
+from nbtasks.widgets.widget_factory import Parts, put
 
 __all__ = ["LivePanel"]
 

@@ -14,14 +14,14 @@ from typing import Any, Protocol
 import ipywidgets
 
 from nbtasks.manager import TaskManager
-from nbtasks.recurring.task import RecurringTask
+from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.widgets.cron_controls import CONTROLS_STYLE, CronControls
 from nbtasks.widgets.output_view import KeptOutput, OutputView
 from nbtasks.widgets.pace import reading
 from nbtasks.widgets.panel import STYLE, VIEW_TYPE
-from nbtasks.widgets.parts import Parts, put
 from nbtasks.widgets.recurring_shown import RecurringShown
-from nbtasks.widgets.shown import BAR_HEIGHT, LOOKS, PanelPicture, Shown, figures_html, label_html, note_html
+from nbtasks.widgets.snapshot import BAR_HEIGHT, LOOKS, PanelPicture, Shown, figures_html, label_html, note_html
+from nbtasks.widgets.widget_factory import Parts, put
 
 __all__ = ["KeptRun", "RecurringPanel"]
 

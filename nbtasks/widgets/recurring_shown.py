@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from nbtasks.recurring.task import RecurringTask
+from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
-from nbtasks.widgets.shown import Shown, clock_text
+from nbtasks.widgets.snapshot import Shown, clock_text
 
 __all__ = [
     "RecurringShown",

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from nbtasks.manager import TaskManager
-from nbtasks.widgets.parts import Parts, put
-from nbtasks.widgets.timeline_shown import SPAN, PictureTimeline
+from nbtasks.widgets.timeline import SPAN, PictureTimeline
+from nbtasks.widgets.widget_factory import Parts, put
 
 __all__ = ["LiveTimeline"]
 

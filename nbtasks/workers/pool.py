@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from nbtasks.exceptions import NbtasksError
-from nbtasks.threads import start_thread
-from nbtasks.workers.kernel import PYTHON_WORKER, KernelCommand, Worker
+from nbtasks.interrupts import start_thread
+from nbtasks.workers.kernel_process import PYTHON_WORKER, KernelCommand, Worker
 
 __all__ = ["Pool"]
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from nbtasks import task as tasks
 from nbtasks.exceptions import RemoteError
-from nbtasks.meters import Meter, finished, started
+from nbtasks.progress import Meter, finished, started
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
-from nbtasks.workers.parcels import Buffers, pack, unpack
-from nbtasks.workers.serving import LOOPS, RESULT, task_fields
-from nbtasks.workers.settings import take_settings
+from nbtasks.workers.process_settings import take_settings
+from nbtasks.workers.serialization import Buffers, pack, unpack
+from nbtasks.workers.worker_side import LOOPS, RESULT, task_fields
 
 if TYPE_CHECKING:
     from nbtasks.backends.base import Attempt
-    from nbtasks.workers.kernel import Message
+    from nbtasks.workers.kernel_process import Message
 
 __all__ = ["error_from", "heard_progress", "outcome", "request"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nbtasks import Task, TaskManager
-from nbtasks.work import is_async
+from nbtasks.callables import is_async
 
 
 @pytest.fixture

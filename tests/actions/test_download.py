@@ -15,8 +15,8 @@ import pytest
 
 from nbtasks import TaskCancelledError
 from nbtasks.actions import download_file, reminder_timer
-from nbtasks.actions.aside import Aside, to_its_end
-from nbtasks.actions.part import Checksum, Part
+from nbtasks.actions.blocking import Aside, to_its_end
+from nbtasks.actions.download import Checksum, Part
 from nbtasks.exceptions import ActionError, ChecksumError, InvalidValueError, MissingPackageError
 from tests.http_server import serving
 

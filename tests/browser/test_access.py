@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from nbtasks.widgets.table_row import CHANGED_SECONDS
+from nbtasks.widgets.task_table import CHANGED_SECONDS
 from tests.browser.driver import NotebookPage
 
 pytestmark = pytest.mark.browser

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbtasks.widgets.table_row import CHANGED_SECONDS
+from nbtasks.widgets.task_table import CHANGED_SECONDS
 
 pytestmark = pytest.mark.browser
 

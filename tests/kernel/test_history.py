@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nbtasks.history.history import History
-from tests import test_history as spoiled
+from tests.history import test_history as spoiled
 from tests.kernel.driver import KernelDriver
 from tests.kernel.notebook import load
 

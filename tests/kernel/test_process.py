@@ -216,7 +216,7 @@ def test_the_panel_tells_the_loops_and_what_the_process_uses(notebook: KernelDri
         "for epoch in track(range(4)):\n    for batch in track(range(1000)): time.sleep(0.02)"
     ).check()
     notebook.run(
-        "from datetime import UTC, datetime\nfrom nbtasks.widgets.shown import Shown\n"
+        "from datetime import UTC, datetime\nfrom nbtasks.widgets.snapshot import Shown\n"
         "def shown(): return Shown.of(it, datetime.now(UTC)).text()"
     ).check()
     notebook.wait_until(lambda: "MB" in notebook.value("shown()"), what="the process's memory")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from tests.kernel.driver import KernelDriver
-from tests.test_cron_peers import LINES
+from tests.schedules.test_cron_peers import LINES
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "schedules.md").read_text()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nbtasks.notebook.namespace import CellNames, NotebookNames
+from nbtasks.notebook.cells.namespace import CellNames, NotebookNames
 
 
 @pytest.fixture

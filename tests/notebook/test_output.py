@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from nbtasks.notebook import kept
-from nbtasks.notebook.output import Output
-from nbtasks.notebook.publisher import Publisher
+from nbtasks.notebook.output import kept_output as kept
+from nbtasks.notebook.output.output import Output
+from nbtasks.notebook.output.publisher import Publisher
 
 Sent = list[tuple[str, dict[str, Any]]]
 

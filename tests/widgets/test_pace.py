@@ -8,7 +8,7 @@ import time
 import pytest
 
 from nbtasks import Retry, TaskManager, track
-from nbtasks.meters import Meter
+from nbtasks.progress import Meter
 from nbtasks.widgets.pace import Pace, attempt_text, children_text, count_text, rate_text
 
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from nbtasks import business_hours
-from nbtasks.cron import PRESETS, next_fire_times
-from nbtasks.recurring.rules import Rules
-from nbtasks.widgets.schedule_draft import fires_text, preset_choices, read_draft, zone_names
+from nbtasks.schedules import PRESETS, next_fire_times
+from nbtasks.schedules.rules import Rules
+from nbtasks.widgets.cron_controls import fires_text, preset_choices, read_draft, zone_names
 
 NOW = datetime(2026, 11, 21, 14, 2, tzinfo=UTC)
 

@@ -10,9 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nbtasks import Retry, TaskManager
-from nbtasks.widgets import timeline_shown
-from nbtasks.widgets.timeline import Bar, Fire, Timeline
-from nbtasks.widgets.timeline_shown import PictureTimeline, timeline_of
+from nbtasks.widgets import timeline as timeline_shown
+from nbtasks.widgets.timeline import Bar, Fire, PictureTimeline, Timeline, timeline_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

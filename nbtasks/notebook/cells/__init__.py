@@ -1,0 +1,1 @@
+"""Cells that run as tasks: source, names, errors, schedules."""

@@ -1,0 +1,131 @@
+"""How an error of a background cell is shown: as IPython shows one in the foreground.
+
+Knows nothing of tasks; it is handed the shell, an output and the exception.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+import traceback
+import warnings
+from types import TracebackType
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbtasks.notebook.output.output import Output
+
+__all__ = [
+    "SHOWN",
+    "LeaveTask",
+    "as_in_foreground",
+    "render_error",
+    "show_as_rendered",
+    "show_error",
+    "warn_of_exit",
+    "without_own_frames",
+]
+
+
+
+class LeaveTask:
+    """Raises SystemExit, which ends the task."""
+
+    def __call__(self, *_: object, **__: object) -> None:
+        """End the task."""
+        raise SystemExit("exit() ends the task; the kernel goes on")
+
+    def __repr__(self) -> str:
+        return "exit() ends this task"
+
+
+SHOWN = "_nbtasks_shown"
+"""The attribute of an error of another process that has what is to be shown of it: messages of the Jupyter protocol."""
+
+
+def show_error(shell: InteractiveShell, output: Output, error: BaseException) -> None:
+    """Add `error` to `output`, as the foreground would show it. Of one that cannot be shown, show why."""
+    try:
+        _show(shell, output, error)
+    except Exception as another:  # noqa: BLE001 - a user's `__str__` may raise
+        _show(shell, output, another)
+
+
+def _show(shell: InteractiveShell, output: Output, error: BaseException) -> None:
+    if isinstance(error, UsageError):
+        output.write("stderr", f"UsageError: {error}\n")
+    elif _contains_group(error):
+        # IPython leaves exception groups to the standard library, as text.
+        own = without_own_frames(error.__traceback__)
+        output.write("stderr", "".join(traceback.format_exception(type(error), error, own)))
+    else:
+        output.error(type(error).__name__, str(error), render_error(shell, error))
+
+
+def show_as_rendered(shell: InteractiveShell, error: BaseException) -> None:
+    """Make the foreground, where `error` is about to be raised, show it as its background cell would have."""
+    lines = next((content["traceback"] for kind, content in getattr(error, SHOWN, ()) if kind == "error"), None)
+    lines = lines or render_error(shell, error)
+    error._render_traceback_ = lambda: lines  # type: ignore[attr-defined]
+
+
+def as_in_foreground(shell: InteractiveShell, error: SyntaxError) -> Exception:
+    """What to raise from a magic for the syntax error of a cell, so that it shows as if the cell had been run.
+
+    IPython shows a SyntaxError with the frames that it came through, which are the magic's own; the same error of
+    another class it shows as that class says.
+    """
+    lines = list(copy.copy(shell.SyntaxTB).structured_traceback(type(error), error, []))
+    shown: type[Exception] = type(type(error).__name__, (Exception,), {"_render_traceback_": lambda _: lines})
+    return shown(*error.args)
+
+
+def warn_of_exit() -> None:
+    """Say what IPython says where code has raised SystemExit."""
+    lines, first = inspect.getsourcelines(InteractiveShell.run_code)
+    text = "To exit: use 'exit', 'quit', or Ctrl-D."
+    number = next((first + index for index, line in enumerate(lines) if text in line), first)
+    module = sys.modules[InteractiveShell.__module__]
+    registry = vars(module).setdefault("__warningregistry__", {})
+    warnings.warn_explicit(text, UserWarning, str(module.__file__), number, module.__name__, registry)
+
+
+def render_error(shell: InteractiveShell, error: BaseException) -> list[str]:
+    """The lines of the traceback in IPython's format, from the cell's own first line on."""
+    own = without_own_frames(error.__traceback__)
+    kind = type(error)
+    try:
+        if isinstance(error, SyntaxError):
+            from_code = traceback.extract_tb(own) if own is not error.__traceback__ else []
+            return list(copy.copy(shell.SyntaxTB).structured_traceback(kind, error, from_code))
+        if isinstance(error, SystemExit):  # IPython's own words
+            only = copy.copy(shell.InteractiveTB).get_exception_only(kind, error)
+            return ["An exception has occurred, use %tb to see the full traceback.\n", *only]
+        if hasattr(error, "_render_traceback_"):
+            return list(error._render_traceback_())
+        # The shell's formatter keeps the traceback it formats; the foreground may be using it.
+        formatter = copy.copy(shell.InteractiveTB)
+        return list(formatter.structured_traceback(kind, error, own, tb_offset=0))
+    except Exception:  # noqa: BLE001 - a user's __repr__ or __str__ may raise while the error is being formatted
+        return traceback.format_exception(kind, error, own)
+
+
+def without_own_frames(tb: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame on that is not this package's, or the standard library's on the way there."""
+    first = tb
+    while tb is not None:
+        module = tb.tb_frame.f_globals.get("__name__", "")
+        if not module.startswith("nbtasks.") and not module.startswith(("asyncio.", "contextvars", "threading")):
+            return tb
+        tb = tb.tb_next
+    return first
+
+
+def _contains_group(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, BaseExceptionGroup):
+            return True
+        error = error.__context__
+    return False

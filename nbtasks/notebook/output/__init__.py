@@ -1,0 +1,1 @@
+"""Output of background cells: kept, published, shown where no widgets are."""

@@ -1,0 +1,1 @@
+"""Monkeypatches of IPython, matplotlib and the standard library."""

@@ -1,0 +1,238 @@
+"""`sys.stdout`, `sys.stderr` and `sys.displayhook` by context: code of a task that swaps them swaps its own.
+
+`redirect_stdout`, doctest and the like do so. In a task they change nothing for the foreground, and what the foreground
+swaps in takes nothing of a task's. The streams stay the objects that they are, so that what holds them (logging
+handlers, libraries) is routed too. Knows nothing of what a task is.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import inspect
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from nbtasks.notebook.output.sink import Sink, current_sink
+
+__all__ = ["TaskStreams", "current_streams", "route_streams", "swapped_streams"]
+
+_NAMES = ("stdout", "stderr", "displayhook")
+
+_streams: contextvars.ContextVar[TaskStreams | None] = contextvars.ContextVar("nbtasks_streams", default=None)
+_through: contextvars.ContextVar[bool] = contextvars.ContextVar("nbtasks_through", default=False)
+"""Whether a stream that was swapped in is writing: what it hands on goes where the task's output goes."""
+
+
+class TaskStreams:
+    """What one attempt has put in the place of the three; `display` shows a value as its `sys.displayhook` does.
+
+    It starts with what was `swapped` in for the foreground where the task was launched.
+    """
+
+    def __init__(self, display: Callable[[Any], None], swapped: Mapping[str, Any]) -> None:
+        self.display = display
+        self._before = dict(swapped)
+        self._swapped = dict(swapped)
+        self._restored: dict[str, Any] = {}
+
+    def enter(self) -> None:
+        """From now on in this context, and in threads started from it, what is swapped is swapped here."""
+        _streams.set(self)
+
+    def commit(self) -> None:
+        """Hand the changes that are left over to the notebook. (A hook holds for its cell, in IPython.)"""
+        swapped, self._swapped = self._swapped, {}
+        for name in ("stdout", "stderr"):
+            now = swapped.get(name)
+            if now is not self._before.get(name):
+                contextvars.Context().run(setattr, sys, name, self._restored[name] if now is None else now)
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """As if nothing were swapped, meanwhile."""
+        swapped, self._swapped = self._swapped, {}
+        try:
+            yield
+        finally:
+            self._swapped = swapped
+
+    def get(self, name: str) -> Any:
+        """What is swapped in for `name`; None if nothing is."""
+        return self._swapped.get(name)
+
+    def put(self, name: str, value: Any) -> None:
+        """Swap `value` in; the one that was there before anything was swapped ends that."""
+        if isinstance(value, _GuardedHook) or (_is_routed(value) and getattr(value, "name", None) == name):
+            self._swapped.pop(name, None)
+            self._restored[name] = value
+        else:
+            self._swapped[name] = value
+
+
+def swapped_streams() -> dict[str, Any]:
+    """What stands in the place of the kernel's own streams in the foreground, by name."""
+    present = {name: sys.__dict__[name] for name in ("stdout", "stderr")}
+    return {name: stream.bare for name, stream in present.items() if isinstance(stream, _GuardedStream)}
+
+
+def current_streams() -> TaskStreams | None:
+    """Those of the task in whose context this is called; None in the foreground."""
+    return None if current_sink() is None else _streams.get()
+
+
+def route_streams() -> Callable[[], None]:
+    """Route what is written to the kernel's streams, and what is swapped in `sys`. What is returned takes that back."""
+    routed = []
+    for stream_class in {type(stream) for stream in (sys.stdout, sys.stderr) if hasattr(stream, "set_parent")}:
+        for method in ("write", "flush"):
+            route = _ByContext(method, getattr(stream_class, method))
+            setattr(stream_class, method, route)
+            routed.append((stream_class, method, route.original))
+    plain = type(sys)
+    for name in _NAMES:
+        sys.__dict__[name] = _guarded(name, sys.__dict__[name])
+    sys.__class__ = _SysByContext
+
+    def undo() -> None:
+        sys.__class__ = plain
+        for name in _NAMES:
+            sys.__dict__[name] = _bare(sys.__dict__[name])
+        for stream_class, method, original in routed:
+            setattr(stream_class, method, original)
+
+    return undo
+
+
+def _by_context(name: str) -> property:
+    def get(module: types.ModuleType) -> Any:
+        streams, present = current_streams(), module.__dict__[name]
+        swapped = None if streams is None else streams.get(name)
+        if swapped is not None:
+            return swapped
+        # The hook that shows a task's results is not the foreground's.
+        return present if streams is not None and name == "displayhook" else _bare(present)
+
+    def put(module: types.ModuleType, value: Any) -> None:
+        streams = current_streams()
+        if streams is None:
+            module.__dict__[name] = _guarded(name, value)
+        else:
+            streams.put(name, value)
+
+    return property(get, put)
+
+
+class _SysByContext(types.ModuleType):
+    """The module `sys`. What its dict holds, which `print` and the interpreter use, tells tasks from the foreground."""
+
+    stdout = _by_context("stdout")
+    stderr = _by_context("stderr")
+    displayhook = _by_context("displayhook")
+
+
+class _ByContext:
+    """A method of a stream class that is another one in a task's context.
+
+    It is a descriptor on the class, because IPython sets `write` on the stream itself while a cell runs, and back.
+    """
+
+    def __init__(self, name: str, original: Any) -> None:
+        self.original = original
+        self._name = name
+
+    def __get__(self, stream: Any, owner: type | None = None) -> Any:
+        if stream is None:
+            return self.original
+        sink = current_sink()
+        if sink is not None:
+            return _of_task(sink, stream.name, self._name)
+        own = stream.__dict__.get(self._name)
+        return self.original.__get__(stream, owner) if own is None else own
+
+    def __set__(self, stream: Any, value: Any) -> None:
+        stream.__dict__[self._name] = value
+
+    def __delete__(self, stream: Any) -> None:
+        del stream.__dict__[self._name]
+
+
+class _GuardedStream:
+    """A stream that the foreground has swapped in, as the interpreter sees it: a task's writes do not reach it."""
+
+    def __init__(self, stream: Any, name: str) -> None:
+        self.bare = stream
+        self.name = name
+
+    def write(self, text: str) -> Any:
+        sink = current_sink()
+        return self.bare.write(text) if sink is None else _of_task(sink, self.name, "write")(text)
+
+    def flush(self) -> None:
+        sink = current_sink()
+        if sink is None:
+            self.bare.flush()
+        else:
+            _of_task(sink, self.name, "flush")()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bare, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (sys, self.name)
+
+
+class _GuardedHook:
+    """The hook that displays results, as the interpreter sees it: a task's values do not reach the foreground's."""
+
+    def __init__(self, hook: Any) -> None:
+        self.bare = hook
+
+    def __call__(self, value: Any) -> None:
+        streams = current_streams()
+        if streams is None:
+            self.bare(value)
+        else:
+            (streams.get("displayhook") or streams.display)(value)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bare, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (sys, "displayhook")
+
+
+def _of_task(sink: Sink, name: str, method: str) -> Callable[..., Any]:
+    """The method that writes or flushes what a task writes to the stream `name`."""
+    streams = _streams.get()
+    swapped = None if streams is None or _through.get() else streams.get(name)
+    if swapped is not None:
+        return functools.partial(_call_swapped, swapped, method)
+    if method == "flush":
+        return sink.flush
+    return sink.stderr if name == "stderr" else sink.stdout
+
+
+def _call_swapped(stream: Any, method: str, *args: Any) -> Any:
+    token = _through.set(True)
+    try:
+        return getattr(stream, method)(*args)
+    finally:
+        _through.reset(token)
+
+
+def _is_routed(stream: Any) -> bool:
+    return isinstance(inspect.getattr_static(type(stream), "write", None), _ByContext)
+
+
+def _guarded(name: str, value: Any) -> Any:
+    if value is None or _is_routed(value) or isinstance(value, _GuardedStream | _GuardedHook):
+        return value
+    return _GuardedHook(value) if name == "displayhook" else _GuardedStream(value, name)
+
+
+def _bare(value: Any) -> Any:
+    return value.bare if isinstance(value, _GuardedStream | _GuardedHook) else value

@@ -1,0 +1,208 @@
+"""A cell that runs in a worker process: what is sent there, and what becomes of what the worker says.
+
+Knows nothing of processes, nor of how messages travel: it makes the request, and is handed the answers.
+"""
+
+from __future__ import annotations
+
+import linecache
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nbtasks.exceptions import NotSendableError
+from nbtasks.notebook.cells.errors import SHOWN
+from nbtasks.notebook.cells.namespace import Layer
+from nbtasks.notebook.remote.names_read import names_read
+from nbtasks.notebook.remote.plots import put_figures, take_figures
+from nbtasks.notebook.remote.shell_state import take_state
+from nbtasks.states import TaskState
+from nbtasks.task import Outcome
+from nbtasks.workers.remote_work import Work
+from nbtasks.workers.requests import error_from, heard_progress, outcome, request
+from nbtasks.workers.serialization import Buffers, NotPackedError, kind_of, pack
+from nbtasks.workers.worker_side import FIGURES, RESULT, SETTINGS, STATE
+
+if TYPE_CHECKING:
+    from nbtasks.backends.base import Attempt
+    from nbtasks.notebook.cells.cell_task import CellTask
+    from nbtasks.workers.kernel_process import Message
+
+__all__ = ["CellWork", "Elsewhere"]
+
+logger = logging.getLogger("nbtasks")
+
+_WORKERS_OWN = frozenset({"get_ipython", "exit", "quit", "open", "_ih", "_oh", "_dh", "__builtins__", "__name__"})
+_WIDGETS = frozenset({"comm_open", "comm_msg", "comm_close"})
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """How a cell is to be run in another process."""
+
+    memory: int | None = None
+    """Bytes that it may use."""
+    kernel: str | None = None
+    """The name of another kernel, to be started for it."""
+    language: str = "python"
+    """The language of that kernel."""
+
+
+class CellWork(Work):
+    """One attempt of a cell in a worker of its own."""
+
+    fresh = True
+
+    def __init__(self, task: CellTask, attempt: Attempt, elsewhere: Elsewhere) -> None:
+        self._task = task
+        self._attempt = attempt
+        self._failure: BaseException | None = None
+        self._names: dict[str, Any] = {}
+        self.memory = elsewhere.memory
+
+    def request(self) -> tuple[str, dict[str, Any], Buffers]:
+        """The cell, and the names that it reads. Raises NotSendableError, which says which of them cannot be sent."""
+        task = self._task
+        self._names = task._enter()
+        code, shell = task.code, task.place.shell
+        work = {
+            "source": code.source,
+            "filename": code.filename,
+            "count": task.cell.execution_count,
+            "state": take_state(shell),
+            "figures": take_figures(),
+            "sources": _sources(shell),
+        }
+        return request("cell", task, self._packed(work), memory=self.memory)
+
+    def _packed(self, work: dict[str, Any]) -> Buffers:
+        names = self._names
+        reads = names_read(self._task.code.tree, self._task.place.shell.transform_cell)
+        work["changed"] = reads.changed
+        sure = {name: names[name] for name in reads.sure if name in names and name not in _WORKERS_OWN}
+        others: Iterable[str] = names.keys() if reads.everything else reads.maybe
+        maybe = {n: names[n] for n in list(others) if n in names and n not in _WORKERS_OWN and n not in sure}
+        if reads.everything:
+            maybe = {name: value for name, value in maybe.items() if not name.startswith("_")}
+        try:
+            return self._pack(work, {**sure, **maybe})
+        except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code
+            logger.debug("not all could be sent: %s", error)
+        refused = [_said(name, sure[name], reads.sure[name], why) for name, why in self._refused(sure).items()]
+        if refused:
+            raise NotSendableError(f"not sent to a worker process: {'; '.join(refused)}") from None
+        for name in self._refused(maybe):  # it may do without them
+            del maybe[name]
+        try:
+            return self._pack(work, {**sure, **maybe})
+        except Exception:  # noqa: BLE001 - what is set in the shell cannot be sent: it does without
+            return self._pack({**work, "state": {}, "figures": []}, {**sure, **maybe})
+
+    def _pack(self, work: dict[str, Any], names: Mapping[str, Any]) -> Buffers:
+        sent = frozenset(names) | _WORKERS_OWN
+        return pack({**work, "names": names}, self._is_main, self._task, reach=self._names, sent=sent)
+
+    def _refused(self, names: Mapping[str, Any]) -> dict[str, BaseException]:
+        refused: dict[str, BaseException] = {}
+        for name, value in names.items():
+            try:
+                pack(value, self._is_main, self._task, reach=self._names, sent=_WORKERS_OWN | names.keys())
+            except Exception as error:  # noqa: BLE001 - as above
+                refused[name] = error
+        return refused
+
+    def _is_main(self, names: Any) -> bool:
+        return names is self._names or isinstance(names, Layer) or names is self._task.place.names.live
+
+    def heard(self, message: Message) -> None:
+        """Progress goes to the task, output to its cell."""
+        content, output = message.content, self._task.output
+        if message.kind == "stream":
+            output.write(content["name"], content["text"])
+        elif message.kind in ("display_data", "update_display_data"):
+            update = message.kind == "update_display_data"
+            output.display(content["data"], content["metadata"], content.get("transient", {}), update=update)
+        elif message.kind == "execute_result":
+            output.result(content["data"], content["metadata"], content["execution_count"])
+        elif message.kind == "clear_output":
+            output.clear(wait=content["wait"])
+        elif message.kind == "error":
+            output.error(content["ename"], content["evalue"], content["traceback"])
+        elif message.kind == "nbtasks_failed":
+            self._failed(content, message.buffers)
+        elif message.kind in _WIDGETS:
+            self._task.place.kernel.forward(
+                self._task.cell, message.kind, self._captured(content), message.buffers, message.metadata
+            )
+        else:
+            heard_progress(self._attempt, message)
+
+    def _captured(self, content: dict[str, Any]) -> dict[str, Any]:
+        """An Output widget takes what its cell shows from now on, or no longer: what came before it is sent before."""
+        state = (content.get("data") or {}).get("state") or {}
+        if "msg_id" not in state:
+            return content
+        self._task.output.sync()
+        request = self._task.cell.request_id if state["msg_id"] else ""
+        return {**content, "data": {**content["data"], "state": {**state, "msg_id": request}}}
+
+    def _failed(self, content: dict[str, Any], buffers: Buffers) -> None:
+        """The cell has raised: show it now, before its plots come, as the foreground does."""
+        if self._attempt.interrupted:
+            return
+        error = error_from(content, buffers, self._names)
+        self._failure = error
+        setattr(error, SHOWN, content["shown"])
+        self._task._show_failure(error)
+
+    def starts_again(self, why: str) -> None:
+        """Said in the cell."""
+        self._failure = None
+        self._task.output.write("stderr", f"nbtasks: {why}\n")
+
+    def answered(self, message: Message) -> Outcome:
+        """The names that it bound go into its layer, to be committed as those of any cell; its value is the result."""
+        content = message.content
+        ended, found = outcome(self._attempt, message, self._names)
+        for payload in content.get("payload", ()):
+            if payload.get("source") == "page":
+                self._task.output.page(payload["data"])
+        for name in content.get("deleted", ()):
+            self._names.pop(name, None)
+        changed, state = found.pop(SETTINGS, {}), found.pop(STATE, {})
+        put_figures(found.pop(FIGURES, []))
+        self._names.update(found)
+        if self._attempt.interrupted and (self._failure is not None or content["status"] == "failed"):
+            return Outcome(TaskState.CANCELLED)
+        if self._failure is not None:
+            return Outcome(TaskState.FAILED, None, self._failure)
+        if ended.state is TaskState.COMPLETED:
+            self._task._settings, self._task._shell_state = changed, state
+            self._say_stayed(content["stayed"])
+        return ended
+
+    def _say_stayed(self, stayed: Mapping[str, list[str]]) -> None:
+        for name, (kind, why) in stayed.items():
+            what = {
+                RESULT: f"the result ({kind})",
+                STATE: "what it set in the shell",
+                FIGURES: "a figure that it left open",
+            }.get(name, f"{name} ({kind})")
+            self._task.output.write("stderr", f"nbtasks: {what} stayed behind in the worker process: {why}\n")
+
+
+def _sources(shell: Any) -> dict[str, tuple[int | None, list[str]]]:
+    """The lines of the cells that ran so far, by the names of their files, for tracebacks of their functions."""
+    numbers = getattr(shell.compile, "_filename_map", {})
+    return {
+        filename: (number, linecache.cache[filename][2])  # type: ignore[misc]
+        for filename, number in list(numbers.items())
+        if len(linecache.cache.get(filename, ())) == 4
+    }
+
+
+def _said(name: str, value: Any, line: int, why: BaseException) -> str:
+    if isinstance(why, NotPackedError):
+        return f"{why.name} ({kind_of(why.value)}), which {why.user.__qualname__}() reads, used in line {line}: {why}"
+    return f"{name} ({kind_of(value)}), used in line {line}: {why}"

@@ -1,0 +1,94 @@
+"""The worker processes as a notebook sees them: what they import beforehand, where they print, and their list.
+
+Knows nothing of cells.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import publish_display_data
+
+from nbtasks.backends.dask import DaskBackend
+from nbtasks.backends.process import ProcessBackend
+from nbtasks.manager import TaskManager
+from nbtasks.notebook.remote import widget_transfer as widget_copies
+from nbtasks.workers.remote_work import show_streams
+from nbtasks.workers.usage import usage_of
+
+if TYPE_CHECKING:
+    from nbtasks.workers.kernel_process import Message
+
+__all__ = ["Workers"]
+
+
+class Workers:
+    """The `process` backend of a manager, at home in a notebook."""
+
+    def __init__(self, manager: TaskManager, shell: InteractiveShell) -> None:
+        backend = manager.backends.get("process")
+        self._backend = backend if isinstance(backend, ProcessBackend) else None
+        self._dask = manager.backends.get("dask")
+        self._shell = shell
+
+    def install(self) -> None:
+        """Show what functions display in workers, and import there beforehand what the notebook has imported."""
+        if self._backend is not None:
+            self._backend.on_display = _show
+            self._backend.modules = self._modules
+            widget_copies.install()
+        if isinstance(self._dask, DaskBackend):
+            self._dask.on_display = _show
+
+    def uninstall(self) -> None:
+        """Undo `install`."""
+        if self._backend is not None:
+            self._backend.on_display = show_streams
+            self._backend.modules = list
+        if isinstance(self._dask, DaskBackend):
+            self._dask.on_display = show_streams
+
+    def _modules(self) -> list[str]:
+        """The modules that the notebook's names stand for, or come from."""
+        return sorted(set(_modules_of(self._shell.user_ns)))
+
+    def listing(self) -> str:
+        """One line for each worker."""
+        rows = self._backend.workers() if self._backend is not None else []
+        if not rows:
+            return "no worker processes"
+        lines = [f"{'pid':>8}  {'memory':>9}  {'cpu':>7}  {'age':>7}  task"]
+        for row in rows:
+            usage = usage_of(row["pid"])
+            if usage is not None:  # else it has just ended
+                memory, cpu = usage.memory / 2**20, usage.cpu
+                lines.append(
+                    f"{row['pid']:>8}  {memory:>6,.0f} MB  {cpu:>5.1f} s  {row['seconds']:>5.0f} s  {row['task']}"
+                )
+        return "\n".join(lines)
+
+
+def _modules_of(names: dict[str, Any]) -> Iterator[str]:
+    for name, value in list(names.items()):
+        module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+        if name.startswith("_") or not isinstance(module, str) or module not in sys.modules:
+            continue
+        if not module.startswith(("IPython", "ipykernel", "nbtasks", "builtins", "__main__")):
+            yield module
+
+
+def _show(message: Message) -> None:
+    content = message.content
+    if message.kind in ("display_data", "update_display_data"):
+        publish_display_data(
+            content["data"],
+            content["metadata"],
+            transient=content.get("transient"),
+            update=message.kind == "update_display_data",
+        )
+    else:
+        show_streams(message)

@@ -1,0 +1,168 @@
+"""What cells set in the shell and in logging: magics, formatters, extensions, how values are shown, loggers.
+
+Both sides use it: taken in the notebook, put into the worker's shell, and what the cell changed there put back. Knows
+nothing of how it travels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbtasks.notebook.cells.source import FUTURES
+from nbtasks.notebook.remote.plots import put_drawing, take_drawing
+
+__all__ = ["State", "changed_state", "put_state", "take_state"]
+
+State = dict[str, Any]
+_LOGGER_FIELDS = ("level", "propagate", "disabled")
+
+
+@dataclass(frozen=True)
+class _Part:
+    take: Callable[[InteractiveShell], Any]
+    put: Callable[[InteractiveShell, Any], None]
+
+
+def take_state(shell: InteractiveShell) -> State:
+    """All of it, as it is now."""
+    return {name: part.take(shell) for name, part in _PARTS.items()}
+
+
+def put_state(shell: InteractiveShell, state: State) -> None:
+    """Set these parts of it."""
+    for name, value in state.items():
+        with contextlib.suppress(Exception):  # an extension that is not there, or a setting of another version
+            _PARTS[name].put(shell, value)
+
+
+def changed_state(shell: InteractiveShell, before: State) -> State:
+    """The parts that are not as they were."""
+    return {name: value for name, value in take_state(shell).items() if value != before.get(name)}
+
+
+def _attribute(name: str, of: Callable[[InteractiveShell], Any] = lambda shell: shell) -> _Part:
+    return _Part(lambda shell: getattr(of(shell), name), lambda shell, value: setattr(of(shell), name, value))
+
+
+def _text(shell: InteractiveShell) -> Any:
+    return shell.display_formatter.formatters["text/plain"]
+
+
+def _take_extensions(shell: InteractiveShell) -> list[str]:
+    return sorted(shell.extension_manager.loaded - {"nbtasks"})
+
+
+def _put_extensions(shell: InteractiveShell, names: list[str]) -> None:
+    for name in names:
+        if name not in shell.extension_manager.loaded:
+            shell.extension_manager.load_extension(name)
+
+
+def _take_aliases(shell: InteractiveShell) -> list[tuple[str, str]]:
+    return sorted(shell.alias_manager.aliases)
+
+
+def _put_aliases(shell: InteractiveShell, aliases: list[tuple[str, str]]) -> None:
+    for name, command in aliases:
+        if not shell.alias_manager.is_alias(name):
+            shell.alias_manager.define_alias(name, command)
+
+
+def _take_futures(shell: InteractiveShell) -> int:
+    return int(shell.compile.flags & FUTURES)
+
+
+def _put_futures(shell: InteractiveShell, flags: int) -> None:
+    shell.compile.flags |= flags
+
+
+def _take_custom(shell: InteractiveShell) -> tuple[tuple[type[BaseException], ...], Any]:
+    """The exceptions that the notebook handles itself, and by what function; IPython keeps it in a closure."""
+    if not shell.custom_exceptions:
+        return (), None
+    return shell.custom_exceptions, inspect.getclosurevars(shell.CustomTB.__func__).nonlocals["handler"]
+
+
+def _put_custom(shell: InteractiveShell, custom: tuple[tuple[type[BaseException], ...], Any]) -> None:
+    if _take_custom(shell) != custom:
+        shell.set_custom_exc(*custom)
+
+
+def _is_own(function: Any) -> bool:
+    return getattr(function, "__module__", None) == "__main__"
+
+
+def _take_magics(shell: InteractiveShell) -> dict[str, dict[str, Any]]:
+    magics = shell.magics_manager.magics
+    return {kind: {name: one for name, one in magics[kind].items() if _is_own(one)} for kind in ("line", "cell")}
+
+
+def _put_magics(shell: InteractiveShell, magics: dict[str, dict[str, Any]]) -> None:
+    for kind, functions in magics.items():
+        shell.magics_manager.magics[kind].update(functions)
+
+
+def _take_printers(shell: InteractiveShell) -> dict[str, dict[type, Any]]:
+    formatters = shell.display_formatter.formatters
+    own = {
+        mime: {kind: one for kind, one in formatter.type_printers.items() if _is_own(one) or _is_own(kind)}
+        for mime, formatter in formatters.items()
+    }
+    return {mime: printers for mime, printers in own.items() if printers}
+
+
+def _put_printers(shell: InteractiveShell, printers: dict[str, dict[type, Any]]) -> None:
+    for mime, functions in printers.items():
+        for kind, function in functions.items():
+            shell.display_formatter.formatters[mime].for_type(kind, function)
+
+
+def _writes_here(handler: logging.Handler) -> bool:
+    """Whether what it writes shows in cells."""
+    return type(handler) is logging.StreamHandler and handler.stream in (sys.stdout, sys.stderr)
+
+
+def _take_loggers(_: InteractiveShell) -> dict[str, tuple[dict[str, Any], list[Any]]]:
+    found = {}
+    named = {name: one for name, one in logging.root.manager.loggerDict.items() if isinstance(one, logging.Logger)}
+    for name, logger in {"": logging.root, **named}.items():
+        fields = {field: getattr(logger, field) for field in _LOGGER_FIELDS}
+        handlers = [(one, one.level, one.formatter) for one in logger.handlers if _writes_here(one)]
+        if handlers or fields != {"level": 30 if logger is logging.root else 0, "propagate": True, "disabled": False}:
+            found[name] = (fields, handlers)
+    return found
+
+
+def _put_loggers(_: InteractiveShell, loggers: dict[str, tuple[dict[str, Any], list[Any]]]) -> None:
+    for name, (fields, handlers) in loggers.items():
+        logger = logging.getLogger(name or None)
+        for field, value in fields.items():
+            setattr(logger, field, value)
+        others = [one for one in logger.handlers if not _writes_here(one)]
+        logger.handlers[:] = [*others, *(one for one, _, _ in handlers)]
+    logging.root.manager._clear_cache()  # type: ignore[attr-defined]
+
+
+_PARTS = {
+    "interactivity": _attribute("ast_node_interactivity"),
+    "automagic": _attribute("automagic"),
+    "pprint": _attribute("pprint", _text),
+    "precision": _attribute("float_precision", _text),
+    "tracebacks": _Part(lambda shell: shell.InteractiveTB.mode, lambda shell, mode: shell.InteractiveTB.set_mode(mode)),
+    "futures": _Part(_take_futures, _put_futures),
+    "custom": _Part(_take_custom, _put_custom),
+    "drawing": _Part(lambda _: take_drawing(), put_drawing),
+    "extensions": _Part(_take_extensions, _put_extensions),
+    "aliases": _Part(_take_aliases, _put_aliases),
+    "magics": _Part(_take_magics, _put_magics),
+    "printers": _Part(_take_printers, _put_printers),
+    "loggers": _Part(_take_loggers, _put_loggers),
+}

@@ -1,0 +1,200 @@
+"""What code finds set up in its process besides names: folder, path, environment, random seeds, filters, options.
+
+Both sides use it: taken in the notebook, applied in the worker; what the work changed there comes back. Must not import
+what is not there already: settings of a library that a worker has not imported are applied when it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import platform
+import random
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nbtasks.post_import import after_import
+
+__all__ = ["changed_settings", "put_settings", "take_settings"]
+
+_OF_THE_MACHINE = frozenset({"folder", "path", "environment"})
+_due: dict[str, Any] = {}
+"""What is to be set in libraries as soon as they are imported."""
+_OWN_VARIABLES = frozenset(
+    {
+        "NBTASKS_PARENT",
+        "NBTASKS_SCHEDULER",
+        "NBTASKS_FOLDER",
+        "JPY_PARENT_PID",
+        "JPY_INTERRUPT_EVENT",
+        "JPY_SESSION_NAME",
+        "MPLBACKEND",
+    }
+)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """One setting: how it is read and written, once `module` is imported."""
+
+    module: str
+    take: Callable[[], Any]
+    put: Callable[[Any], None]
+
+
+def take_settings() -> dict[str, Any]:
+    """What is set now, by the name of the setting; those that cannot be read or sent are left out."""
+    taken: dict[str, Any] = {name: value for name, value in _due.items() if _SETTINGS[name].module not in sys.modules}
+    taken["machine"] = _machine()
+    for name, setting in _SETTINGS.items():
+        if setting.module in sys.modules:
+            with contextlib.suppress(Exception):  # a library of another version, or a value that cannot be sent
+                value = setting.take()
+                taken[name] = pickle.dumps(value, protocol=5)
+    return taken
+
+
+def _machine() -> str:
+    return platform.node()
+
+
+def put_settings(settings: Mapping[str, Any]) -> None:
+    """Set what was taken, now, or for libraries that are not imported, when they are."""
+    elsewhere = settings.get("machine", _machine()) != _machine()
+    for name, pickled in settings.items():
+        if name == "machine" or (elsewhere and name in _OF_THE_MACHINE):
+            continue
+        setting = _SETTINGS[name]
+
+        def put(_: Any, name: str = name, pickled: bytes = pickled, setting: _Setting = setting) -> None:
+            if _due.pop(name, pickled) is not pickled:  # something else was set since
+                return
+            with contextlib.suppress(Exception):  # as above
+                setting.put(pickle.loads(pickled))
+
+        if setting.module in sys.modules:
+            put(None)
+        else:
+            _due[name] = pickled
+            after_import(setting.module, put)
+
+
+def changed_settings(before: Mapping[str, Any]) -> dict[str, Any]:
+    """What is set otherwise than it was."""
+    return {name: value for name, value in take_settings().items() if before.get(name) != value}
+
+
+def _put_folder(folder: str) -> None:
+    os.chdir(folder)
+
+
+def _take_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _OWN_VARIABLES}
+
+
+def _put_environment(environment: dict[str, str]) -> None:
+    for name in os.environ.keys() - environment.keys() - _OWN_VARIABLES:
+        del os.environ[name]
+    os.environ.update(environment)
+
+
+def _put_path(path: list[str]) -> None:
+    sys.path[:] = path
+
+
+def _take_filters() -> list[Any]:
+    return [
+        (action, _pattern(message), category, _pattern(module), line)
+        for action, message, category, module, line in warnings.filters
+    ]
+
+
+def _pattern(compiled: Any) -> Any:
+    return compiled if compiled is None or isinstance(compiled, str) else (compiled.pattern, compiled.flags)
+
+
+def _put_filters(filters: list[Any]) -> None:
+    import re
+
+    def made(pattern: Any) -> Any:
+        return re.compile(*pattern) if isinstance(pattern, tuple) else pattern
+
+    warnings.filters[:] = [(a, made(message), c, made(module), n) for a, message, c, module, n in filters]  # type: ignore[index]
+    warnings._filters_mutated()  # type: ignore[attr-defined]
+
+
+def _take_pandas_options() -> dict[str, Any]:
+    from pandas._config import config
+
+    found = {}
+    for key, option in config._registered_options.items():
+        with contextlib.suppress(Exception):
+            value = sys.modules["pandas"].get_option(key)
+            pickle.dumps(value)
+            if value != option.defval:
+                found[key] = value
+    return found
+
+
+def _put_pandas_options(options: dict[str, Any]) -> None:
+    for key, value in options.items():
+        sys.modules["pandas"].set_option(key, value)
+
+
+def _take_seeds() -> Any:
+    return sys.modules["numpy.random"].get_state()
+
+
+def _put_seeds(state: Any) -> None:
+    sys.modules["numpy.random"].set_state(state)
+
+
+def _take_numpy() -> tuple[dict[str, Any], dict[str, Any]]:
+    numpy = sys.modules["numpy"]
+    return numpy.get_printoptions(), numpy.geterr()
+
+
+def _put_numpy(options: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    numpy = sys.modules["numpy"]
+    numpy.set_printoptions(**options[0])
+    numpy.seterr(**options[1])
+
+
+_HOW_TO_DRAW = frozenset({"backend", "backend_fallback", "interactive", "toolbar"})
+
+
+def _take_rc() -> dict[str, Any]:
+    settings = sys.modules["matplotlib"].rcParams
+    return {key: settings._get(key) for key in settings if key not in _HOW_TO_DRAW}
+
+
+def _put_rc(changed: dict[str, Any]) -> None:
+    settings = sys.modules["matplotlib"].rcParams
+    for key, value in changed.items():
+        settings._set(key, value)
+
+
+_SETTINGS: dict[str, _Setting] = {
+    "folder": _Setting("os", os.getcwd, _put_folder),
+    "path": _Setting("sys", lambda: list(sys.path), _put_path),
+    "environment": _Setting("os", _take_environment, _put_environment),
+    "warnings": _Setting("warnings", _take_filters, _put_filters),
+    "random": _Setting("random", random.getstate, random.setstate),
+    "numpy.random": _Setting(
+        "numpy.random",
+        _take_seeds,
+        _put_seeds,
+    ),
+    "numpy": _Setting(
+        "numpy",
+        _take_numpy,
+        _put_numpy,
+    ),
+    "matplotlib": _Setting("matplotlib", _take_rc, _put_rc),
+    "pandas": _Setting("pandas", _take_pandas_options, _put_pandas_options),
+}
+"""The order counts: libraries are found by the path."""

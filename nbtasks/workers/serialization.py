@@ -1,0 +1,367 @@
+"""Objects on their way to another process and back: pickled by value where the notebook defined them, buffers apart.
+
+Both sides use it. Must not know what is sent, nor how it travels: a parcel is a list of buffers, the first one the
+pickle, the others the big ones, out of band (protocol 5), so that they are never copied into it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dis
+import functools
+import hashlib
+import io
+import pickle
+import re
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import cloudpickle
+
+from nbtasks.task import Task
+from nbtasks.workers.reducers import made_quietly, reduced_specially
+
+__all__ = [
+    "Buffers",
+    "IsMain",
+    "NotPackedError",
+    "digest_of",
+    "global_names",
+    "kind_of",
+    "pack",
+    "pack_names",
+    "raw",
+    "refused_fields",
+    "refused_names",
+    "unpack",
+]
+
+_FUNCTIONS = (functools.partial, types.MethodType, types.FunctionType)
+
+
+def refused_names(function: Any, task: Task) -> list[str]:
+    """One line for each object that the function uses and that cannot be sent, all the way down."""
+    told: dict[str, None] = {}
+    seen: set[int] = set()
+    found = [function]
+    while found:
+        one = found.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        for value, where in _used(one):
+            why = _refusal(value, task)
+            if why is not None and isinstance(value, _FUNCTIONS):
+                found.append(value)
+            elif why is not None:
+                told[f"{where.format(kind_of(value))}: {why}"] = None
+    return list(told)
+
+
+def refused_fields(values: dict[str, Any], task: Task) -> list[str]:
+    """The same for the fields of a task class."""
+    found = {name: (value, _refusal(value, task)) for name, value in values.items()}
+    kind = type(task).__qualname__
+    return [f"{name} ({kind_of(value)}), a field of {kind}: {why}" for name, (value, why) in found.items() if why]
+
+
+def _refusal(value: Any, task: Task) -> str | None:
+    try:
+        pack(value, task=task)
+    except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code
+        return str(error) or type(error).__name__
+    return None
+
+
+def _used(function: Any) -> Iterator[tuple[Any, str]]:
+    """What it uses, each with where: a text with a place for the kind."""
+    if isinstance(function, functools.partial):
+        yield function.func, ""
+        for number, value in enumerate(function.args, 1):
+            yield value, f"argument {number} of {_name(function.func)} ({{}})"
+        for name, value in function.keywords.items():
+            yield value, f"argument {name} of {_name(function.func)} ({{}})"
+    elif isinstance(function, types.MethodType):
+        yield function.__func__, ""
+        yield function.__self__, f"the object of {_name(function)}() ({{}})"
+    elif isinstance(function, types.FunctionType):
+        names = function.__globals__
+        read = {name: names[name] for name in sorted(global_names(function.__code__)) if name in names}
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            with contextlib.suppress(ValueError):  # it is not bound yet
+                read[name] = cell.cell_contents
+        for name, value in read.items():
+            yield value, f"{name} ({{}}), which {_name(function)}() reads{_line(function.__code__, name)}"
+        for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            yield value, f"a default of {_name(function)}() ({{}})"
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__qualname__", None) or repr(function))
+
+
+def _line(code: types.CodeType, name: str) -> str:
+    """Where the name is read first."""
+    for step in dis.get_instructions(code):
+        if step.argval == name and step.opname.startswith("LOAD") and step.positions and step.positions.lineno:
+            return f" in line {step.positions.lineno}"
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType) and (line := _line(constant, name)):
+            return line
+    return ""
+
+
+Buffers = list[Any]
+IsMain = Callable[[Any], bool]
+"""Whether a dict is the globals of the notebook's own code."""
+_OUT_OF_BAND = 64 * 1024
+"""Buffers of so many bytes and more travel on their own."""
+_TRIED = 2**20
+"""Pickles of so many bytes at most are tried before they are sent back."""
+_READS_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"})
+_LOOKS_AROUND = frozenset({"globals", "eval", "exec"})
+_AROUND = frozenset({"user_ns", "__main__"})
+"""Code that calls one of the former, or speaks of one of the latter, may read any name."""
+_IDENTIFIER = re.compile(r"[^\W\d]\w*")
+_arriving = threading.local()
+
+
+class _MainNames(dict[str, Any]):
+    """Stands for the globals of the notebook's code: on the other side they are the globals of the code there."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _names_here, ()
+
+
+def _names_here() -> dict[str, Any]:
+    names: dict[str, Any] = _arriving.names
+    return names
+
+
+def _task_here() -> Any:
+    return _arriving.task
+
+
+class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles by value what was defined in the notebook's own code, but without its globals: `met` has the functions
+    and classes, and the names that they read.
+
+    Were the globals sent along, then a function that comes back would bring copies of what never changed. `task` is,
+    on the other side, the task as part of which the work runs.
+    """
+
+    def __init__(self, file: Any, is_main: IsMain | None, task: Any, buffers: Buffers) -> None:
+        def apart(buffer: pickle.PickleBuffer) -> bool:
+            if raw(buffer).nbytes < _OUT_OF_BAND:
+                return True
+            buffers.append(buffer)
+            return False
+
+        super().__init__(file, protocol=5, buffer_callback=apart)
+        self._is_main = is_main
+        self._task = task
+        self.met: list[tuple[Any, frozenset[str]]] = []
+        self.looks_around = False
+        self.limit: int | None = None
+
+    def reducer_override(self, obj: Any) -> Any:
+        if obj is self._task and obj is not None:
+            return _task_here, ()
+        if self.limit is not None and type(obj).__name__ == "ndarray" and obj.nbytes > self.limit:
+            raise OverflowError("more than the limit")
+        special = reduced_specially(obj)
+        if special is not None:
+            return special
+        if self._is_main is not None and type(obj) is types.FunctionType and self._is_main(obj.__globals__):
+            return self._reduced_function(obj)
+        reduced = super().reducer_override(obj)
+        if isinstance(obj, type) and obj.__module__ == "__main__":
+            self.met.append((obj, _annotated(obj)))
+            reduced = made_quietly(obj, reduced)
+        return reduced
+
+    def _reduced_function(self, function: types.FunctionType) -> Any:
+        self.globals_ref.setdefault(id(function.__globals__), _MainNames(__name__="__main__"))
+        reduced = super().reducer_override(function)
+        if isinstance(reduced, tuple) and len(reduced) > 2:
+            self.met.append((function, global_names(function.__code__) | _annotated(function)))
+            self.looks_around |= _looks_around(function.__code__)
+            reduced[2][1]["__globals__"] = {}
+        return reduced
+
+
+def pack(
+    value: Any,
+    is_main: IsMain | None = None,
+    task: Any = None,
+    *,
+    reach: Mapping[str, Any] | None = None,
+    sent: frozenset[str] = frozenset(),
+) -> Buffers:
+    """`value` as a parcel, with those names of `reach` that its functions read, all the way down, but for the `sent`.
+
+    Raises NotPackedError for such a name, and for the value whatever its pickling raises.
+    """
+    head = io.BytesIO()
+    apart: Buffers = []
+    packer = _Packer(head, is_main, task, apart)
+    packer.dump(value)
+    known = set(sent)
+    while reach is not None and packer.met:
+        met, packer.met = packer.met, []
+        more = {name: one for one, names in met for name in names if name in reach and name not in known}
+        if packer.looks_around:
+            others = [name for name in list(reach) if name not in known and not name.startswith("_")]
+            more |= {name: met[-1][0] for name in others if _can_be_sent(reach[name], is_main, task)}
+        known |= more.keys()
+        try:
+            packer.dump({name: reach[name] for name in more})
+        except Exception:
+            for name, user in more.items():
+                _check(name, reach[name], is_main, task, user)
+            raise
+    return [head.getvalue(), *apart]
+
+
+def _can_be_sent(value: Any, is_main: IsMain | None, task: Any) -> bool:
+    try:
+        pack(value, is_main, task)
+    except Exception:  # noqa: BLE001 - pickling runs the objects' own code
+        return False
+    return True
+
+
+def raw(buffer: Any) -> memoryview:
+    """Its bytes in a row, for the moment. (CPython may crash where garbage collection meets views of views, kept.)"""
+    return buffer.raw() if isinstance(buffer, pickle.PickleBuffer) else memoryview(buffer).cast("B")
+
+
+class NotPackedError(Exception):
+    """A name that code uses cannot be sent."""
+
+    def __init__(self, name: str, value: Any, user: Any, why: BaseException) -> None:
+        super().__init__(str(why))
+        self.name, self.value, self.user = name, value, user
+
+
+def digest_of(value: Any, is_main: IsMain | None, limit: int | None) -> bytes | None:
+    """What tells an object from itself after a change; None if it cannot be sent, or takes more than `limit` bytes."""
+    hashed = _Hash(limit)
+    apart: Buffers = []
+    packer = _Packer(hashed, is_main, None, apart)
+    packer.limit = limit
+    try:
+        packer.dump(value)
+        for buffer in apart:
+            hashed.write(raw(buffer))
+    except Exception:  # noqa: BLE001 - pickling runs the object's own code
+        return None
+    return hashed.hash.digest()
+
+
+class _Hash:
+    """A file that keeps but a hash of what is written, of `limit` bytes at most."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.hash = hashlib.blake2b(digest_size=16)
+        self._left = limit
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        if self._left is not None:
+            self._left -= size
+            if self._left < 0:
+                raise OverflowError("more than the limit")
+        self.hash.update(data)
+        return size
+
+
+def _check(name: str, value: Any, is_main: IsMain | None, task: Any, user: Any) -> None:
+    try:
+        pack(value, is_main, task)
+    except Exception as error:
+        raise NotPackedError(name, value, user, error) from error
+
+
+def pack_names(
+    names: Mapping[str, Any], is_main: IsMain | None = None, task: Any = None
+) -> tuple[Buffers, dict[str, BaseException]]:
+    """As many of `names` as can be sent, as one parcel of a dict, and for the others what stands in their way."""
+    sent = frozenset(names)
+    try:
+        return _packed_and_tried(dict(names), is_main, task, sent), {}
+    except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code; which of them it was is found below
+        whole = error
+    refused: dict[str, BaseException] = {}
+    for name, value in names.items():
+        try:
+            _packed_and_tried(value, is_main, task, sent)
+        except Exception as error:  # noqa: BLE001 - as above
+            refused[name] = error
+    if not refused:
+        raise whole
+    able = {name: value for name, value in names.items() if name not in refused}
+    return pack(able, is_main, task, sent=sent), refused
+
+
+def _packed_and_tried(value: Any, is_main: IsMain | None, task: Any, sent: frozenset[str]) -> Buffers:
+    """A parcel of which it is known, unless that takes too long, that it can be unpacked: some objects pickle only."""
+    parcel = pack(value, is_main, task, sent=sent)
+    if len(parcel[0]) <= _TRIED:
+        quiet = io.StringIO()
+        with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+            unpack(parcel, {}, task)
+    return parcel
+
+
+def unpack(parcel: Sequence[Any], names: dict[str, Any] | None = None, task: Any = None) -> Any:
+    """What is in a parcel. The globals of functions of the notebook's own code are `names`."""
+    before = getattr(_arriving, "names", None), getattr(_arriving, "task", None)
+    _arriving.names, _arriving.task = sys.modules["__main__"].__dict__ if names is None else names, task
+    try:
+        head = io.BytesIO(parcel[0])
+        unpickler = pickle.Unpickler(head, buffers=iter(parcel[1:]))
+        value = unpickler.load()
+        size = raw(parcel[0]).nbytes
+        while head.tell() < size:
+            _arriving.names.update(unpickler.load())
+        return value
+    finally:
+        _arriving.names, _arriving.task = before
+
+
+def _annotated(obj: Any) -> frozenset[str]:
+    """The names in annotations that are texts; they are looked up when somebody asks for type hints."""
+    texts = [one for one in getattr(obj, "__annotations__", {}).values() if isinstance(one, str)]
+    return frozenset(name for text in texts for name in _IDENTIFIER.findall(text))
+
+
+def _looks_around(code: types.CodeType) -> bool:
+    """Whether the code, or what is defined in it, may read any name."""
+    inner = (one for one in code.co_consts if isinstance(one, types.CodeType))
+    return bool(_AROUND.intersection(code.co_names) or _LOOKS_AROUND & global_names(code)) or any(
+        map(_looks_around, inner)
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def global_names(code: types.CodeType) -> frozenset[str]:
+    """The names that the code, and what is defined in it, reads as globals."""
+    return frozenset(_read_globals(code))
+
+
+def _read_globals(code: types.CodeType) -> Iterator[str]:
+    for step in dis.get_instructions(code):
+        if step.opname in _READS_GLOBAL:
+            yield step.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _read_globals(constant)
+
+
+def kind_of(value: Any) -> str:
+    """The name of its class, as people write it."""
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")

@@ -1,0 +1,237 @@
+"""What cannot be pickled while it lives is sent once it is over, and arrives as what it was; classes arrive quietly."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import logging
+import re
+import subprocess
+import sys
+import threading
+import weakref
+from multiprocessing.pool import ThreadPool
+
+import pytest
+
+from nbtasks.workers.serialization import digest_of, pack, unpack
+
+
+def run(coroutine):
+    """As `asyncio.run`, which leaves its loop open where nest_asyncio has replaced it."""
+    with asyncio.Runner() as runner:
+        return runner.run(coroutine)
+
+
+def there_and_back(value):
+    return unpack(pack(value))
+
+
+@pytest.mark.parametrize(("mode", "buffering"), [("w", -1), ("r", -1), ("wb", -1), ("rb", -1), ("r+b", -1), ("rb", 0)])
+def test_a_closed_file_arrives_closed_with_its_name_and_mode(tmp_path, mode, buffering):
+    path = tmp_path / "file"
+    path.touch()
+    with open(path, mode, buffering) as file:
+        pass
+    copy = there_and_back(file)
+    assert (type(copy), copy.closed, copy.name, copy.mode) == (type(file), True, file.name, file.mode)
+    with pytest.raises(ValueError, match="closed file"):
+        copy.seek(0)
+
+
+def test_an_open_file_is_not_sent(tmp_path):
+    with (tmp_path / "file").open("w") as file, pytest.raises(TypeError, match="an open file cannot be sent"):
+        pack(file)
+
+
+def test_a_thread_that_has_ended_arrives_ended_with_what_it_found():
+    class Finder(threading.Thread):
+        def run(self):
+            self.found = 42
+
+    thread = Finder(name="finder", daemon=True)
+    thread.start()
+    thread.join()
+    copy = there_and_back(thread)
+    assert (type(copy), copy.name, copy.daemon, copy.ident) == (Finder, "finder", True, thread.ident)
+    assert (copy.is_alive(), copy.found) == (False, 42)
+    with pytest.raises(RuntimeError, match="only be started once"):
+        copy.start()
+
+
+def test_a_thread_that_runs_is_not_sent():
+    go = threading.Event()
+    thread = threading.Thread(target=go.wait)
+    thread.start()
+    try:
+        with pytest.raises(TypeError):
+            pack(thread)
+    finally:
+        go.set()
+        thread.join()
+
+
+def test_a_program_that_has_ended_arrives_with_its_return_code():
+    program = subprocess.run([sys.executable, "-c", "raise SystemExit(3)"], check=False)
+    ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"], stdout=subprocess.PIPE)
+    ended.communicate()
+    copy = there_and_back(ended)
+    assert copy.returncode == copy.wait() == copy.poll() == program.returncode == 3
+    assert copy.stdout.closed
+
+
+@pytest.mark.parametrize(
+    "kind", [concurrent.futures.ThreadPoolExecutor, concurrent.futures.ProcessPoolExecutor, ThreadPool]
+)
+def test_a_pool_that_was_shut_down_arrives_shut_down(kind):
+    with kind(1) as pool:
+        pass
+    copy = there_and_back(pool)
+    assert type(copy) is kind
+    with pytest.raises((RuntimeError, ValueError), match=r"shutdown|not running"):
+        copy.submit(len, ()) if hasattr(copy, "submit") else copy.map(len, ())
+
+
+def test_a_pool_that_works_is_not_sent():
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, pytest.raises(TypeError):
+        pack(pool)
+
+
+def test_futures_that_are_done_arrive_with_what_came_of_them():
+    given, failed, cancelled = (concurrent.futures.Future() for _ in range(3))
+    given.set_result([1])
+    failed.set_exception(ValueError("no"))
+    cancelled.cancel()
+    given, failed, cancelled = there_and_back((given, failed, cancelled))
+    assert given.result() == [1]
+    assert repr(failed.exception()) == "ValueError('no')"
+    assert cancelled.cancelled()
+    with pytest.raises(TypeError):
+        pack(concurrent.futures.Future())
+
+
+@pytest.mark.parametrize("kind", ["_CTask", "_PyTask"])
+def test_what_asyncio_has_done_arrives_done(kind, monkeypatch):
+    """Of either kind: nest_asyncio puts the one written in Python in the place of the one written in C."""
+    monkeypatch.setattr(asyncio.tasks, "Task", getattr(asyncio.tasks, kind))
+
+    async def both():
+        async def seven():
+            return 7
+
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(seven())
+        task, group, loop = there_and_back((task, group, asyncio.get_running_loop()))
+        assert loop is asyncio.get_running_loop()
+        with pytest.raises(RuntimeError):
+            async with group:
+                pass
+        return await task
+
+    assert run(both()) == 7
+
+
+def test_generators_and_coroutines_that_are_over_arrive_as_such():
+    def numbers():
+        yield 1
+
+    async def nothing():
+        pass
+
+    async def ticks():
+        yield 1
+
+    generator, coroutine, agenerator = numbers(), nothing(), ticks()
+    list(generator)
+    coroutine.close()
+    run(_exhaust(agenerator))
+    one, two, three = there_and_back((generator, coroutine, agenerator))
+    assert (list(one), one.__qualname__) == ([], generator.__qualname__)
+    assert two.cr_frame is None
+    assert two.__name__ == "nothing"
+    assert run(_exhaust(three)) == []
+
+
+async def _exhaust(ticks):
+    return [one async for one in ticks]
+
+
+def test_a_generator_that_goes_on_is_not_sent():
+    with pytest.raises(TypeError):
+        pack(one for one in (1, 2))
+
+
+def test_a_dead_reference_arrives_dead():
+    target = threading.Event()
+    reference = weakref.ref(target)
+    del target
+    assert there_and_back(reference)() is None
+
+
+def test_a_function_that_dispatches_arrives_with_what_was_registered():
+    @functools.singledispatch
+    def kind(one):
+        return "something"
+
+    @kind.register
+    def _(one: int):
+        return "int"
+
+    copy = there_and_back(kind)
+    assert (copy(1), copy(""), copy.__name__) == ("int", "something", "kind")
+    copy.register(str, lambda one: "str")
+    assert (copy(""), kind("")) == ("str", "something")
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        re.search("b+", "abbb"),
+        re.fullmatch("a|ab", "ab"),
+        re.compile("b").match("ab", 1),
+        [*re.finditer("a", "aba")][1],
+    ],
+)
+def test_a_match_arrives_as_what_was_found(match):
+    copy = there_and_back(match)
+    assert (copy.regs, copy.string, copy.re) == (match.regs, match.string, match.re)
+
+
+def test_a_class_of_a_module_that_nobody_has_loaded_yet_arrives_as_itself():
+    np = pytest.importorskip("numpy")
+    sys.modules.pop("numpy.rec", None)
+    assert there_and_back(np.recarray) is np.recarray
+    assert len(pack(np.recarray)[0]) < 100
+
+
+def test_a_handler_of_a_logger_comes_back_as_itself():
+    handler = logging.NullHandler()
+    parcel = pack(handler)
+    handler.setLevel(10)
+    assert unpack(parcel) is handler
+    assert handler.level == 0
+
+
+def test_a_change_tells_an_object_from_itself_unless_it_is_too_big():
+    rows = [1, 2]
+    before = digest_of(rows, None, 1_000)
+    assert digest_of(rows, None, 1_000) == before
+    rows.append(3)
+    assert digest_of(rows, None, 1_000) != before
+    assert digest_of(list(range(1_000)), None, 1_000) is None
+    assert digest_of(list(range(1_000)), None, None) is not None
+    assert digest_of(threading.Lock(), None, None) is None
+
+
+def test_of_an_array_that_is_too_big_nothing_is_looked_at():
+    np = pytest.importorskip("numpy")
+    asked = []
+
+    class Counts:
+        def __reduce__(self):
+            asked.append(self)
+            return Counts, ()
+
+    assert digest_of({"array": np.array([Counts() for _ in range(1_000)])}, None, 1_000) is None
+    assert asked == []
