@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib
 import io
+import linecache
 import logging
 import os
 import pickle
@@ -25,6 +26,7 @@ from collections.abc import Callable
 from multiprocessing.pool import Pool, ThreadPool
 from typing import Any
 
+import cloudpickle
 from cloudpickle.cloudpickle import _make_skeleton_class
 
 __all__ = ["Reduced", "add_rule", "loop_here", "made_quietly", "reduced_specially", "rule_for", "texts_reduced"]
@@ -329,6 +331,31 @@ def _function(obj: Any) -> Reduced | None:
     return _dispatcher, (obj.__wrapped__, [one for one in obj.registry.items() if one[0] is not object])
 
 
+def _code(obj: types.CodeType) -> Reduced:
+    """Code with its source lines and the name of their file, which cloudpickle 3.1.3 replaces by `<dynamic-code>`."""
+    make, args = cloudpickle.Pickler.dispatch_table[types.CodeType](obj)
+    return _code_with_source, (make, args, obj.co_filename, _lines_without_file(obj.co_filename))
+
+
+def _lines_without_file(filename: str) -> list[str] | None:
+    """The source lines that only `linecache` has, as it does of cells and generated code; None for those of files.
+
+    It is the list in the cache, so that a pickle of many functions has the lines of their cell once.
+    """
+    match linecache.cache.get(filename):
+        case (_, None, list(lines), _):
+            return lines
+    return None
+
+
+def _code_with_source(
+    make: Callable[..., types.CodeType], args: tuple[Any, ...], filename: str, lines: list[str] | None
+) -> types.CodeType:
+    if lines is not None:
+        linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
+    return make(*args).replace(co_filename=filename)
+
+
 def _shell(_: Any) -> Reduced:
     return _shell_here, ()
 
@@ -478,6 +505,7 @@ _BY_CLASS: dict[type, Rule] = {
     type: _class,
     types.ModuleType: _module,
     types.FunctionType: _function,
+    types.CodeType: _code,
     functools._lru_cache_wrapper: _lru_cache,
     functools.cached_property: _property,
     logging.Handler: _marked,

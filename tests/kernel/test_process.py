@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.kernel.driver import KernelDriver
+from tests.kernel.driver import Cell, KernelDriver
 from tests.kernel.notebook import load, wait_over
 
 pytestmark = [
@@ -61,6 +61,68 @@ def test_source_lines_of_other_cells_are_in_the_traceback(notebook: KernelDriver
     cell = notebook.run("%%bgtask it --backend process --quiet\nboom()").check()
     wait_over(notebook, "it")
     assert "raise" in str(cell.outputs[-1]["traceback"])
+
+
+CODE = """
+def function(): raise LookupError('function')
+def outer():
+    def nested(): raise LookupError('nested')
+    return nested
+nested = outer()
+class Class:
+    def method(self): raise LookupError('method')
+lambdas = lambda: {}['lambdas']
+async def coroutine(): raise LookupError('coroutine')
+def generator(): yield {}['generator']
+"""
+KINDS = "function, outer, nested, Class.method, lambdas, coroutine, generator"
+CALLS = ("function()", "nested()", "Class().method()", "lambdas()", "await coroutine()", "list(generator())")
+SOURCES = f"[(one.__code__.co_filename, inspect.getsource(one)) for one in ({KINDS})]"
+
+
+def trace(cell: Cell) -> str:
+    """The error in the output, without colours."""
+    return re.sub(r"\x1b\[[\d;]*m", "", "\n".join(cell.outputs[-1]["traceback"]))
+
+
+def line_of(call: str) -> str:
+    [word] = set(re.findall(r"\w+", call)) & {"function", "nested", "method", "lambdas", "coroutine", "generator"}
+    return next(line.strip() for line in CODE.splitlines() if f"'{word}'" in line)
+
+
+def test_code_that_is_sent_has_its_source_and_cell_number_in_the_worker(notebook: KernelDriver) -> None:
+    notebook.run(f"import inspect{CODE}").check()
+    number = notebook.value("get_ipython().execution_count - 1")
+    notebook.run(RUN + f"there = {SOURCES}").check()
+    assert notebook.value(f"there == {SOURCES}") is True
+    for call in CALLS:
+        cell = notebook.run(f"%%bgtask it --backend process --quiet\n{call}").check()
+        wait_over(notebook, "it")
+        assert f"Cell In[{number}], line" in trace(cell)
+        assert line_of(call) in trace(cell)
+
+
+def test_code_that_comes_back_has_its_source_and_cell_number_in_the_notebook(notebook: KernelDriver) -> None:
+    notebook.run(RUN + f"import inspect{CODE}there = {SOURCES}").check()
+    number = notebook.value("get_ipython().execution_count - 1")
+    assert notebook.value(f"there == {SOURCES}") is True
+    for call in CALLS:
+        cell = notebook.run(call)
+        cell.wait()
+        assert f"Cell In[{number}], line" in trace(cell)
+        assert line_of(call) in trace(cell)
+
+
+def test_a_function_task_has_the_source_of_its_function_in_the_worker(notebook: KernelDriver) -> None:
+    notebook.run(f"import inspect{CODE}def sources(): return {SOURCES}").check()
+    notebook.run(
+        "found = get_manager().create_task('found', sources, backend='process')\n"
+        "fails = get_manager().create_task('fails', outer(), backend='process')"
+    ).check()
+    wait_over(notebook, "found")
+    wait_over(notebook, "fails")
+    assert notebook.value(f"found.result == {SOURCES}") is True
+    assert line_of("nested()") in notebook.value("str(fails.exception.__cause__)")
 
 
 def test_displays_and_results_come_as_in_the_foreground(notebook: KernelDriver) -> None:

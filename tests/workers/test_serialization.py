@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import inspect
+import linecache
 import logging
 import re
 import subprocess
 import sys
 import threading
+import traceback
+import types
 import weakref
 from multiprocessing.pool import ThreadPool
 
@@ -235,3 +239,90 @@ def test_of_an_array_that_is_too_big_nothing_is_looked_at():
 
     assert digest_of({"array": np.array([Counts() for _ in range(1_000)])}, None, 1_000) is None
     assert asked == []
+
+
+CELL_FILE = "/a folder without files/cell.py"
+CELL = """
+def function(): raise LookupError
+def outer():
+    def nested(): raise LookupError
+    return nested
+nested = outer()
+class Class:
+    def method(self): raise LookupError
+    @staticmethod
+    def static(): raise LookupError
+    @property
+    def attribute(self): raise LookupError
+lambdas = lambda: {}[0]
+async def coroutine(): raise LookupError
+def generator(): yield {}[0]
+async def agenerator(): yield {}[0]
+"""
+
+
+@pytest.fixture
+def cell(monkeypatch):
+    """The names of a cell, of which only linecache has the source."""
+    lines = CELL.splitlines(keepends=True)
+    monkeypatch.setitem(linecache.cache, CELL_FILE, (len(CELL), None, lines, CELL_FILE))
+    names = {"__name__": "__main__"}
+    exec(compile(CELL, CELL_FILE, "exec"), names)
+    return names
+
+
+def to_a_process_without_the_cell(value):
+    parcel = pack(value)
+    del linecache.cache[CELL_FILE]
+    return unpack(parcel)
+
+
+@pytest.mark.parametrize(
+    ("path", "call"),
+    [
+        ("function", lambda function: function()),
+        ("nested", lambda function: function()),
+        ("outer", lambda function: function()()),
+        ("Class.method", lambda function: function(None)),
+        ("Class.static", lambda function: function()),
+        ("Class.attribute.fget", lambda function: function(None)),
+        ("lambdas", lambda function: function()),
+        ("coroutine", lambda function: run(function())),
+        ("generator", lambda function: list(function())),
+        ("agenerator", lambda function: run(_exhaust(function()))),
+    ],
+)
+def test_code_keeps_its_file_name_and_source_lines(cell, path, call):
+    name, *attributes = path.split(".")
+    original = functools.reduce(getattr, attributes, cell[name])
+    source = inspect.getsource(original)
+    copy = functools.reduce(getattr, attributes, to_a_process_without_the_cell(cell[name]))
+    assert copy is not original
+    assert copy.__code__ == original.__code__
+    assert copy.__code__.co_filename == CELL_FILE
+    assert inspect.getsource(copy) == source
+    with pytest.raises(LookupError) as caught:
+        call(copy)
+    last = traceback.extract_tb(caught.tb)[-1]
+    assert (last.filename, last.line) == (CELL_FILE, CELL.splitlines()[last.lineno - 1].strip())
+
+
+def test_code_inside_code_keeps_its_file_name(cell):
+    [inner] = [
+        one for one in to_a_process_without_the_cell(cell["outer"].__code__).co_consts if type(one) is types.CodeType
+    ]
+    assert (inner.co_name, inner.co_filename) == ("nested", CELL_FILE)
+
+
+def test_functions_of_one_cell_take_its_source_along_once(cell):
+    one, all_of_them = pack(cell["function"]), pack([cell[name] for name in ("function", "outer", "coroutine")])
+    assert one[0].count(b"class Class") == all_of_them[0].count(b"class Class") == 1
+
+
+def test_code_of_a_file_goes_without_its_source(monkeypatch):
+    linecache.getlines(__file__)
+    parcel = pack(lambda: "a constant")
+    assert parcel[0].count(b"a constant") == 1
+    monkeypatch.delitem(linecache.cache, __file__)
+    assert unpack(parcel).__code__.co_filename == __file__
+    assert __file__ not in linecache.cache
