@@ -76,7 +76,7 @@ def test_only_the_registry_changes_a_state_and_it_takes_the_way_of_the_table() -
 
     (In a worker process there is a stand-in for the task, which is running, and no registry.)
     """
-    writing = writers("_state") - {"workers/serving.py:make"}
+    writing = writers("_state") - {"workers/worker_side.py:make"}
     assert writing == {"task.py:fresh", "registry.py:move", "registry.py:add_running"}
 
 
