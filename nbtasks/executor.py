@@ -21,6 +21,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
+from nbtasks import validation
 from nbtasks.callables import is_async
 from nbtasks.exceptions import InvalidValueError, LaneError, WorkError
 from nbtasks.interrupts import doze, here, protected, wake
@@ -347,8 +348,7 @@ class TaskExecutor(Executor):
         With a `chunksize` so many calls make one task, which saves time where each is short. Raises TimeoutError if a
         result is not there `timeout` seconds from now; what has not begun is then taken back.
         """
-        if isinstance(chunksize, bool) or not isinstance(chunksize, int) or chunksize < 1:
-            raise InvalidValueError(f"chunksize is a whole number from 1 on, not {chunksize!r}")
+        validation.whole_number("chunksize", chunksize, 1)
         if not callable(fn):
             raise WorkError(f"map takes a function and what to call it with, not {fn!r}")
         end = None if timeout is None else timeout + time.monotonic()
@@ -400,9 +400,7 @@ class TaskExecutor(Executor):
 
 def _checked_workers(max_workers: Any, lane: str | None) -> str:
     """The name of a lane for so many workers."""
-    if isinstance(max_workers, bool) or not isinstance(max_workers, int):
-        raise InvalidValueError(f"max_workers must be a whole number, not {max_workers!r}")
-    if max_workers < 1:
+    if validation.whole_number("max_workers", max_workers) < 1:  # the text is that of other executors
         raise InvalidValueError(f"max_workers must be greater than 0, not {max_workers!r}")
     if lane is not None:
         raise InvalidValueError(f"give a lane or max_workers, not both: {lane!r} has a limit of its own")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from heapq import heappop, heappush
 from math import inf
 
+from nbtasks import validation
 from nbtasks.exceptions import LaneError, UnknownLaneError, unknown
 from nbtasks.task import Task
 
@@ -58,7 +59,7 @@ class Lane:
 
     @limit.setter
     def limit(self, limit: int | None) -> None:
-        limit = _checked_limit(self.name, limit)
+        limit = validation.limit(self.name, limit)
         self.capacity = inf if limit is None else limit
 
     @property
@@ -150,7 +151,7 @@ class Lanes(Mapping[str, Lane]):
 
     def __init__(self, limits: Mapping[str, int | None], max_running: int | None = None) -> None:
         self.by_name = _ByName()
-        self.max_running = _checked_limit("max_concurrent_tasks", max_running)
+        self.max_running = validation.limit("max_concurrent_tasks", max_running)
         for name, limit in limits.items():
             self.add(name, limit)
 
@@ -197,7 +198,7 @@ class Lanes(Mapping[str, Lane]):
 
     def limit_all(self, limit: int | None) -> None:
         """Change the limit over all lanes."""
-        self.max_running = _checked_limit("max_concurrent_tasks", limit)
+        self.max_running = validation.limit("max_concurrent_tasks", limit)
 
     def remove(self, name: str) -> None:
         """Remove a lane in which nothing runs or waits; raises LaneError otherwise."""
@@ -259,11 +260,3 @@ class Lanes(Mapping[str, Lane]):
 
     def _can_lend(self) -> bool:
         return self.max_running is None or self.running - self.paused < self.max_running
-
-
-def _checked_limit(name: str, limit: int | None) -> int | None:
-    if limit is None:
-        return None
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
-        raise LaneError(f"the limit of {name!r} must be a whole number from 0 on, or None for no limit, not {limit!r}")
-    return limit

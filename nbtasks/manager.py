@@ -21,6 +21,7 @@ from operator import attrgetter
 from types import CodeType, FunctionType, MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 
+from nbtasks import validation
 from nbtasks.backends import Backends
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.backends.loop import LoopBackend, LoopThread
@@ -44,20 +45,10 @@ from nbtasks.interrupts import here, protected, start_thread, uninterrupted
 from nbtasks.lanes import STANDARD_LANES, Lane, Lanes
 from nbtasks.progress import CURRENT
 from nbtasks.registry import PRUNED_STATES, matches, states_of
+from nbtasks.retry import checked_retry
 from nbtasks.states import FINAL_STATES, LIVE_STATES, TaskState
 from nbtasks.task import PastAttempt, Task, fresh, number_of
 from nbtasks.task_hooks import wait_ended
-from nbtasks.validation import (
-    checked_age,
-    checked_callback,
-    checked_interval,
-    checked_keep,
-    checked_name,
-    checked_priority,
-    checked_retry,
-    checked_tags,
-    checked_timeout,
-)
 from nbtasks.waiting import Waits, finish, result_of
 
 if TYPE_CHECKING:
@@ -325,9 +316,9 @@ class Intake(Catalogue):
         if backend not in self.backends:
             raise UnknownBackendError(unknown("backend", backend, self.backends.names))
         lane = self._dispatcher.lanes[given["lane"]].name
-        priority, tags = checked_priority(given["priority"]), checked_tags(given["tags"])
-        timeout, retry = checked_timeout(template.timeout), checked_retry(template.retry)
-        interval, name = checked_interval(given["update_sleep_time"]), checked_name(template.name)
+        priority, tags = validation.priority(given["priority"]), validation.tags(given["tags"])
+        timeout, retry = validation.timeout(template.timeout), checked_retry(template.retry)
+        interval, name = validation.update_interval(given["update_sleep_time"]), validation.name(template.name)
         if retry is not None and isinstance(template._work, Once):
             raise RetryError(f"{name!r}: a coroutine object runs once; to retry it give the coroutine function")
         template.name, template._lane, template._priority, template._backend = name, lane, priority, backend
@@ -378,7 +369,7 @@ class Steering(Catalogue):
     def set_priority(self, task: Task | str, priority: int) -> bool:
         """Change the place of a pending task among those that wait, at once; False if it is unknown or not pending."""
         known = self._known(task)
-        number = checked_priority(priority)
+        number = validation.priority(priority)
         return known is not None and self._dispatcher.change(partial(self._prioritise, known, number))
 
     def _prioritise(self, task: Task, priority: int) -> bool:
@@ -418,7 +409,7 @@ class Steering(Catalogue):
         states = list(PRUNED_STATES) if state is None else states_of(state)
         if not set(states) <= FINAL_STATES:
             raise InvalidValueError(f"only tasks that are over can be pruned, not {state!r} ones")
-        before = None if older_than is None else self._dispatcher.time() - checked_age(older_than)
+        before = None if older_than is None else self._dispatcher.time() - validation.age(older_than)
         dispatcher = self._dispatcher
         return dispatcher.change(lambda: self._drop(dispatcher.registry.over(states, before)))
 
@@ -431,7 +422,7 @@ class Steering(Catalogue):
     @uninterrupted
     def max_succeeded_tasks(self, keep: int | None) -> None:
         dispatcher = self._dispatcher
-        dispatcher.keep = checked_keep(keep)
+        dispatcher.keep = validation.keep_count(keep)
         for state in PRUNED_STATES:
             dispatcher.change(lambda state=state: self._drop(dispatcher.registry.surplus(state, keep)))  # type: ignore[misc]
 
@@ -690,7 +681,7 @@ class TaskManager(Intake, Steering, RecurringMethods, HistoryMethods):
         """Where work can run, by name. More can be put in."""
         every_lane = Lanes(limits, max_concurrent_tasks)
         self._dispatcher = Dispatcher(self, every_lane, self.clock, self.backends, self._threads.call)
-        self._dispatcher.keep = checked_keep(max_succeeded_tasks)
+        self._dispatcher.keep = validation.keep_count(max_succeeded_tasks)
         self.bus = self._dispatcher.bus
         self._waits = Waits(self._dispatcher)
         self._on_stop: list[Callable[[], object]] = []
@@ -758,7 +749,7 @@ class TaskManager(Intake, Steering, RecurringMethods, HistoryMethods):
         only = None if task is None else self._existing(task)
         loop = _get_running_loop()
         subscription = Subscription(
-            self.bus, checked_callback(callback), wanted, only, lambda: loop or self.default_loop()
+            self.bus, validation.callback(callback), wanted, only, lambda: loop or self.default_loop()
         )
         self.bus.add(subscription)
         return subscription

@@ -1,16 +1,15 @@
-"""When a failed attempt is followed by another, and after how long: pure values.
-
-Must know nothing of tasks or of what carries the retry out.
-"""
+"""`Retry`: when a failed attempt is followed by another, and after how long."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
+from nbtasks import validation
 from nbtasks.exceptions import RetryError
 
-__all__ = ["Retry"]
+__all__ = ["Retry", "checked_retry"]
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,10 @@ class Retry:
     on: type[BaseException] | tuple[type[BaseException], ...] = (Exception,)
 
     def __post_init__(self) -> None:
-        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
-            raise RetryError(f"attempts must be a whole number from 1 on, not {self.attempts!r}")
-        for name, least in (("delay", 0.0), ("backoff", 1.0), ("jitter", 0.0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < float("inf"):
-                raise RetryError(f"{name} must be a number from {least:g} on, not {value!r}")
+        validation.whole_number("attempts", self.attempts, 1, error=RetryError)
+        validation.number("delay", self.delay, error=RetryError)
+        validation.number("backoff", self.backoff, 1.0, error=RetryError)
+        validation.number("jitter", self.jitter, error=RetryError)
         errors = self.on if isinstance(self.on, tuple) else (self.on,)
         for error in errors:
             if not (isinstance(error, type) and issubclass(error, BaseException)):
@@ -45,5 +42,12 @@ class Retry:
         return attempts_made < self.attempts and isinstance(error, self.on)
 
     def seconds_before_next(self, attempts_made: int, rng: random.Random) -> float:
-        """How long the task waits before its next attempt."""
+        """The seconds between the end of the last attempt and the next one."""
         return self.delay * self.backoff ** (attempts_made - 1) + (rng.uniform(0, self.jitter) if self.jitter else 0.0)
+
+
+def checked_retry(value: Any) -> Retry | None:
+    """A retry policy, or None; raises RetryError for anything else."""
+    if value is not None and not isinstance(value, Retry):
+        raise RetryError(f"retry must be a Retry(attempts, delay, ...), not {value!r}")
+    return value

@@ -17,9 +17,9 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, TypeVar, cast
 
+from nbtasks import validation
 from nbtasks.exceptions import NotAddedError, ReadOnlyError, ResultNotReadyError, WorkError
 from nbtasks.states import LIVE_STATES, TaskState
-from nbtasks.validation import checked_progress
 
 if TYPE_CHECKING:
     import asyncio
@@ -404,7 +404,7 @@ class Task(Kind):
     def progress(self, value: float | None) -> None:
         # No lock here, and one store: this is called from the innermost loop of work that may be interrupted.
         if value.__class__ is not float or not 0.0 <= value <= 100.0:
-            value = checked_progress(value, self.name)
+            value = validation.progress(value, self.name)
         if self._state is not _RUNNING and self._state is not _PENDING:
             return
         self._progress = value

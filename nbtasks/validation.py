@@ -1,6 +1,6 @@
-"""What values tasks and managers may be given: each check returns the value in its usual form, or raises.
+"""Argument checks: each returns the value in its usual form, or raises an InvalidValueError that says what is allowed.
 
-Pure: must know nothing of tasks or managers.
+Used as `validation.timeout(...)`: the functions are named by the noun that they check.
 """
 
 from __future__ import annotations
@@ -11,144 +11,168 @@ import operator
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nbtasks.exceptions import (
     InvalidValueError,
+    LaneError,
     PriorityError,
     ProgressError,
-    RetryError,
     TimeoutValueError,
     WorkError,
 )
 
-if TYPE_CHECKING:
-    from nbtasks.retry import Retry
-
 __all__ = [
-    "checked_age",
-    "checked_callback",
-    "checked_interval",
-    "checked_keep",
-    "checked_name",
-    "checked_priority",
-    "checked_progress",
-    "checked_retry",
-    "checked_tags",
-    "checked_timeout",
-    "checked_wait",
+    "age",
+    "callback",
+    "is_number",
+    "keep_count",
+    "limit",
+    "name",
+    "number",
+    "priority",
+    "progress",
+    "seconds",
+    "tags",
+    "timeout",
+    "update_interval",
+    "wait_timeout",
+    "whole_number",
 ]
-
 
 logger = logging.getLogger("nbtasks")
 
-
-def checked_name(name: Any) -> str:
-    """A task's name: a non-empty string."""
-    if not isinstance(name, str) or not name:
-        raise InvalidValueError(f"a task's name must be a non-empty string, not {name!r}")
-    return name
+# -- general checks: `what` names the argument in the message ---------------------------------------------------------
 
 
-def checked_priority(priority: Any) -> int:
-    """A whole number; those of other libraries are fine."""
+def is_number(value: object) -> bool:
+    """Whether it is an int or a float, and no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def whole_number(
+    what: str, value: Any, least: int | None = None, *, error: type[InvalidValueError] = InvalidValueError
+) -> int:
+    """A whole number, from `least` on."""
+    if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
+        allowed = "a whole number" if least is None else f"a whole number from {least} on"
+        raise error(f"{what} must be {allowed}, not {value!r}")
+    return value
+
+
+def number(what: str, value: Any, least: float = 0.0, *, error: type[InvalidValueError] = InvalidValueError) -> float:
+    """A finite number from `least` on."""
+    if not is_number(value) or not least <= value < math.inf:
+        raise error(f"{what} must be a number from {least:g} on, not {value!r}")
+    return float(value)
+
+
+def seconds(what: str, value: Any, *, zero: bool = True, error: type[InvalidValueError] = InvalidValueError) -> float:
+    """A finite number of seconds, also from a timedelta: 0 or more, or, without `zero`, more than 0."""
+    count = value.total_seconds() if isinstance(value, timedelta) else value
+    if not is_number(count) or not 0 <= count < math.inf or (count == 0 and not zero):
+        allowed = "0 or more" if zero else "more than 0"
+        raise error(f"{what} must be a number of seconds, {allowed}, or a timedelta, not {value!r}")
+    return float(count)
+
+
+def name(value: Any, what: str = "a task's name") -> str:
+    """A non-empty string."""
+    if not isinstance(value, str) or not value:
+        raise InvalidValueError(f"{what} must be a non-empty string, not {value!r}")
+    return value
+
+
+# -- particular arguments ---------------------------------------------------------------------------------------------
+
+
+def priority(value: Any) -> int:
+    """A whole number; those of other libraries (numpy's) are allowed."""
     try:
-        if isinstance(priority, bool):
+        if isinstance(value, bool):
             raise TypeError
-        return operator.index(priority)
+        return operator.index(value)
     except TypeError:
-        raise PriorityError(f"a priority is a whole number, higher ones first, not {priority!r}") from None
+        raise PriorityError(f"priority must be a whole number, higher ones first, not {value!r}") from None
 
 
-def checked_timeout(timeout: Any) -> float | None:
-    """Positive seconds, from a number or a timedelta; None for no limit."""
-    if timeout is None:
+def timeout(value: Any) -> float | None:
+    """The seconds that an attempt may take; None for no limit."""
+    return None if value is None else seconds("timeout", value, zero=False, error=TimeoutValueError)
+
+
+def wait_timeout(value: Any) -> float | None:
+    """The seconds to wait, none where the value is negative; None for no limit."""
+    if value is None:
         return None
-    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-        raise TimeoutValueError(f"a time-out is a positive number of seconds, or a timedelta, not {timeout!r}")
-    return float(seconds)
+    count = value.total_seconds() if isinstance(value, timedelta) else value
+    if not is_number(count) or math.isnan(count):
+        raise TimeoutValueError(
+            f"timeout must be a number of seconds, a timedelta, or None for no limit, not {value!r}"
+        )
+    return None if count == math.inf else max(0.0, float(count))
 
 
-def checked_wait(timeout: Any) -> float | None:
-    """How many seconds to wait, from a number or a timedelta; no time is left if it is negative. None: no limit."""
-    if timeout is None:
-        return None
-    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(seconds):
-        raise TimeoutValueError(f"a wait takes a number of seconds, a timedelta, or None for no limit, not {timeout!r}")
-    return None if seconds == math.inf else max(0.0, seconds)
+def age(value: Any) -> float:
+    """The `older_than` of pruning, in seconds."""
+    return seconds("older_than", value)
 
 
-def checked_age(age: Any) -> float:
-    """Seconds from 0 on, from a number or a timedelta."""
-    seconds = age.total_seconds() if isinstance(age, timedelta) else age
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-        raise InvalidValueError(f"older_than is a number of seconds from 0 on, or a timedelta, not {age!r}")
-    return float(seconds)
+def update_interval(value: Any) -> float:
+    """The seconds between two calls of a progress hook."""
+    return seconds("update_sleep_time", value, zero=False, error=TimeoutValueError)
 
 
-def checked_interval(seconds: Any) -> float:
-    """Positive seconds between two calls of a progress hook."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-        raise TimeoutValueError(f"update_sleep_time is a positive number of seconds, not {seconds!r}")
-    return float(seconds)
-
-
-def checked_retry(retry: Any) -> Retry | None:
-    """A retry policy, or None."""
-    if retry is None:
-        return None
-    from nbtasks.retry import Retry  # see `nbtasks.__getattr__`
-
-    if not isinstance(retry, Retry):
-        raise RetryError(f"retry must be a Retry(attempts, delay, ...), not {retry!r}")
-    return retry
-
-
-def checked_tags(tags: Any) -> tuple[str, ...]:
+def tags(value: Any) -> tuple[str, ...]:
     """Strings, from one or several."""
     try:
-        named = (tags,) if isinstance(tags, str) else tuple(tags or ())
+        strings = (value,) if isinstance(value, str) else tuple(value or ())
     except TypeError:
-        named = (tags,)
-    for tag in named:
+        strings = (value,)
+    for tag in strings:
         if not isinstance(tag, str):
-            raise InvalidValueError(f"tags are strings, not {tag!r}")
-    return named
+            raise InvalidValueError(f"tags must be strings, not {tag!r}")
+    return strings
 
 
-def checked_keep(keep: Any) -> int | None:
-    """How many tasks to keep: a whole number from 0 on, or None for all."""
-    if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 0):
-        raise InvalidValueError(f"max_succeeded_tasks is a whole number from 0 on, or None for all, not {keep!r}")
-    return keep
+def limit(what: str, value: Any) -> int | None:
+    """How many tasks may run at once; None for no limit."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise LaneError(f"the limit of {what!r} must be a whole number from 0 on, or None for no limit, not {value!r}")
+    return value
 
 
-def checked_callback(callback: Any) -> Callable[[Any, Any], Any]:
-    """Something that can be called with a task and an event type."""
-    if not callable(callback):
-        raise WorkError(f"an event callback must be callable with (task, event_type), not {callback!r}")
-    return callback  # type: ignore[no-any-return]
+def keep_count(value: Any) -> int | None:
+    """How many completed tasks to keep; None for all."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise InvalidValueError(f"max_succeeded_tasks must be a whole number from 0 on, or None for all, not {value!r}")
+    return value
 
 
-def checked_progress(value: Any, name: str) -> float | None:
-    """From 0.0 to 100.0, clamped with a warning; None for None, -1 and NaN, which mean unknown. Of the task `name`."""
+def callback(value: Any) -> Callable[[Any, Any], Any]:
+    """A callable that takes a task and an event type."""
+    if not callable(value):
+        raise WorkError(f"an event callback must be callable with (task, event_type), not {value!r}")
+    return value  # type: ignore[no-any-return]
+
+
+def progress(value: Any, task_name: str) -> float | None:
+    """Progress from 0.0 to 100.0, clamped with a warning; None for None, -1 and NaN, which mean unknown."""
     if value is None:
         return None
     try:
         if isinstance(value, str | bytes | bool):
             raise TypeError
-        number = float(value)
+        percent = float(value)
     except (TypeError, ValueError, OverflowError):
         raise ProgressError(
             f"progress must be a number from 0 to 100, or None or -1 for unknown, not {value!r}"
         ) from None
-    if number == -1 or math.isnan(number):
+    if percent == -1 or math.isnan(percent):
         return None
-    if not 0.0 <= number <= 100.0:
+    if not 0.0 <= percent <= 100.0:
         try:
-            warnings.warn(f"progress {value!r} of {name!r} is not from 0 to 100: clamped", stacklevel=3)
-        except UserWarning as warning:  # where warnings are errors: progress does not fail the work
+            warnings.warn(f"progress {value!r} of {task_name!r} is not from 0 to 100: clamped", stacklevel=3)
+        except UserWarning as warning:  # where warnings are errors: progress must not fail the work
             logger.warning("%s", warning)
-    return min(100.0, max(0.0, number))
+    return min(100.0, max(0.0, percent))

@@ -17,6 +17,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
+from nbtasks import validation
 from nbtasks.dependencies import Waiter, leads_back
 from nbtasks.dispatcher import Dispatcher
 from nbtasks.exceptions import DeadlockError, TaskCancelledError, TaskFailedError, WaitTimeoutError
@@ -25,7 +26,6 @@ from nbtasks.progress import CURRENT
 from nbtasks.states import LIVE_STATES, TaskState
 from nbtasks.task import Task
 from nbtasks.task_hooks import wait_ended
-from nbtasks.validation import checked_wait
 
 __all__ = ["Waits", "finish", "result_of"]
 
@@ -42,7 +42,7 @@ class Waits:
 
     async def until_over(self, tasks: Sequence[Task] | None, timeout: float | timedelta | None = None) -> list[Task]:
         """Return the tasks when all are over; None: all that is live now. Raises WaitTimeoutError."""
-        timeout = checked_wait(timeout)
+        timeout = validation.wait_timeout(timeout)
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
         waiter = self._begin(partial(_set, loop, over), tasks, timeout, blocks=False)
@@ -62,7 +62,7 @@ class Waits:
 
         `quietly`, it is not turned, and the kinds of the tasks are not told: nobody waits for their sake.
         """
-        timeout = checked_wait(timeout)
+        timeout = validation.wait_timeout(timeout)
         bed = threading.Lock()
         bed.acquire()
         waiter = self._begin(partial(_release, bed), tasks, timeout, blocks=True)

@@ -118,7 +118,7 @@ def test_what_is_asked_wrongly_of_a_manager(
 
 @pytest.mark.parametrize("keep", [-1, 1.5, "all", True])
 def test_how_many_to_keep_is_a_whole_number(manager: TaskManager, keep: Any) -> None:
-    with pytest.raises(errors.InvalidValueError, match="max_succeeded_tasks is a whole number") as caught:
+    with pytest.raises(errors.InvalidValueError, match="max_succeeded_tasks must be a whole number") as caught:
         manager.max_succeeded_tasks = keep
     assert repr(keep) in str(caught.value) and manager.max_succeeded_tasks == 10
     with pytest.raises(errors.InvalidValueError):
@@ -129,7 +129,7 @@ def test_how_many_to_keep_is_a_whole_number(manager: TaskManager, keep: Any) -> 
 def test_how_long_to_wait_is_a_number_of_seconds(manager: TaskManager, gate: threading.Event, timeout: Any) -> None:
     task = manager.create_task("t", gate.wait)
     for wait in (task.wait, manager.wait):
-        with pytest.raises(errors.TimeoutValueError, match="a wait takes") as caught:
+        with pytest.raises(errors.TimeoutValueError, match="timeout must be a number of seconds") as caught:
             wait(timeout=timeout)
         assert repr(timeout) in str(caught.value)
     for nothing in (0, -1, timedelta(0)):  # as what is left of a time limit may be

@@ -366,8 +366,8 @@ def test_a_shutdown_that_is_asked_for_in_a_call_of_its_own_is_a_clear_error(exec
         ({"max_workers": 0}, InvalidValueError, "max_workers must be greater than 0, not 0"),
         ({"max_workers": 2.5}, InvalidValueError, "max_workers must be a whole number, not 2.5"),
         ({"max_workers": 2, "lane": "single"}, InvalidValueError, "a lane or max_workers, not both"),
-        ({"priority": "high"}, InvalidValueError, "a priority is a whole number"),
-        ({"timeout": -1}, InvalidValueError, "a time-out is a positive number"),
+        ({"priority": "high"}, InvalidValueError, "priority must be a whole number"),
+        ({"timeout": -1}, InvalidValueError, "timeout must be a number of seconds, more than 0"),
         ({"retry": 3}, InvalidValueError, "retry must be a Retry"),
         ({"workers": 3}, TypeError, "workers"),
     ],
@@ -384,7 +384,7 @@ def test_wrong_calls_are_refused_with_nothing_started(manager, executor):
         executor.submit("pow", 1, 2)
     with pytest.raises(WorkError, match="map takes a function and what to call it with, not None"):
         executor.map(None, [1])
-    with pytest.raises(InvalidValueError, match="chunksize is a whole number from 1 on, not 0"):
+    with pytest.raises(InvalidValueError, match="chunksize must be a whole number from 1 on, not 0"):
         executor.map(str, [1], chunksize=0)
     assert manager.list_tasks() == []
 
