@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from nbtasks.gil_fairness import breathing
+from nbtasks.patch import Patch, core_patches
 
 __all__ = [
     "NAP_SECONDS",
@@ -105,10 +106,10 @@ class Gate:
         self.swallows = False
         """Whether the thread is where no exception gets through, and has lost one."""
         here.gate = self
-        _watch_swallowed()
 
     def enter(self, work: object) -> None:
         """Own thread: from here on interrupts meant for `work` may strike."""
+        _watch_swallowed()
         self._requested = None
         self._struck = self.swallows = False
         self._open_for = work
@@ -204,26 +205,31 @@ class Gate:
         return result
 
 
-def _watch_swallowed() -> None:
-    """Learn of interrupts that strike in a `__del__` or another place whose errors the interpreter can only report.
-
-    They would be lost, and the work would go on. The hook is put in anew where somebody else has replaced it.
-    """
-    following = sys.unraisablehook
-    if getattr(following, "of_nbtasks", False):
-        return
+def _report_swallowed(original: Callable[[Any], object]) -> Callable[[Any], object]:
+    """A hook that repeats an interrupt raised in a `__del__` or another place whose errors are only reported."""
 
     def hook(unraisable: Any) -> None:
         gate = here.gate
         if gate is None or unraisable.exc_type is not TaskInterrupt:
-            following(unraisable)
+            original(unraisable)
             return
         gate.swallows = True
         gate.strike_again()
         gate.swallows = False  # with nothing after it that an interrupt could strike in
 
-    hook.of_nbtasks = True  # type: ignore[attr-defined]
-    sys.unraisablehook = hook
+    return hook
+
+
+_unraisable_hook = Patch(sys, "unraisablehook", _report_swallowed)
+_unraisable_hook_lock = threading.Lock()
+core_patches.add(_unraisable_hook)
+
+
+def _watch_swallowed() -> None:
+    """Install the hook, also where other code has replaced it: without it a swallowed interrupt would be lost."""
+    if not _unraisable_hook.is_applied:
+        with _unraisable_hook_lock:
+            _unraisable_hook.apply()
 
 
 def protected(function: Callable[..., T], *args: Any) -> T:
