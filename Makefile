@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check style types layers test-long test-matrix coverage bench chromium clean
+.PHONY: help lab test check style types layers docs test-long test-matrix coverage bench chromium clean
 
 help:
 	@echo "make lab          JupyterLab with the quickstart notebook"
 	@echo "make test         every test: style, types, layers, unit, kernels, notebooks, JupyterLab in Chromium"
-	@echo "make check        style, types and layers only"
+	@echo "make check        style, types, layers and documentation only"
+	@echo "make docs         the documentation as a site, in build/docs"
 	@echo "make test-long    the tests that take minutes"
 	@echo "make test-matrix  unit and kernel tests on every supported Python, ipykernel and croniter"
 	@echo "make coverage     branch coverage of the unit and kernel tests"
@@ -47,7 +48,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 lab: $(VENV)/set-up-lab
 	$(BIN)/jupyter lab $(AS_ROOT) notebooks/01-quickstart.ipynb
 
-check: style types layers
+check: style types layers docs
 
 style: $(VENV)/set-up-test
 	$(BIN)/ruff check .
@@ -57,6 +58,10 @@ types: $(VENV)/set-up-test
 
 layers: $(VENV)/set-up-test
 	$(BIN)/lint-imports --no-logo
+
+# A warning fails the build: a link that leads nowhere, a docstring that does not parse.
+docs: $(VENV)/set-up-test
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env -b html docs build/docs
 
 # One run tells all: every check and every test runs, whatever failed before; any failure fails the target.
 test: $(VENV)/set-up-test chromium

@@ -17,11 +17,11 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).is_file()] == []
 
 
-def test_the_index_leads_to_every_page_and_notebook() -> None:
-    index = (ROOT / "docs" / "index.md").read_text()
-    linked = {(ROOT / "docs" / link).resolve() for link in re.findall(r"\]\(([^)#]+)", index)}
-    pages = {page for page in PAGES if page.parent != ROOT and page.name != "index.md"}
-    assert pages | set((ROOT / "notebooks").glob("*.ipynb")) <= linked
+def test_the_page_of_notebooks_leads_to_every_notebook() -> None:
+    """That every page is in the site's navigation is checked by the build (`make docs`)."""
+    page = ROOT / "docs" / "notebooks.md"
+    linked = {(page.parent / link).resolve() for link in re.findall(r"\]\(([^)#]+)", page.read_text())}
+    assert set((ROOT / "notebooks").glob("*.ipynb")) <= linked
 
 
 def test_the_architecture_names_modules_that_exist() -> None:
