@@ -17,6 +17,7 @@ __all__ = [
     "WaitBook",
     "Waiter",
     "leads_back",
+    "live_children",
     "tie_to_blockers",
     "tie_to_parent",
     "ties_of",
@@ -73,6 +74,12 @@ def tie_to_parent(task: Task, parent: Task) -> None:
         ties.children = {}
     ties.children[task._number] = task
     ties_of(task).parent = parent
+
+
+def live_children(task: Task) -> list[Task]:
+    """The children of `task` that are pending or running."""
+    ties: Ties | None = task._ties
+    return [] if ties is None or not ties.children else list(ties.children.values())
 
 
 def tie_to_blockers(task: Task, others: Iterable[Task]) -> None:

@@ -10,7 +10,7 @@ import itertools
 import logging
 import math
 import os
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import Field, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
@@ -28,19 +28,80 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bus",
+    "CellDetails",
     "ClassDefault",
     "InitSignature",
+    "KeptOutput",
+    "KeptRun",
+    "KeptRuns",
     "Kind",
     "Outcome",
     "PastAttempt",
     "Task",
     "TaskOwner",
     "adopt_class_defaults",
+    "can_run_again",
     "jsonable",
     "published",
     "settled",
 ]
 
+
+
+class KeptOutput(Protocol):
+    """The output of a cell task, as views show it."""
+
+    @property
+    def excerpt(self) -> list[dict[str, Any]]:
+        """Notebook outputs (nbformat 4); of very long output the first and last lines."""
+
+    @property
+    def tail(self) -> str:
+        """The last lines of output that is held back from the cell because there is too much of it."""
+
+
+class CellDetails(Protocol):
+    """What views show of a task made from a notebook cell, besides the fields of every task."""
+
+    @property
+    def source(self) -> str:
+        """The text of the cell."""
+
+    @property
+    def namespace(self) -> dict[str, Any]:
+        """The names that the cell bound."""
+
+    @property
+    def output(self) -> KeptOutput:
+        """What the cell wrote."""
+
+    @property
+    def notify(self) -> bool:
+        """Whether the browser shows a notification when the task finishes."""
+
+
+class KeptRun(Protocol):
+    """One of the last runs of a recurring cell."""
+
+    number: int
+    started_at: datetime | None
+    state: str
+
+    @property
+    def output(self) -> KeptOutput:
+        """What the run wrote."""
+
+
+class KeptRuns(Protocol):
+    """The last runs of a recurring cell."""
+
+    @property
+    def shows(self) -> bool:
+        """Whether a cell shows the output of the runs."""
+
+    @property
+    def kept(self) -> Sequence[KeptRun]:
+        """The last runs, oldest first."""
 
 
 class Kind:
@@ -76,6 +137,14 @@ class Kind:
 
     def _release(self) -> None:
         """Drop what a kind of task holds besides; also called when the manager prunes the task."""
+
+    def cell_details(self) -> CellDetails | None:
+        """Source, names and output, if this is a task made from a notebook cell."""
+        return None
+
+    def kept_runs(self) -> KeptRuns | None:
+        """The last runs, if this is the template of a recurring cell."""
+        return None
 
 
 
@@ -511,7 +580,7 @@ class Task(Kind):
 
     def _clone(self, *, parent_id: str | None = None) -> Self:
         """A new task of the same kind with the same fields, not added to any manager."""
-        if type(self).run is Task.run and not callable(self._work):
+        if not can_run_again(self):
             raise WorkError(f"{self.name!r} cannot be run once more: its work was a coroutine, or is gone with its end")
         twin = fresh(type(self))
         for slot in (*_TEMPLATE_SLOTS, *_own_slots(type(self))):
@@ -529,6 +598,11 @@ class Task(Kind):
         if self._manager is None:
             raise NotAddedError(f"{self.name!r} has not been added to a manager: manager.add_task(task)")
         return self._manager
+
+
+def can_run_again(task: Task) -> bool:
+    """Whether the work of the task can run once more; that of a function task is dropped when it completes."""
+    return type(task).run is not Task.run or callable(task._work)
 
 
 def number_of(task_id: object) -> int | None:

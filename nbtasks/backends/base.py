@@ -15,7 +15,7 @@ from nbtasks.callables import is_async
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
 
-__all__ = ["Attempt", "Backend"]
+__all__ = ["Attempt", "Backend", "usage_of"]
 
 
 class Attempt(ABC):
@@ -111,3 +111,9 @@ class Backend(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of threads and the like that nothing uses; start nothing any more."""
+
+
+def usage_of(task: Task) -> str:
+    """Memory and CPU time of the process that runs `task`; empty where that is this process."""
+    attempt: Attempt | None = task._attempt
+    return "" if attempt is None else attempt.backend.usage(attempt)

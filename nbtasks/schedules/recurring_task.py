@@ -219,6 +219,11 @@ class RecurringTask:
         return zone_name(self._zone)
 
     @property
+    def expression(self) -> str:
+        """The schedule as text that can be parsed again: a cron expression or an interval."""
+        return str(self._parsed)
+
+    @property
     def max_concurrent(self) -> int:
         """How many instances may be pending or running at once."""
         return self.rules.max_concurrent

@@ -10,7 +10,7 @@ import inspect
 import sys
 import traceback
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -98,6 +98,10 @@ class CellTask(Task):
         if self._names is None:
             return {}
         return self._names.current()
+
+    def cell_details(self) -> Self:
+        """The task itself: it has source, names and output."""
+        return self
 
     def run(self) -> Any:
         """Run the cell: here and now, or, for the loop, as the coroutine returned."""

@@ -193,6 +193,10 @@ class CellRun(CellTask):
     runs: CellRuns = field(repr=False)
     _run: Run = field(default_factory=Run, init=False, repr=False)
 
+    def kept_runs(self) -> CellRuns:
+        """The runs of this recurring cell."""
+        return self.runs
+
     def _enter(self) -> dict[str, Any]:
         if self.attempts == 1:
             self.runs.began(self._run)
