@@ -1,0 +1,40 @@
+"""Text for durations, sizes in bytes and counted nouns."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["clock", "duration", "plural", "size"]
+
+DAY_SECONDS = 86_400
+
+
+def clock(seconds: float) -> str:
+    """Whole seconds, rounded up, as on a stopwatch: "0:12", "1:02:05"; from a day on "3 d 4 h"."""
+    whole = max(0, math.ceil(seconds))
+    if whole >= DAY_SECONDS:
+        return f"{whole // DAY_SECONDS} d {whole % DAY_SECONDS // 3600} h"
+    minutes, whole = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{whole:02}" if hours else f"{minutes}:{whole:02}"
+
+
+def duration(seconds: float) -> str:
+    """How long something took, to three digits: "0.532 s", "12.5 s"; from a minute on as `clock`."""
+    return f"{seconds:.3g} s" if seconds < 59.95 else clock(seconds)
+
+
+def size(count: float) -> str:
+    """A number of bytes: "512 B", "1.5 kB", "94.0 MB"."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB"):
+        count /= 1000
+        if count < 999.95 or unit == "TB":
+            break
+    return f"{count:,.1f} {unit}"
+
+
+def plural(count: float, noun: str, nouns: str | None = None) -> str:
+    """A count and its noun: "1 task", "1,200 tasks"; `nouns` is the plural where an "s" does not make it."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"

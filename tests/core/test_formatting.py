@@ -1,0 +1,39 @@
+"""Text for durations, sizes and counted nouns."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbtasks.formatting import clock, duration, plural, size
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "0:00"), (0, "0:00"), (11.2, "0:12"), (3725, "1:02:05"), (86_399, "23:59:59"), (273_600, "3 d 4 h")],
+)
+def test_seconds_on_a_stopwatch(seconds, text):
+    assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (0.00042, "0.00042 s"), (0.5321, "0.532 s"), (59.9, "59.9 s"), (59.99, "1:00")]
+)
+def test_a_duration_has_three_digits_below_a_minute(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (999_960, "1.0 MB"), (94e6, "94.0 MB"), (1.5e16, "15,000.0 TB")],
+)
+def test_bytes_in_decimal_units(count, text):
+    assert size(count) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 tasks"), (1, "1 task"), (1.5, "1.5 tasks"), (1200, "1,200 tasks")])
+def test_a_noun_agrees_with_its_count(count, text):
+    assert plural(count, "task") == text
+
+
+def test_an_irregular_plural():
+    assert (plural(1, "retry", "retries"), plural(2, "retry", "retries")) == ("1 retry", "2 retries")
