@@ -132,6 +132,13 @@ class Kind:
         """Called once per attempt, where it ended, before the state is final; what it returns replaces the outcome."""
         return None
 
+    def remote_work(self, attempt: Any) -> Any:  # noqa: ARG002 - its name is for subclasses
+        """Return the `RemoteWork` that a worker process does for this attempt; None: a call of its function.
+
+        For kinds of tasks that are more than one call of a function, such as cells.
+        """
+        return None
+
     def _wait_ended(self) -> None:
         """Called where somebody waited for this task, which is over, before the result or error is handed over."""
 

@@ -20,7 +20,7 @@ from nbtasks.exceptions import InvalidValueError, NbtasksError, TaskFailedError,
 from nbtasks.interrupts import start_thread
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
-from nbtasks.workers.remote_work import Work, show_streams, work_of
+from nbtasks.workers.remote_work import RemoteWork, show_streams, work_of
 
 if TYPE_CHECKING:
     from nbtasks.workers.kernel_process import Message
@@ -193,7 +193,7 @@ class _Run:
     def __init__(self, backend: DaskBackend, attempt: Attempt) -> None:
         self._backend = backend
         self._attempt = attempt
-        self._work: Work | None = None
+        self._work: RemoteWork | None = None
         self._future: Any = None
         self._worker: str | None = None
         self._heard = 0

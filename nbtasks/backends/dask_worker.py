@@ -20,7 +20,7 @@ from nbtasks.backends.thread import ThreadBackend
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task, fresh
 from nbtasks.workers.kernel_process import Message
-from nbtasks.workers.remote_work import Work
+from nbtasks.workers.remote_work import RemoteWork
 from nbtasks.workers.serialization import Buffers, kind_of, pack_names, raw, unpack
 from nbtasks.workers.worker_side import RESULT, TaskHere, call, pack_error
 
@@ -197,7 +197,7 @@ def _route_streams() -> None:
 # -- cells --------------------------------------------------------------------------------------------------------
 
 
-class _Relay(Work):
+class _Relay(RemoteWork):
     """The request of a notebook, handed on to a process of this machine."""
 
     fresh = True
@@ -235,8 +235,9 @@ class _CellTask(Task):
 
     relay: Any = None
 
-    def _work_elsewhere(self, _: Attempt) -> Work:
-        work: Work = self.relay
+    def remote_work(self, attempt: Attempt) -> RemoteWork:  # noqa: ARG002 - the base class's signature
+        """The request of the notebook."""
+        work: RemoteWork = self.relay
         return work
 
 

@@ -15,7 +15,7 @@ from nbtasks.exceptions import NbtasksError, TaskFailedError, WorkerDiedError
 from nbtasks.interrupts import start_thread
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
-from nbtasks.workers.remote_work import Work, show_streams, work_of
+from nbtasks.workers.remote_work import RemoteWork, show_streams, work_of
 
 if TYPE_CHECKING:
     from nbtasks.workers.kernel_process import Message, Worker
@@ -169,7 +169,7 @@ class _Conversation:
                 if self._has_begun or self._attempt.interrupted or not tries:
                     raise
 
-    def _converse_with_one(self, work: Work, request: tuple[str, dict[str, Any], Buffers]) -> Outcome:
+    def _converse_with_one(self, work: RemoteWork, request: tuple[str, dict[str, Any], Buffers]) -> Outcome:
         attempt = self._attempt
         worker = self._backend.pool.take(
             attempt.task.name, lambda: attempt.interrupted, fresh=work.fresh, command=work.command
@@ -184,11 +184,11 @@ class _Conversation:
             self._backend.pool.give_back(worker, again=again and not work.fresh and not attempt.interrupted)
         return outcome
 
-    def _work(self) -> Work:
+    def _work(self) -> RemoteWork:
         return work_of(self._attempt, self._backend.on_display)
 
     def _ask(
-        self, worker: Worker, work: Work, kind: str, content: dict[str, Any], buffers: Buffers
+        self, worker: Worker, work: RemoteWork, kind: str, content: dict[str, Any], buffers: Buffers
     ) -> tuple[Outcome, bool]:
         attempt = self._attempt
         while True:
@@ -198,7 +198,7 @@ class _Conversation:
                 return attempt.context.run(work.answered, answer), True
             kind, content, buffers = following
 
-    def _answer(self, worker: Worker, work: Work, request: str) -> Message:
+    def _answer(self, worker: Worker, work: RemoteWork, request: str) -> Message:
         """Hear what the worker says, up to its answer to the request."""
         attempt = self._attempt
         answer: Message | None = None
@@ -218,7 +218,7 @@ class _Conversation:
                     attempt.context.run(work.heard, message)
         return answer
 
-    def _receive(self, worker: Worker, work: Work) -> list[Message]:
+    def _receive(self, worker: Worker, work: RemoteWork) -> list[Message]:
         if self._kill_at is not None and time.monotonic() > self._kill_at:
             worker.kill()
         try:

@@ -35,6 +35,7 @@ from nbtasks.notebook.patches.capture import NestedCells
 from nbtasks.notebook.patches.ipython import Router
 from nbtasks.notebook.patches.main_module import MainModule
 from nbtasks.notebook.patches.matplotlib import Figures
+from nbtasks.notebook.remote.cell_work import WorkerProcess
 from nbtasks.notebook.remote.process_setup import Workers
 from nbtasks.notebook.settings import BackgroundTasks
 from nbtasks.progress import bridge_tqdm
@@ -79,7 +80,7 @@ class Extension:
         self.settings = BackgroundTasks(parent=shell)
         self.panels = Panels(self.manager, self.kernel, self.retry, self.settings)
         self.slots = Slots(self.kernel)
-        self.place = CellPlace(shell, self.kernel, self.names, self.variables)
+        self.place = CellPlace(shell, self.kernel, self.names, self.variables, WorkerProcess())
         self.repeats = CellRepeats(self.manager, self.kernel, self.panels, self.publisher)
         self.nested = NestedCells(shell, self.router)
         self.commands = Commands(shell, self)

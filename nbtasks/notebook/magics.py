@@ -25,8 +25,8 @@ from nbtasks.notebook.cells.recurring_cell import CellRun, CellRuns
 from nbtasks.notebook.cells.source import CellSource
 from nbtasks.notebook.kernel import LaunchingCell
 from nbtasks.notebook.output.output import Output
-from nbtasks.notebook.remote.cell_work import Elsewhere
-from nbtasks.notebook.remote.foreign_kernel import find_kernel
+from nbtasks.notebook.remote.cell_work import WorkerProcess
+from nbtasks.notebook.remote.foreign_kernel import OtherKernel, find_kernel
 from nbtasks.notebook.schedule_commands import AskedSchedule, asked_schedule
 from nbtasks.retry import Retry
 from nbtasks.schedules.interval import parse_interval
@@ -151,8 +151,8 @@ class TaskMagics(Magics):
         output.header = functools.partial(self._extension.panels.header, task, launching)
         return task
 
-    def _read(self, cell: str, launching: LaunchingCell, elsewhere: Elsewhere | None) -> CellSource:
-        if elsewhere is not None and elsewhere.language != "python":
+    def _read(self, cell: str, launching: LaunchingCell, elsewhere: WorkerProcess | OtherKernel | None) -> CellSource:
+        if isinstance(elsewhere, OtherKernel) and elsewhere.language != "python":
             code = CellSource(self._extension.shell, "", launching.execution_count)
             code.source = cell
             return code
@@ -265,18 +265,18 @@ def _whole_number(option: str, text: str) -> int:
         raise UsageError(f"%%bgtask: {option} takes a whole number, not {text!r}") from None
 
 
-def _backend(code: CellSource, elsewhere: Elsewhere | None) -> str:
+def _backend(code: CellSource, elsewhere: WorkerProcess | OtherKernel | None) -> str:
     """Where a cell runs that does not say so."""
     if elsewhere is not None:
         return "process"
     return "loop" if code.needs_loop else "thread"
 
 
-def _elsewhere(options: argparse.Namespace) -> Elsewhere | None:
+def _elsewhere(options: argparse.Namespace) -> WorkerProcess | OtherKernel | None:
     if options.kernel is not None:
         if options.backend not in (None, "process") or options.memory is not None or options.shared:
             raise UsageError("%%bgtask: --kernel goes with none of --backend, --memory and --shared")
-        return Elsewhere(kernel=options.kernel, language=find_kernel(options.kernel)[1])
+        return find_kernel(options.kernel)
     if options.backend not in _ELSEWHERE:
         if options.memory is not None:
             raise UsageError("%%bgtask: --memory goes with --backend process or dask")
@@ -285,7 +285,7 @@ def _elsewhere(options: argparse.Namespace) -> Elsewhere | None:
         raise UsageError(f"%%bgtask: --shared needs the notebook's own process; leave out --backend {options.backend}")
     if options.backend == "dask" and importlib.util.find_spec("distributed") is None:
         raise UsageError("%%bgtask: --backend dask needs Dask: pip install nbtasks[dask]")
-    return Elsewhere(None if options.memory is None else _bytes(options.memory))
+    return WorkerProcess(None if options.memory is None else _bytes(options.memory))
 
 
 def _bytes(text: str) -> int:

@@ -1,6 +1,7 @@
-"""What another process is asked to do for one attempt, and who hears what it says: `Work`, and calls of functions.
+"""Work done in another process for one attempt of a task: `RemoteWork`, and calls of functions.
 
-Must not know where the process is, nor what cells are: a kind of task that is no plain call makes its own `Work`.
+A backend sends the request, and hands over the messages and the answer that come back. A kind of task that is no plain
+call makes its own `RemoteWork` (`Task.remote_work`).
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     from nbtasks.workers.kernel_process import KernelCommand, Message
     from nbtasks.workers.serialization import Buffers
 
-__all__ = ["FunctionWork", "Work", "show_streams", "work_of"]
+__all__ = ["FunctionWork", "RemoteWork", "show_streams", "work_of"]
 
 logger = logging.getLogger("nbtasks")
 
 
-class Work(ABC):
+class RemoteWork(ABC):
     """What a worker is asked to do for one attempt, and who hears what it says. All in the context of the attempt."""
 
     fresh = False
@@ -62,16 +63,16 @@ class Work(ABC):
         """How the work ended, from the worker's answer."""
 
 
-def work_of(attempt: Attempt, on_display: Callable[[Message], None], *, settings: bool = True) -> Work:
+def work_of(attempt: Attempt, on_display: Callable[[Message], None], *, settings: bool = True) -> RemoteWork:
     """What a process is asked to do for the attempt; `on_display` takes what functions print or display there.
 
     Functions find the notebook's `settings` there, if they are to.
     """
-    make = getattr(attempt.task, "_work_elsewhere", None)
-    return FunctionWork(attempt, on_display, settings) if make is None else make(attempt)
+    work: RemoteWork | None = attempt.task.remote_work(attempt)
+    return FunctionWork(attempt, on_display, settings) if work is None else work
 
 
-class FunctionWork(Work):
+class FunctionWork(RemoteWork):
     """A call of a function, or of a task's own `run`."""
 
     def __init__(self, attempt: Attempt, on_display: Callable[[Message], None], settings: bool) -> None:

@@ -9,8 +9,9 @@ import contextvars
 import inspect
 import sys
 import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -25,16 +26,20 @@ from nbtasks.notebook.output.output import Output
 from nbtasks.notebook.output.sink import current_sink, use_parent, use_sink
 from nbtasks.notebook.patches.matplotlib import Plots
 from nbtasks.notebook.patches.streams import TaskStreams, swapped_streams
-from nbtasks.notebook.remote.cell_work import CellWork, Elsewhere
-from nbtasks.notebook.remote.foreign_kernel import ForeignWork
-from nbtasks.notebook.remote.shell_state import State, put_state
 from nbtasks.progress import current_task
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
 from nbtasks.workers.process_settings import put_settings
-from nbtasks.workers.remote_work import Work
+from nbtasks.workers.remote_work import RemoteWork
 
-__all__ = ["CellPlace", "CellTask"]
+__all__ = ["CellPlace", "CellTask", "Elsewhere"]
+
+
+class Elsewhere(Protocol):
+    """A kind of process, other than the notebook's, in which cells run."""
+
+    def work(self, task: CellTask, attempt: Attempt) -> RemoteWork:
+        """What that process is to do for this attempt of the cell."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class CellPlace:
     kernel: Kernel
     names: NotebookNames
     variables: NotebookVariables
+    elsewhere: Elsewhere
+    """Where a cell of the `process` and `dask` backends runs that was launched without options for that."""
 
 
 class _StoppedError(Exception):
@@ -69,7 +76,7 @@ class CellTask(Task):
     notify: bool = False
     """Whether notice is given of its end where nobody looks at the page."""
     elsewhere: Elsewhere | None = None
-    """How it is to be run in another process, if it is."""
+    """The process in which it runs, if it was launched with options for that."""
     swapped: dict[str, Any] = field(default_factory=swapped_streams, repr=False)
     """What stood for `sys.stdout` and `sys.stderr` in the notebook when it was launched, if not the kernel's own."""
     _awaits_result = False  # the value of a cell is shown as it is, a coroutine too
@@ -79,8 +86,8 @@ class CellTask(Task):
     _variables: Changes | None = field(default=None, init=False)
     _failure_shown: BaseException | None = field(default=None, init=False)
     # What the cell has set in the process that it ran in, if that was another one.
-    _settings: dict[str, Any] = field(default_factory=dict, init=False)
-    _shell_state: State = field(default_factory=dict, init=False)
+    _settings: Mapping[str, Any] = field(default_factory=dict, init=False)
+    _put_shell_state: Callable[[], None] | None = field(default=None, init=False)
     _drawn_elsewhere: bool = field(default=False, init=False)
     # The context of the running attempt, to show its plots from outside it.
     _inside: contextvars.Context | None = field(default=None, init=False)
@@ -105,19 +112,21 @@ class CellTask(Task):
 
     def run(self) -> Any:
         """Run the cell: here and now, or, for the loop, as the coroutine returned."""
-        names = self._enter()
+        names = self.enter()
         if self.backend == "loop":
             return self._run_awaiting(self.code, names)
         if not self.code.needs_loop:
             return self._run_plain(self.code, names)
         return run_in_own_loop(self._run_awaiting(self.code, names))
 
-    def _work_elsewhere(self, attempt: Attempt) -> Work:
+    def remote_work(self, attempt: Attempt) -> RemoteWork:
+        """The cell, sent to the process in which it is to run."""
         self._drawn_elsewhere = True
-        elsewhere = self.elsewhere or Elsewhere()
-        if elsewhere.kernel is None:
-            return CellWork(self, attempt, elsewhere)
-        return ForeignWork(self, attempt, elsewhere)
+        return (self.elsewhere or self.place.elsewhere).work(self, attempt)
+
+    def bring_back(self, settings: Mapping[str, Any], put_shell_state: Callable[[], None]) -> None:
+        """Keep what the cell has set in another process; it is set here when the names are committed."""
+        self._settings, self._put_shell_state = settings, put_shell_state
 
     def run_source(self, source: str) -> Any:
         """Run another cell's source as part of this task's work, in its names; returns its value."""
@@ -137,7 +146,7 @@ class CellTask(Task):
         """Show an error in the cell, as the foreground would."""
         show_error(self.place.shell, self.output, error)
 
-    def _enter(self) -> dict[str, Any]:
+    def enter(self) -> dict[str, Any]:
         """Enter the task's own world: its output, its plots, and, unless it is shared, its names."""
         use_sink(self.output)
         use_parent(self.cell.parent)
@@ -205,7 +214,7 @@ class CellTask(Task):
             outcome = Outcome(outcome.state, None, outcome.exception.__cause__)
         completed = outcome.state is TaskState.COMPLETED
         if outcome.state is TaskState.FAILED and outcome.exception is not None:
-            self._show_failure(outcome.exception)
+            self.show_failure(outcome.exception)
         self._show_plots()
         if completed and self.shared:
             self._commit_settings()
@@ -217,7 +226,8 @@ class CellTask(Task):
         self.output.publish(final=True)
         return outcome
 
-    def _show_failure(self, error: BaseException) -> None:
+    def show_failure(self, error: BaseException) -> None:
+        """Show the error with which an attempt ends, once; where another attempt follows, in one line."""
         if error is self._failure_shown:
             return
         self._failure_shown = error
@@ -256,7 +266,8 @@ class CellTask(Task):
         began_in, self._began_in = self._began_in, None
         if self._settings and began_in is not None:
             self._variables = began_in.copy().run(self._put_settings, began_in)
-        put_state(self.place.shell, self._shell_state)
+        if self._put_shell_state is not None:
+            self._put_shell_state()
         self.place.variables.commit(self._variables or {})
         self.place.shell.compile.flags |= self.code.flags & FUTURES
 

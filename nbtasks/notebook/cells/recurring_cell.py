@@ -197,11 +197,12 @@ class CellRun(CellTask):
         """The runs of this recurring cell."""
         return self.runs
 
-    def _enter(self) -> dict[str, Any]:
+    def enter(self) -> dict[str, Any]:
+        """Enter the task's own world; the first attempt begins the run."""
         if self.attempts == 1:
             self.runs.began(self._run)
         self._run.state = "running"
-        return super()._enter()
+        return super().enter()
 
     def _attempt_ended(self, outcome: Outcome) -> Outcome:
         outcome = super()._attempt_ended(outcome)

@@ -9,27 +9,28 @@ import linecache
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nbtasks.exceptions import NotSendableError
+from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.cells.errors import SHOWN
 from nbtasks.notebook.cells.namespace import Layer
 from nbtasks.notebook.remote.names_read import names_read
 from nbtasks.notebook.remote.plots import put_figures, take_figures
-from nbtasks.notebook.remote.shell_state import take_state
+from nbtasks.notebook.remote.shell_state import put_state, take_state
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
-from nbtasks.workers.remote_work import Work
+from nbtasks.workers.remote_work import RemoteWork
 from nbtasks.workers.requests import error_from, heard_progress, outcome, request
 from nbtasks.workers.serialization import Buffers, NotPackedError, kind_of, pack
 from nbtasks.workers.worker_side import FIGURES, RESULT, SETTINGS, STATE
 
 if TYPE_CHECKING:
     from nbtasks.backends.base import Attempt
-    from nbtasks.notebook.cells.cell_task import CellTask
     from nbtasks.workers.kernel_process import Message
 
-__all__ = ["CellWork", "Elsewhere"]
+__all__ = ["CellWork", "WorkerProcess"]
 
 logger = logging.getLogger("nbtasks")
 
@@ -38,33 +39,33 @@ _WIDGETS = frozenset({"comm_open", "comm_msg", "comm_close"})
 
 
 @dataclass(frozen=True)
-class Elsewhere:
-    """How a cell is to be run in another process."""
+class WorkerProcess:
+    """A worker process of its own for a cell (`--backend process` and `dask`)."""
 
     memory: int | None = None
-    """Bytes that it may use."""
-    kernel: str | None = None
-    """The name of another kernel, to be started for it."""
-    language: str = "python"
-    """The language of that kernel."""
+    """Bytes that it may use (`--memory`)."""
+
+    def work(self, task: CellTask, attempt: Attempt) -> RemoteWork:
+        """What the worker does for this attempt."""
+        return CellWork(task, attempt, self.memory)
 
 
-class CellWork(Work):
+class CellWork(RemoteWork):
     """One attempt of a cell in a worker of its own."""
 
     fresh = True
 
-    def __init__(self, task: CellTask, attempt: Attempt, elsewhere: Elsewhere) -> None:
+    def __init__(self, task: CellTask, attempt: Attempt, memory: int | None = None) -> None:
         self._task = task
         self._attempt = attempt
         self._failure: BaseException | None = None
         self._names: dict[str, Any] = {}
-        self.memory = elsewhere.memory
+        self.memory = memory
 
     def request(self) -> tuple[str, dict[str, Any], Buffers]:
         """The cell, and the names that it reads. Raises NotSendableError, which says which of them cannot be sent."""
         task = self._task
-        self._names = task._enter()
+        self._names = task.enter()
         code, shell = task.code, task.place.shell
         work = {
             "source": code.source,
@@ -154,7 +155,7 @@ class CellWork(Work):
         error = error_from(content, buffers, self._names)
         self._failure = error
         setattr(error, SHOWN, content["shown"])
-        self._task._show_failure(error)
+        self._task.show_failure(error)
 
     def starts_again(self, why: str) -> None:
         """Said in the cell."""
@@ -178,7 +179,7 @@ class CellWork(Work):
         if self._failure is not None:
             return Outcome(TaskState.FAILED, None, self._failure)
         if ended.state is TaskState.COMPLETED:
-            self._task._settings, self._task._shell_state = changed, state
+            self._task.bring_back(changed, partial(put_state, self._task.place.shell, state))
             self._say_stayed(content["stayed"])
         return ended
 

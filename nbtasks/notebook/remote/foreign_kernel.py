@@ -12,26 +12,28 @@ import importlib
 import pickle
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
 from nbtasks.exceptions import InvalidValueError, RemoteError
+from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.cells.errors import SHOWN
-from nbtasks.notebook.remote.cell_work import CellWork, Elsewhere
+from nbtasks.notebook.remote.cell_work import CellWork
 from nbtasks.notebook.remote.names_read import names_read
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 from nbtasks.workers.kernel_process import KernelCommand
+from nbtasks.workers.remote_work import RemoteWork
 from nbtasks.workers.serialization import Buffers
 from nbtasks.workers.worker_side import RESULT
 
 if TYPE_CHECKING:
     from nbtasks.backends.base import Attempt
-    from nbtasks.notebook.cells.cell_task import CellTask
     from nbtasks.workers.kernel_process import Message
 
-__all__ = ["ForeignWork", "find_kernel"]
+__all__ = ["ForeignWork", "OtherKernel", "find_kernel"]
 
 # Runs in the other kernel, which has neither nbtasks nor, perhaps, cloudpickle. What it leaves there begins with `_`.
 _THERE = """
@@ -73,8 +75,20 @@ def _nbtasks_give():
 """
 
 
-def find_kernel(name: str) -> tuple[KernelCommand, str]:
-    """How the kernel of that name is started, and its language. Raises InvalidValueError."""
+@dataclass(frozen=True)
+class OtherKernel:
+    """Another installed kernel, started for the cell (`--kernel`)."""
+
+    command: KernelCommand
+    language: str
+
+    def work(self, task: CellTask, attempt: Attempt) -> RemoteWork:
+        """What the kernel does for this attempt."""
+        return ForeignWork(task, attempt, self)
+
+
+def find_kernel(name: str) -> OtherKernel:
+    """The installed kernel of that name. Raises InvalidValueError."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     manager = KernelSpecManager()
@@ -84,7 +98,8 @@ def find_kernel(name: str) -> tuple[KernelCommand, str]:
         there = ", ".join(sorted(manager.find_kernel_specs())) or "none"
         raise InvalidValueError(f"there is no kernel {name!r}; there are {there}") from None
     argv = tuple(part.replace("{resource_dir}", spec.resource_dir) for part in spec.argv)
-    return KernelCommand(argv, spec.env, spec.interrupt_mode == "message", name), spec.language.lower()
+    command = KernelCommand(argv, spec.env, spec.interrupt_mode == "message", name)
+    return OtherKernel(command, spec.language.lower())
 
 
 class ForeignWork(CellWork):
@@ -92,10 +107,9 @@ class ForeignWork(CellWork):
 
     begins_when_busy = True
 
-    def __init__(self, task: CellTask, attempt: Attempt, elsewhere: Elsewhere) -> None:
-        assert elsewhere.kernel is not None
-        super().__init__(task, attempt, elsewhere)
-        self._command, self._language = find_kernel(elsewhere.kernel)
+    def __init__(self, task: CellTask, attempt: Attempt, kernel: OtherKernel) -> None:
+        super().__init__(task, attempt)
+        self._command, self._language = kernel.command, kernel.language
         self._told = False
 
     @property
@@ -105,7 +119,7 @@ class ForeignWork(CellWork):
 
     def request(self) -> tuple[str, dict[str, Any], Buffers]:
         """To a Python kernel the names first; to others the cell."""
-        self._names = self._task._enter()
+        self._names = self._task.enter()
         if self._language != "python":
             self._told = True
             return self._cell({})
