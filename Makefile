@@ -3,10 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check style types layers docs test-long test-matrix coverage bench chromium clean
+.PHONY: help lab test check style types layers docs test-long test-matrix test-latest lock coverage bench chromium clean
 
 help:
 	@echo "make lab          JupyterLab with the quickstart notebook"
@@ -15,25 +15,37 @@ help:
 	@echo "make docs         the documentation as a site, in build/docs"
 	@echo "make test-long    the tests that take minutes"
 	@echo "make test-matrix  unit and kernel tests on every supported Python, ipykernel and croniter"
+	@echo "make test-latest  the tests with the newest release of every package, and how that differs from the lock"
+	@echo "make lock         the versions that lab and test install, brought up to date"
 	@echo "make coverage     branch coverage of the unit and kernel tests"
 	@echo "make bench        benchmarks beside their peers"
 	@echo "make clean        removes the virtual environments"
 
-# Set-up is stamped: it runs once, and again when pyproject.toml changes.
+# Set-up is stamped: it runs once, and again when pyproject.toml or the lock changes. The locks (`make lock`) have the
+# versions that were tested, for every supported Python; `make test-latest` installs the newest ones in their place.
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	    "nbtasks needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make PYTHON=...")'
+	@echo "Set-up 1 of 3: a virtual environment in $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/set-up-lab: $(VENV)/made pyproject.toml
-	$(PIP_INSTALL) --editable ".[lab]"
+$(VENV)/set-up-%: $(VENV)/made pyproject.toml locks/%.txt
+	@echo "Set-up 2 of 3: the packages of locks/$*.txt; a few minutes"
+	$(PIP) install --progress-bar off --require-hashes --requirement locks/$*.txt
+	@echo "Set-up 3 of 3: nbtasks itself"
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/set-up-test: $(VENV)/made pyproject.toml
-	$(PIP_INSTALL) --editable ".[lab,test,dev]"
-	@touch $@
+lock: $(VENV)/made
+	$(PIP) install --quiet uv
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) --extra lab --output-file locks/lab.txt
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) --extra lab --extra test --extra dev --output-file locks/test.txt
+
+# One file for all Pythons and platforms: markers choose. Without the name of an index.
+LOCK_OPTIONS := pyproject.toml --group build --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
+    --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
 
 # The machine's own Chromium serves, or NBTASKS_CHROMIUM; only where there is none is one installed.
 chromium: $(VENV)/set-up-test
@@ -72,6 +84,10 @@ test: $(VENV)/set-up-test chromium
 
 test-long: $(VENV)/set-up-test chromium
 	$(BIN)/python -m pytest -m long --timeout=3600 tests
+
+# In an environment of its own, with the open ranges of pyproject.toml in place of the lock.
+test-latest: $(VENV)/set-up-test chromium
+	$(PYTHON) tests/latest.py
 
 test-matrix:
 	$(PYTHON) tests/matrix.py
