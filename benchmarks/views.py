@@ -29,7 +29,6 @@ _names = (f"v{number}" for number in itertools.count(1))
 LOOPS = f"""
 import time
 from nbtasks import current_task, track
-from nbtasks.progress import bridge_tqdm
 from tqdm import tqdm
 from tqdm.notebook import tqdm as notebook_tqdm
 def seconds(loop):
@@ -71,11 +70,11 @@ def plain_bar(): over(tqdm(range({STEPS}), file=open('/dev/null', 'w')))
 def unbridged():
     from nbtasks.notebook.extension import _extensions
     [extension] = _extensions.values()
-    extension._unbridge()
+    extension.tqdm_patches.revert()
     try:
         return a_step(plain_bar)
     finally:
-        extension._unbridge = bridge_tqdm()
+        extension.tqdm_patches.apply()
 """
 LOADED = f"""
 import asyncio, threading

@@ -165,6 +165,9 @@ class Bus(Protocol):
     def progressed(self, task: Task) -> None:
         """Its progress, heading, body or img changed."""
 
+    def follow(self, task: Task, changed: Callable[[], bool | None]) -> None:
+        """Call `changed` periodically until it returns None; where it returns True, the progress has changed."""
+
     def wrote(self, task: Task) -> None:
         """It wrote output."""
 
@@ -616,6 +619,25 @@ def number_of(task_id: object) -> int | None:
     """The number of the task of that id; None if it is not from this process."""
     prefix, _, number = task_id.rpartition("-") if isinstance(task_id, str) else ("", "", "")
     return int(number) if prefix == _PREFIX and number.isdecimal() else None
+
+
+def bus_of(task: Task) -> Bus | None:
+    """The bus of the task's manager; None if it has not been added to one."""
+    manager = task._manager
+    return None if manager is None else manager.bus
+
+
+def read_progress_from(task: Task, source: Callable[[], float]) -> None:
+    """Compute the progress of a live task by `source` whenever it is read, until it is set otherwise."""
+    task.progress = source()
+    if task._state in LIVE_STATES:
+        task._progress = source
+
+
+def keep_progress(task: Task, source: Callable[[], float]) -> None:
+    """Store the progress that `source` computes now, if it has not been set otherwise since."""
+    if task._progress is source:
+        task.progress = source()
 
 
 def _own_slots(cls: type[Task]) -> list[Any]:

@@ -38,7 +38,7 @@ from nbtasks.notebook.patches.matplotlib import Figures
 from nbtasks.notebook.remote.cell_work import WorkerProcess
 from nbtasks.notebook.remote.process_setup import Workers
 from nbtasks.notebook.settings import BackgroundTasks
-from nbtasks.progress import bridge_tqdm
+from nbtasks.progress import tqdm_patches
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
 
@@ -94,7 +94,8 @@ class Extension:
         self.figures.install()
         self.nested.install()
         self.workers.install()
-        self._unbridge = bridge_tqdm()
+        self.tqdm_patches = tqdm_patches()
+        self.tqdm_patches.apply()
         self.shell.configurables.append(self.settings)
         # A task that is the last line of a cell is shown, panel, output and all.
         self.shell.display_formatter.ipython_display_formatter.for_type(Task, self.show)
@@ -119,7 +120,7 @@ class Extension:
         self.shell.configurables.remove(self.settings)
         self.shell.display_formatter.ipython_display_formatter.pop(Task, None)
         self.shell.display_formatter.ipython_display_formatter.pop(RecurringTask, None)
-        self._unbridge()
+        self.tqdm_patches.revert()
         self.workers.uninstall()
         self.nested.uninstall()
         self.figures.uninstall()

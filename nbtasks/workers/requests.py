@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbtasks import task as tasks
 from nbtasks.exceptions import RemoteError
-from nbtasks.progress import Meter, finished, started
+from nbtasks.progress import Meter
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
 from nbtasks.workers.process_settings import take_settings
@@ -67,11 +67,10 @@ def _mirror(attempt: Attempt, loops: list[tuple[int, float | None, str, str, flo
         return
     task, known = attempt.task, attempt.loops
     for key in known.keys() - {loop[0] for loop in loops}:
-        finished(task, known.pop(key))
+        known.pop(key).finish()
     for key, total, unit, description, count in loops:
         if key not in known:
-            known[key] = Meter(total, unit, description, count)
-            started(task, known[key])
+            known[key] = Meter(total, unit, description, count, task=task)
         known[key].total, known[key].description, known[key].count = total, description, count
 
 

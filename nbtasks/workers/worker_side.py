@@ -46,7 +46,7 @@ Say = Callable[[str, dict[str, Any], Buffers], None]
 
 LOOPS = "\0loops"
 """The key of the loops that run, among what is told of a task: (id, total, unit, description, count) of each."""
-LOOP_SECONDS = 0.5
+LOOP_SECONDS = 0.1
 SAY_SECONDS = 0.05
 """Progress is told no more often than this."""
 _SHOWN = ("progress", "heading", "body", "img")
@@ -105,6 +105,10 @@ class TaskHere:
                 return
         self.tell()
 
+    def follow(self, task: Task, changed: Callable[[], bool | None]) -> None:  # noqa: ARG002 - a bus's signature
+        """A loop has begun: `tell` compares the counts of all loops."""
+        self.progressed(task)
+
     def _tell_after(self, seconds: float) -> None:
         self._timer = threading.Timer(seconds, self.tell)
         self._timer.daemon = True
@@ -123,7 +127,7 @@ class TaskHere:
             self._timer = None
             self._told_at = time.monotonic()
             now = {name: getattr(self.task, name) for name in _SHOWN}
-            changed = {name: value for name, value in now.items() if value is not self._told[name]}
+            changed = {name: value for name, value in now.items() if _differs(value, self._told[name])}
             self._told = now
             loops = (
                 [(id(m), m.total, m.unit, m.description, m.count) for m in meters_of(self.task)] if self.task else []
@@ -161,6 +165,11 @@ class TaskHere:
 
     def _wait_in_thread(self, task: Task, timeout: float | None) -> Any:  # noqa: ARG002 - as above
         raise NbtasksError(f"{task.name!r} waits for itself")
+
+
+def _differs(value: Any, other: Any) -> bool:
+    """Whether a field was set since; progress may be computed whenever it is read, as a new float."""
+    return value is not other and not (isinstance(value, float) and value == other)
 
 
 def call(task: Task, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

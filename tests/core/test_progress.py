@@ -14,7 +14,7 @@ import pytest
 import nbtasks
 from nbtasks import Task, TaskManager, current_task, track
 from nbtasks import exceptions as errors
-from nbtasks.progress import bridge_tqdm
+from nbtasks.progress import tqdm_patches
 
 
 def set_to(value: Any) -> Any:
@@ -185,9 +185,10 @@ def test_outside_tasks_track_only_iterates() -> None:
 
 @pytest.fixture
 def bridged() -> Iterator[None]:
-    take_back = bridge_tqdm()
+    patches = tqdm_patches()
+    patches.apply()
     yield
-    take_back()
+    patches.revert()
 
 
 @pytest.mark.usefixtures("bridged")
@@ -224,10 +225,11 @@ def test_bars_without_a_total_or_outside_tasks_or_disabled_ones_drive_nothing(ma
     assert list(tqdm(range(2), file=out, mininterval=0)) == [0, 1]
 
 
-def test_a_bridge_that_is_taken_back_leaves_tqdm_as_it_was() -> None:
+def test_reverted_patches_leave_tqdm_as_it_was() -> None:
     tqdm = pytest.importorskip("tqdm").tqdm
     before = dict(vars(tqdm))
-    take_back = bridge_tqdm()
+    patches = tqdm_patches()
+    patches.apply()
     assert vars(tqdm)["refresh"] is not before["refresh"]
-    take_back()
+    patches.revert()
     assert dict(vars(tqdm)) == before

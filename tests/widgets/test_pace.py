@@ -140,9 +140,10 @@ def test_a_loop_that_was_left_is_forgotten(manager, at):
 def test_bars_of_tqdm_are_told_too(manager, at):
     from tqdm import tqdm
 
-    from nbtasks.progress import bridge_tqdm
+    from nbtasks.progress import tqdm_patches
 
-    take_back = bridge_tqdm()
+    patches = tqdm_patches()
+    patches.apply()
 
     def work():
         for number in tqdm(range(10), desc="files", unit="file", mininterval=0, miniters=1):
@@ -155,7 +156,7 @@ def test_bars_of_tqdm_are_told_too(manager, at):
     assert "file" in Pace.of(task).rate
     at.go.set()
     manager.wait(task)
-    take_back()
+    patches.revert()
 
 
 def test_attempts_are_told_once_one_has_failed(manager, at):

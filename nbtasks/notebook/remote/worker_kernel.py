@@ -28,7 +28,7 @@ from nbtasks.notebook.patches.ipython import refuse
 from nbtasks.notebook.remote import widget_transfer as widget_copies
 from nbtasks.notebook.remote.plots import put_figures, take_figures
 from nbtasks.notebook.remote.shell_state import changed_state, put_state, take_state
-from nbtasks.progress import CURRENT, bridge_tqdm
+from nbtasks.progress import CURRENT, tqdm_patches
 from nbtasks.workers.process_settings import changed_settings, put_settings, take_settings
 from nbtasks.workers.serialization import Buffers, digest_of, kind_of, pack_names, raw, unpack
 from nbtasks.workers.worker_side import (
@@ -75,7 +75,7 @@ class WorkerKernel:
         shell.display_trap.hook = _Recorder(shell.displayhook, self)
         shell.compile.get_code_name = self._named(shell.compile.get_code_name)
         shell.user_ns["exit"] = shell.user_ns["quit"] = LeaveTask()
-        bridge_tqdm()
+        tqdm_patches().apply()
         widget_copies.install(worker=True)
 
     # -- requests ---------------------------------------------------------------------------------------------
