@@ -68,8 +68,8 @@ def tracked(): over(track(range({STEPS})))
 def notebook_bar(): over(notebook_tqdm(range({STEPS})))
 def plain_bar(): over(tqdm(range({STEPS}), file=open('/dev/null', 'w')))
 def unbridged():
-    from nbtasks.notebook.extension import _extensions
-    [extension] = _extensions.values()
+    from nbtasks.notebook.extension import loaded
+    extension = loaded(get_ipython())
     extension.tqdm_patches.revert()
     try:
         return a_step(plain_bar)
@@ -197,7 +197,8 @@ def _cpu(kernel: KernelDriver) -> float:
 
 def _views_cpu(kernel: KernelDriver) -> float:
     """CPU seconds of the thread that writes the views, in a second."""
-    find = "list(__import__('nbtasks.notebook.extension', fromlist=['_'])._extensions.values())[0].panels._live"
+    extension = "__import__('nbtasks.notebook.extension', fromlist=['_']).loaded(get_ipython())"
+    find = f"{extension}.session.panels._live"
     return _growth(lambda: float(kernel.value(f"{find}.run(__import__('time').thread_time)")))
 
 

@@ -13,7 +13,7 @@ import threading
 import weakref
 from asyncio import _get_running_loop
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from contextvars import copy_context
 from datetime import datetime, timedelta, tzinfo
 from functools import partial
@@ -871,6 +871,15 @@ class TaskManager(Intake, Steering, RecurringMethods, HistoryMethods):
             self._scheduler.tell(note)
 
     # -- small parts ------------------------------------------------------------------------------------------
+
+    @property
+    def around_waits(self) -> Callable[[Sequence[Task]], AbstractContextManager[object]]:
+        """Makes the context manager around each blocking wait for tasks: a terminal shows them meanwhile."""
+        return self._waits.around
+
+    @around_waits.setter
+    def around_waits(self, around: Callable[[Sequence[Task]], AbstractContextManager[object]]) -> None:
+        self._waits.around = around
 
     @property
     def timer(self) -> Timer:

@@ -1,41 +1,48 @@
-"""The line magic `%bgtask`: its commands, by name.
-
-Knows nothing of how cells are started. Every command prints text, or shows what it is asked to show.
-"""
+"""The commands of the line magic `%bgtask`: `list`, `show`, `wait`, `cancel`, `schedules`, `history` and others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+import shlex
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import NoReturn, TypeVar
 
 from IPython.core.error import UsageError
+from IPython.display import display
 
+from nbtasks.exceptions import NbtasksError, unknown
+from nbtasks.formatting import plural
+from nbtasks.history.history import History
+from nbtasks.history.records import ScheduleRecord
 from nbtasks.notebook.cells.errors import without_own_frames
-from nbtasks.notebook.history_commands import PastCommands
-from nbtasks.notebook.schedule_commands import ScheduleCommands
+from nbtasks.notebook.history_table import statistics_table, task_table
+from nbtasks.notebook.session import NotebookSession
 from nbtasks.schedules.interval import parse_interval
+from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
+from nbtasks.widgets.recurring_shown import until_text
 from nbtasks.widgets.snapshot import Shown
 from nbtasks.widgets.task_table import task_list
 from nbtasks.widgets.timeline import SPAN
 
-if TYPE_CHECKING:
-    from nbtasks.notebook.extension import Extension
-
 __all__ = ["Commands"]
+
+MOST_ROWS = 50
+
+Named = TypeVar("Named")
 
 
 class Commands:
-    """What `%bgtask` can do. A name means the newest task of that name."""
+    """The commands of `%bgtask`. Of several tasks or schedules of one name, the newest is meant.
 
-    def __init__(self, shell: Any, extension: Extension) -> None:
-        self._shell = shell
-        self._extension = extension
-        self._manager = extension.manager
-        self._past = PastCommands(extension)
-        self._schedules = ScheduleCommands(extension, self._past.tell_of_offers)
-        self._by_name: dict[str, Callable[[list[str]], None]] = {
+    Each command is a method that takes the words after its name; its docstring is its line in `%bgtask help`.
+    """
+
+    def __init__(self, session: NotebookSession) -> None:
+        self._session = session
+        self._manager = session.manager
+        self._of_tasks: dict[str, Callable[[list[str]], None]] = {
             "list": self._list,
             "show": self._show,
             "wait": self._wait,
@@ -45,119 +52,276 @@ class Commands:
             "prune": self._prune,
             "timeline": self._timeline,
             "workers": self._workers,
-            **self._schedules.by_name,
-            **self._past.by_name,
+        }
+        self._of_schedules: dict[str, Callable[[list[str]], None]] = {
+            "schedules": self._schedules,
+            "pause": self._pause,
+            "resume": self._resume,
+            "run": self._run,
+            "remove": self._remove,
+        }
+        self._all: dict[str, Callable[[list[str]], None]] = {
+            **self._of_tasks,
+            **self._of_schedules,
+            "history": self._history,
+            "restore": self._restore,
             "help": self._help,
         }
 
-    @property
-    def names(self) -> list[str]:
-        """The commands."""
-        return list(self._by_name)
-
     def run(self, line: str) -> None:
-        """Carry out what was typed after `%bgtask`."""
+        """Run the command that stands after `%bgtask`; without one, show the task table."""
         if not line.strip():
-            self._extension.show_table()
+            self._session.show_table()
             return
-        command, *names = line.split()
-        if command not in self._by_name:
-            raise UsageError(f"%bgtask: there is no command {command!r}; there are {', '.join(self._by_name)}")
-        self._by_name[command](names)
-
-    def named(self, command: str, names: list[str]) -> list[Task]:
-        """The newest task of each name."""
-        if not names:
-            raise UsageError(f"%bgtask {command}: say which task, by its name")
-        newest = {task.name: task for task in self._manager.list_tasks()}
-        for name in names:
-            if name not in newest:
-                known = ", ".join(newest) or "none"
-                raise UsageError(f"%bgtask {command}: there is no task {name!r}; there are {known}")
-        return [newest[name] for name in names]
+        command, *words = line.split()
+        if command not in self._all:
+            raise UsageError(f"%bgtask: {unknown('command', command, self._all)}")
+        self._all[command](words)
 
     def complete(self, line: str) -> list[str]:
-        """What may stand at the end of a line that begins with `%bgtask`."""
+        """Completions of the last word of a line that starts with `%bgtask`."""
         words = line.split(" ")[1:]
         if len(words) <= 1:
-            return self.names
+            return list(self._all)
         if words[0] == "restore":
-            return self._past.names
-        if words[0] in self._schedules.by_name:
-            return self._schedules.names
+            return [offer.name for offer in self._offers_or_none()]
+        if words[0] in self._of_schedules:
+            return list(self._schedules_by_name())
         return [*dict.fromkeys(task.name for task in self._manager.list_tasks())]
 
-    def _list(self, names: list[str]) -> None:
-        """The tasks as text, oldest first."""
-        _takes_no_names("list", names)
+    def tasks(self, command: str, names: list[str]) -> list[Task]:
+        """The newest task of each name; `command` is named in errors."""
+        return _named(command, "task", names, {task.name: task for task in self._manager.list_tasks()})
+
+    # -- tasks ----------------------------------------------------------------------------------------------------
+
+    def _list(self, words: list[str]) -> None:
+        """Print the tasks, oldest first."""
+        _check_no_words("list", words)
         print(task_list(self._manager.list_tasks()))
 
     def _show(self, names: list[str]) -> None:
-        """The panel of a task, and the output of a cell, here."""
-        for name in names or [""]:
-            schedule = self._schedules.find(name)
-            if schedule is not None:
-                self._extension.show_schedule(schedule)
+        """Show panel and output of tasks or schedules in this cell: NAME ..."""
+        known: dict[str, Task | RecurringTask] = {task.name: task for task in self._manager.list_tasks()}
+        known.update(self._schedules_by_name())
+        for one in _named("%bgtask show", "task", names, known):
+            if isinstance(one, RecurringTask):
+                self._session.show_schedule(one)
             else:
-                [task] = self.named("show", [name] if name else [])
-                self._extension.show(task)
-
-    def _timeline(self, names: list[str]) -> None:
-        """What ran when, in which lane, and what fires next: of the last hour, or as far back as one says (30m, 6h)."""
-        if len(names) > 1:
-            raise UsageError(f"%bgtask timeline: takes one length of time, as 30m or 6h, not {' '.join(names)!r}")
-        self._extension.show_timeline(parse_interval(names[0]) if names else SPAN)
+                self._session.show(one)
 
     def _wait(self, names: list[str]) -> None:
-        """Wait for these tasks, or for all; the names that they bound are there then."""
-        tasks = self.named("wait", names) if names else list(self._manager.active_tasks)
-        with self._extension.panels.while_waiting(tasks):
+        """Wait for tasks, by default all; then the notebook has the names that they bound: [NAME ...]"""
+        tasks = self.tasks("%bgtask wait", names) if names else list(self._manager.active_tasks)
+        with self._session.panels.while_waiting(tasks):
             for task in tasks:
                 self._manager.wait(task)
                 shown = Shown.of(task, datetime.now(UTC))
                 print(f"{task.name}: {shown.state}" + (f" ({shown.error})" if shown.error else ""))
 
     def _cancel(self, names: list[str]) -> None:
-        """Ask the work of these tasks to stop."""
-        for task in self.named("cancel", names):
+        """Cancel tasks: NAME ..."""
+        for task in self.tasks("%bgtask cancel", names):
             if not self._manager.cancel_task(task):
-                print(f"{task.name} is {task.state.value} already")
+                print(f"{task.name} is already {task.state.value}")
 
     def _retry(self, names: list[str]) -> None:
-        """Run tasks that failed or were cancelled once more, in their cells."""
-        for task in self.named("retry", names):
+        """Run finished tasks once more, with their output in this cell: NAME ..."""
+        for task in self.tasks("%bgtask retry", names):
             if not task.done:
                 raise UsageError(f"%bgtask retry: {task.name!r} is still {task.state.value}")
-            self._extension.run_again(task)
+            self._session.run_again(task)
 
     def _debug(self, names: list[str]) -> None:
-        """Look around, with the debugger, where a task failed."""
-        [task] = self.named("debug", names[:1])
+        """Open the debugger where a task failed: NAME"""
+        [task] = self.tasks("%bgtask debug", names[:1])
         error = task.exception
         if error is None or error.__traceback__ is None:
-            raise UsageError(f"%bgtask debug: {task.name!r} is {task.state.value}; there is no error to look at")
-        debugger = self._shell.debugger_cls()
+            raise UsageError(f"%bgtask debug: {task.name!r} is {task.state.value}; there is no error to debug")
+        debugger = self._session.shell.debugger_cls()
         debugger.reset()
         debugger.interaction(None, without_own_frames(error.__traceback__))
 
-    def _prune(self, names: list[str]) -> None:
-        """Forget the tasks that are over."""
-        _takes_no_names("prune", names)
-        states = ("completed", "cancelled", "failed")
-        print(f"{sum(self._manager.prune(state) for state in states)} tasks forgotten")
+    def _prune(self, words: list[str]) -> None:
+        """Remove all finished tasks from the list."""
+        _check_no_words("prune", words)
+        count = sum(self._manager.prune(state) for state in ("completed", "cancelled", "failed"))
+        print(f"pruned {plural(count, 'task')}")
 
-    def _workers(self, names: list[str]) -> None:
-        """The worker processes, with what they use of memory and processor."""
-        _takes_no_names("workers", names)
-        print(self._extension.workers.listing())
+    def _timeline(self, words: list[str]) -> None:
+        """Show when tasks ran, by lane, and the next runs; of the last hour, or of: [30m | 6h | ...]"""
+        if len(words) > 1:
+            raise UsageError(f"%bgtask timeline: takes one length of time, such as 30m or 6h, not {' '.join(words)!r}")
+        self._session.show_timeline(parse_interval(words[0]) if words else SPAN)
 
-    def _help(self, names: list[str]) -> None:
-        """Print these lines."""
-        _takes_no_names("help", names)
-        for name, command in self._by_name.items():
-            print(f"%bgtask {name:8} {command.__doc__}")
+    def _workers(self, words: list[str]) -> None:
+        """List the worker processes, with their memory and CPU time."""
+        _check_no_words("workers", words)
+        print(self._session.workers.listing())
+
+    # -- schedules ------------------------------------------------------------------------------------------------
+
+    def _schedules(self, names: list[str]) -> None:
+        """Show the controls of schedules, by default of all: [NAME ...]"""
+        self._session.show_schedules(self._recurring("schedules", names) if names else None)
+        offers = [] if names else self._offers_or_none()
+        if offers:
+            found = f"{plural(len(offers), 'schedule')} of an earlier kernel of this notebook"
+            print(f"{found}: {', '.join(offer.name for offer in offers)}; to restore: %bgtask restore")
+
+    def _pause(self, names: list[str]) -> None:
+        """Pause schedules; running tasks continue: NAME ..."""
+        for one in self._recurring("pause", names):
+            print(f"{one.name} is paused" if one.disable() else f"{one.name} was not active")
+
+    def _resume(self, names: list[str]) -> None:
+        """Resume paused schedules: NAME ..."""
+        for one in self._recurring("resume", names):
+            if one.enable():
+                print(f"{one.name} is resumed; next run in {until_text(one, datetime.now(UTC))}")
+            else:
+                print(f"{one.name} was active" if one.enabled else f"{one.name} cannot be resumed: {one.ended}")
+
+    def _run(self, names: list[str]) -> None:
+        """Run schedules once now, besides their times: NAME ..."""
+        for one in self._recurring("run", names):
+            if one.run_now() is None:
+                print(f"skipped: {one.name!r} is already running (max_concurrent={one.max_concurrent})")
+
+    def _remove(self, names: list[str]) -> None:
+        """Remove schedules; running tasks continue: NAME ..."""
+        for one in self._recurring("remove", names):
+            one.remove()
+
+    def _recurring(self, command: str, names: list[str]) -> list[RecurringTask]:
+        """The newest schedule of each name."""
+        return _named(f"%bgtask {command}", "schedule", names, self._schedules_by_name())
+
+    def _schedules_by_name(self) -> dict[str, RecurringTask]:
+        return {one.name: one for one in self._manager.list_recurring_tasks()}
+
+    # -- history --------------------------------------------------------------------------------------------------
+
+    def _history(self, words: list[str]) -> None:
+        """List tasks of all kernels: [NAME] [--failed] [--since 2d] [--notebook NAME|all] [--statistics]"""
+        options = _history_options(words)
+        history = self._kept_history("history")
+        everywhere = options.notebook == "all"
+        notebook = None if everywhere else options.notebook or history.notebook
+        if options.statistics:
+            table = statistics_table(history.statistics(options.name, since=options.since, notebook=notebook))
+        else:
+            state = "failed" if options.failed else None
+            records = history.tasks(
+                options.name, state=state, since=options.since, notebook=notebook, limit=MOST_ROWS + 1
+            )
+            note = f"the newest {MOST_ROWS}; all: manager.history.tasks()" if len(records) > MOST_ROWS else ""
+            table = task_table(records[-MOST_ROWS:], with_notebook=everywhere, note=note)
+        if self._session.kernel.exists:
+            display(table)
+        else:
+            print(table)
+
+    def _restore(self, names: list[str]) -> None:
+        """Restore schedules that an earlier kernel of this notebook had, by default all: [NAME ...]"""
+        history = self._kept_history("restore")
+        offers = {offer.name: offer for offer in self._offers()}
+        if not names and not offers:
+            print("nothing to restore")
+            return
+        chosen = _named("%bgtask restore", "schedule", names, offers) if names else list(offers.values())
+        for offer in chosen:
+            self._restore_one(history, offer)
+
+    def _restore_one(self, history: History, offer: ScheduleRecord) -> None:
+        if "lost" in offer.details:
+            print(f"{offer.name} cannot be restored: {offer.details['lost']}")
+            return
+        if not history.claim(offer):
+            print(f"{offer.name} was restored in another kernel")
+            return
+        try:
+            template = self._session.restored_template(offer)
+            recurring = self._manager.restore_recurring_task(offer.name, offer.id, offer.details, template)
+        except (NbtasksError, SyntaxError) as error:
+            history.release(offer)
+            print(f"{offer.name} cannot be restored: {error}")
+            return
+        except BaseException:
+            history.release(offer)
+            raise
+        until = until_text(recurring, datetime.now(UTC))
+        print(f"{offer.name} is restored; {f'next run in {until}' if until else 'it is paused'}")
+        self._session.bind(recurring.name, recurring)
+        self._session.show_schedule(recurring)
+
+    def _kept_history(self, command: str) -> History:
+        if self._manager.history is None:
+            raise UsageError(
+                f"%bgtask {command}: no history is kept; the environment variable NBTASKS_HISTORY sets its file, or off"
+            )
+        return self._manager.history
+
+    def _offers(self) -> list[ScheduleRecord]:
+        """Schedules of earlier kernels of this notebook, the newest of each name, without those that exist again."""
+        history = self._manager.history
+        if history is None or history.notebook is None:
+            return []
+        existing = self._schedules_by_name()
+        offered = [one for one in history.schedules(notebook=history.notebook) if one.offered]
+        offered.sort(key=lambda one: one.updated_at)
+        return list({one.name: one for one in offered if one.name not in existing}.values())
+
+    def _offers_or_none(self) -> list[ScheduleRecord]:
+        """The same, for commands that need not fail where the history cannot be read."""
+        try:
+            return self._offers()
+        except NbtasksError:
+            return []
+
+    def _help(self, words: list[str]) -> None:
+        """Show this help."""
+        _check_no_words("help", words)
+        print(f"{'%bgtask':18} Show the task table.")
+        for name, command in self._all.items():
+            print(f"%bgtask {name:10} {command.__doc__}")
 
 
-def _takes_no_names(command: str, names: list[str]) -> None:
-    if names:
-        raise UsageError(f"%bgtask {command}: takes no names, not {' '.join(names)!r}")
+def _named(command: str, what: str, names: list[str], known: Mapping[str, Named]) -> list[Named]:
+    """The tasks or schedules of these names. Raises UsageError, in the name of `command`."""
+    if not names:
+        raise UsageError(f"{command}: {what} name required")
+    for name in names:
+        if name not in known:
+            raise UsageError(f"{command}: {_unknown(what, name, known)}")
+    return [known[name] for name in names]
+
+
+def _unknown(what: str, name: str, known: Collection[str]) -> str:
+    return unknown(what, name, known) if known else f"unknown {what} {name!r}: there are no {what}s"
+
+
+def _check_no_words(command: str, words: list[str]) -> None:
+    if words:
+        raise UsageError(f"%bgtask {command}: takes no names, not {' '.join(words)!r}")
+
+
+class _HistoryParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"%bgtask history: {message}; see %bgtask help")
+
+
+def _history_options(words: list[str]) -> argparse.Namespace:
+    parser = _HistoryParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("--failed", action="store_true")
+    parser.add_argument("--statistics", action="store_true")
+    parser.add_argument("--since")
+    parser.add_argument("--notebook")
+    try:
+        options = parser.parse_args(shlex.split(" ".join(words)))
+    except ValueError as error:  # an open quote
+        raise UsageError(f"%bgtask history: {error}") from None
+    if options.failed and options.statistics:
+        raise UsageError("%bgtask history: use either --failed or --statistics, which counts failures itself, not both")
+    return options

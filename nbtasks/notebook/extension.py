@@ -1,236 +1,189 @@
-"""The IPython extension: what `%load_ext nbtasks` puts into a shell, and takes out again.
+"""The IPython extension: `%load_ext nbtasks` and `%unload_ext nbtasks`.
 
-Ties the manager, the names, the output and the panels to one shell. The only module that registers anything there.
+The only module that composes the others and registers them in a shell. Nothing imports it but `nbtasks` itself.
 """
 
 from __future__ import annotations
 
-import functools
-import keyword
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
-from datetime import timedelta
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.display import display
 
-from nbtasks.history.records import ScheduleRecord
+from nbtasks.backends.thread import ThreadBackend
 from nbtasks.manager import get_manager
-from nbtasks.notebook.cells.cell_task import CellPlace, CellTask
-from nbtasks.notebook.cells.context_variables import NotebookVariables
-from nbtasks.notebook.cells.namespace import NotebookNames
-from nbtasks.notebook.cells.recurring_cell import CellRepeats, CellRun, once_more, template_from
-from nbtasks.notebook.commands import Commands
-from nbtasks.notebook.history_commands import keep_history
-from nbtasks.notebook.keepalive import Upkeep
-from nbtasks.notebook.kernel import Kernel, LaunchingCell
+from nbtasks.notebook.cells.cell_task import CellTask
+from nbtasks.notebook.keepalive import KeepAlive
 from nbtasks.notebook.magics import TaskMagics
-from nbtasks.notebook.output.headless import Slots
-from nbtasks.notebook.output.output import Output
-from nbtasks.notebook.output.publisher import Publisher
-from nbtasks.notebook.panels import Panels
 from nbtasks.notebook.patches.capture import NestedCells
 from nbtasks.notebook.patches.ipython import Router
 from nbtasks.notebook.patches.main_module import MainModule
 from nbtasks.notebook.patches.matplotlib import Figures
-from nbtasks.notebook.remote.cell_work import WorkerProcess
-from nbtasks.notebook.remote.process_setup import Workers
-from nbtasks.notebook.settings import BackgroundTasks
+from nbtasks.notebook.session import NotebookSession
 from nbtasks.progress import tqdm_patches
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
 
-__all__ = ["Extension", "load", "unload"]
+__all__ = ["Extension", "load", "loaded", "unload"]
 
 _extensions: dict[int, Extension] = {}
+"""By the id of the shell. They are kept when they are unloaded: tasks that are still running refer to their session."""
 
 
-def load(shell: InteractiveShell) -> Extension:
-    """Load the extension into `shell`; loaded already, it stays as it is, and so do the manager and its tasks."""
+def load(shell: InteractiveShell) -> None:
+    """Load the extension into `shell`; does nothing if it is loaded. The manager and its tasks stay the same."""
     extension = _extensions.get(id(shell))
-    if extension is None:
+    if extension is None or extension.session.manager is not get_manager():  # the former manager was stopped
         extension = _extensions[id(shell)] = Extension(shell)
-        extension.install()
-    return extension
+    extension.install()
 
 
 def unload(shell: InteractiveShell) -> None:
-    """Take the magics and routes out of `shell`; the manager and its tasks go on."""
-    extension = _extensions.pop(id(shell), None)
+    """Remove the extension from `shell`; the manager and its tasks keep running."""
+    extension = loaded(shell)
     if extension is not None:
         extension.uninstall()
 
 
+def loaded(shell: InteractiveShell) -> Extension | None:
+    """The extension that is loaded into `shell`, if any."""
+    extension = _extensions.get(id(shell))
+    return extension if extension is not None and extension.is_installed else None
+
+
 class Extension:
-    """nbtasks in one shell. Used from the main thread only."""
+    """nbtasks in one shell: its session, and what is registered and patched while it is loaded.
+
+    Used on the main thread only.
+    """
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
-        self.kernel = Kernel(shell)
-        self.manager = get_manager(loop=self.kernel.loop)
-        self.manager.loop_backend.passing_loop = self.kernel.passing_loop
-        self.names = NotebookNames(shell.user_ns)
-        self.variables = NotebookVariables()
-        self.router = Router(shell, self.kernel)
-        self.main_module = MainModule(shell)
-        self.figures = Figures()
-        self.publisher = Publisher()
-        self.settings = BackgroundTasks(parent=shell)
-        self.panels = Panels(self.manager, self.kernel, self.retry, self.settings)
-        self.slots = Slots(self.kernel)
-        self.place = CellPlace(shell, self.kernel, self.names, self.variables, WorkerProcess())
-        self.repeats = CellRepeats(self.manager, self.kernel, self.panels, self.publisher)
-        self.nested = NestedCells(shell, self.router)
-        self.commands = Commands(shell, self)
-        self.workers = Workers(self.manager, shell)
-        self.upkeep = Upkeep(self.manager, self.kernel, self.settings)
+        self.session = session = NotebookSession(shell)
+        self._router = Router(shell, session.kernel)
+        self._main_module = MainModule(shell)
+        self._figures = Figures()
+        self._nested = NestedCells(shell, self._router)
+        self.tqdm_patches = tqdm_patches()
+        self._keep_alive = KeepAlive(session.manager, session.kernel, session.settings)
+        self._undo: ExitStack | None = None
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the extension is loaded."""
+        return self._undo is not None
 
     def install(self) -> None:
-        """Register the magics, the boundaries between foreground cells, and the routes of output."""
-        self.router.install()
-        self.main_module.install()
-        self.figures.install()
-        self.nested.install()
-        self.workers.install()
-        self.tqdm_patches = tqdm_patches()
-        self.tqdm_patches.apply()
-        self.shell.configurables.append(self.settings)
-        # A task that is the last line of a cell is shown, panel, output and all.
-        self.shell.display_formatter.ipython_display_formatter.for_type(Task, self.show)
-        self.shell.display_formatter.ipython_display_formatter.for_type(RecurringTask, self.show_schedule)
-        if not self.kernel.exists:
-            self.manager._waits.around = self.panels.while_waiting
-        self.upkeep.start()
-        keep_history(self)
-        self.shell.register_magics(TaskMagics(self.shell, self))
-        self.shell.set_hook("complete_command", self._complete, str_key="%bgtask")
-        self.shell.events.register("pre_run_cell", self._foreground_began)
-        self.shell.events.register("post_run_cell", self._foreground_ended)
+        """Apply the patches and register magics, displays and hooks, unless that is done. An error undoes all of it."""
+        if self.is_installed:
+            return
+        session = self.session
+        with ExitStack() as undo:
+            for part in (self._router, self._main_module, self._figures, self._nested, session.workers):
+                part.install()
+                undo.callback(part.uninstall)
+            undo.callback(self.tqdm_patches.revert)
+            self.tqdm_patches.apply()
+            undo.callback(session.publisher.close)
+            undo.callback(session.panels.close)
+            self._register_displays(undo)
+            self.shell.configurables.append(session.settings)
+            undo.callback(_remove, self.shell.configurables, session.settings)
+            self._follow_switch_interval(undo)
+            self._keep_alive.start()
+            undo.callback(self._keep_alive.stop)
+            session.keep_history()
+            self._register_magics(undo)
+            for event, callback in (
+                ("pre_run_cell", self._foreground_began),
+                ("post_run_cell", self._foreground_ended),
+            ):
+                self.shell.events.register(event, callback)
+                undo.callback(self.shell.events.unregister, event, callback)
+            undo.callback(session.names.foreground_ended)  # the end of the cell that unloads is not reported
+            self._undo = undo.pop_all()
 
     def uninstall(self) -> None:
         """Undo `install`."""
-        self.shell.events.unregister("pre_run_cell", self._foreground_began)
-        self.shell.events.unregister("post_run_cell", self._foreground_ended)
+        undo, self._undo = self._undo, None
+        if undo is not None:
+            undo.close()
+
+    def _follow_switch_interval(self, undo: ExitStack) -> None:
+        """Have threads of tasks use the interval of the settings, also after it is changed."""
+        settings, threads = self.session.settings, self.session.manager.backends["thread"]
+        if not isinstance(threads, ThreadBackend):
+            return
+
+        def apply(_change: Any = None) -> None:
+            threads.switch_interval = settings.switch_interval
+
+        apply()
+        settings.observe(apply, names=["switch_interval"])
+        undo.callback(setattr, threads, "switch_interval", None)
+        undo.callback(settings.unobserve, apply, names=["switch_interval"])
+
+    def _register_displays(self, undo: ExitStack) -> None:
+        """Show panel and output where a task is the last line of a cell, and in a terminal while a cell waits."""
+        formatter = self.shell.display_formatter.ipython_display_formatter
+        shown: dict[type, Callable[[Any], None]] = {
+            Task: self.session.show,
+            RecurringTask: self.session.show_schedule,
+        }
+        for kind, show in shown.items():
+            formatter.for_type(kind, show)
+            undo.callback(formatter.pop, kind, None)
+        if not self.session.kernel.exists:
+            manager = self.session.manager
+            manager.around_waits = self.session.panels.while_waiting
+            undo.callback(setattr, manager, "around_waits", nullcontext)
+
+    def _register_magics(self, undo: ExitStack) -> None:
+        magics = TaskMagics(self.shell, self.session)  # adds itself to the configurables
+        undo.callback(_remove, self.shell.configurables, magics)
+        self.shell.register_magics(magics)
+        registry, by_kind = self.shell.magics_manager.registry, self.shell.magics_manager.magics
+        undo.callback(registry.pop, type(magics).__name__, None)
         for kind in ("line", "cell"):
-            self.shell.magics_manager.magics[kind].pop("bgtask", None)
-        self.manager._waits.around = nullcontext
-        self.upkeep.stop()
-        self.shell.configurables.remove(self.settings)
-        self.shell.display_formatter.ipython_display_formatter.pop(Task, None)
-        self.shell.display_formatter.ipython_display_formatter.pop(RecurringTask, None)
-        self.tqdm_patches.revert()
-        self.workers.uninstall()
-        self.nested.uninstall()
-        self.figures.uninstall()
-        self.main_module.uninstall()
-        self.router.uninstall()
-        self.panels.close()
-        self.publisher.close()
-
-    def show(self, task: Task) -> None:
-        """Show the panel of `task` and, of a cell task, its output in the cell that runs now, and what follows."""
-        here = self.kernel.launching_cell()
-        self.panels.show(task, here)
-        if not isinstance(task, CellTask):
-            return
-        if task.done or not self.kernel.exists:
-            display(task.output)
-        else:
-            header = functools.partial(self.panels.header, task, here)
-            task.output.follow(here.place, functools.partial(self.kernel.send, here), header)
-
-    def bind(self, name: str, task: Task | RecurringTask) -> None:
-        """Bind the name, if it can be one, to the task in the notebook."""
-        if name.isidentifier() and not keyword.iskeyword(name):
-            self.shell.user_ns[name] = task
-
-    def template_of_cell(self, record: ScheduleRecord) -> CellRun | None:
-        """The template of a recurring cell that an earlier kernel had; None if its template is no cell."""
-        return template_from(record.details["work"], self.place, self.kernel.launching_cell(), self.publisher)
-
-    def show_timeline(self, span: timedelta) -> None:
-        """Show the timeline of the last `span` in the cell that runs now."""
-        self.panels.show_timeline(self.kernel.launching_cell(), span)
-
-    def show_table(self) -> None:
-        """Show the task table in the cell that runs now."""
-        self.panels.show_table(self.kernel.launching_cell())
-
-    def show_schedule(self, recurring: RecurringTask) -> None:
-        """Show the panel of a recurring task, which has the output of its last runs, in the cell that runs now."""
-        self.panels.show(recurring, self.kernel.launching_cell())
-
-    def show_schedules(self, chosen: Sequence[RecurringTask] | None) -> None:
-        """Show the controls of these schedules, or of all, in the cell that runs now."""
-        self.panels.show_schedules(self.kernel.launching_cell(), chosen, self.repeats)
-
-    def show_launched_schedule(self, recurring: RecurringTask, cell: LaunchingCell, *, quiet: bool) -> None:
-        """Show the panel of a recurring cell under it, or make room there for its output."""
-        if not quiet and cell.headless:
-            self.slots.open(recurring, cell)
-        elif not quiet:
-            self.panels.show(recurring, cell)
-
-    def show_launched(self, task: CellTask, *, quiet: bool) -> None:
-        """Show the panel of a task in the cell that has just launched it, and make room for its output where needed."""
-        if quiet:
-            return
-        if task.cell.headless and not task.raises_in_cell:
-            self.slots.open(task, task.cell)
-        else:
-            self.panels.show(task, task.cell)
-
-    def run_again(self, task: Task) -> None:
-        """Run a task that is over once more, as a new one; a cell's output goes to the cell that runs now."""
-        here = self.kernel.launching_cell()
-        self.panels.show(self._add_again(task, here), here)
-
-    def retry(self, task: Task) -> None:
-        """Run it once more where it ran, as a new task with a panel there. Any thread may call it.
-
-        A function's task has no cell of its own, and no panel is shown.
-        """
-        again = self._add_again(task, None)
-        if isinstance(again, CellTask) and self.kernel.exists:
-            self.panels.show(again, again.cell, alone=True)
-
-    def _add_again(self, task: Task, cell: LaunchingCell | None) -> Task:
-        """A new task that does what `task` did; a cell's output goes to `cell`, or to the cell that it had."""
-        again: Task
-        if isinstance(task, CellTask):
-            cell = cell or task.cell
-            output = Output(functools.partial(self.kernel.send, cell), self.publisher)
-            again = once_more(task, cell=cell, output=output)
-            output.on_publish = again._output_written
-            output.header = functools.partial(self.panels.header, again, cell)
-        else:
-            again = task._clone()
-        return self.manager.add_task(again)
-
-    def _complete(self, _shell: InteractiveShell, event: Any) -> list[str]:
-        """Tab after `%bgtask`: its commands, then the names of tasks."""
-        return self.commands.complete(event.line.lstrip())
+            undo.callback(by_kind[kind].pop, "bgtask", None)
+        complete = magics.complete
+        self.shell.set_hook("complete_command", complete, str_key="%bgtask")
+        undo.callback(_remove_completer, self.shell, complete)
 
     def _foreground_began(self, *_: Any) -> None:
-        self.variables.foreground_began()
-        self.names.foreground_began(self.kernel.launching_cell().request_id)
+        self.session.variables.foreground_began()
+        self.session.names.foreground_began(self.session.kernel.launching_cell().request_id)
 
     def _foreground_ended(self, result: Any = None) -> None:
-        self.figures.foreground_ended()
-        self.names.foreground_ended()
-        self.slots.deliver(self.kernel.launching_cell())
+        self._figures.foreground_ended()
+        self.session.names.foreground_ended()
+        self.session.slots.deliver(self.session.kernel.launching_cell())
         error = getattr(result, "error_in_exec", None)
         if isinstance(error, NameError) and error.name is not None:
-            self._hint(error.name)
+            self._hint_at_task(error.name)
 
-    def _hint(self, name: str) -> None:
-        """Tell which task to wait for, where the foreground missed a name that a live task will bind."""
-        for task in self.manager.active_tasks:
+    def _hint_at_task(self, name: str) -> None:
+        """After a NameError: print which task to wait for, if an active one is going to bind the name."""
+        for task in self.session.manager.active_tasks:
             if isinstance(task, CellTask) and name in task.code.binds and name not in self.shell.user_ns:
                 print(
                     f"{name} will be bound by the background task {task.name!r}: %bgtask wait {task.name}",
                     file=sys.stderr,
                 )
                 return
+
+
+def _remove(items: list[Any], item: object) -> None:
+    """Remove the item itself, where `list.remove` would take the first that is equal."""
+    items[:] = [other for other in items if other is not item]
+
+
+def _remove_completer(shell: InteractiveShell, complete: Callable[..., Any]) -> None:
+    """Undo `set_hook("complete_command", complete, str_key="%bgtask")`, for which IPython has no function."""
+    by_key = shell.strdispatchers["complete_command"].strs
+    chain = by_key["%bgtask"].chain
+    chain[:] = [(priority, method) for priority, method in chain if method.__func__ is not complete]
+    if not chain:
+        del by_key["%bgtask"]

@@ -1,11 +1,16 @@
-"""What a user may set by `%config BackgroundTasks...` or in a configuration file. Knows nothing of who reads it."""
+"""Settings of nbtasks in a notebook: `%config BackgroundTasks`, configuration files, and the history's location."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 from traitlets import Bool, Float
 from traitlets.config import Configurable
 
-__all__ = ["BackgroundTasks"]
+__all__ = ["BackgroundTasks", "history_path"]
+
+_OFF = ("", "0", "off", "no", "none")
 
 
 class BackgroundTasks(Configurable):
@@ -13,23 +18,33 @@ class BackgroundTasks(Configurable):
 
     keep_kernel_alive = Bool(
         True,
-        help="While a task lives or a schedule is on, tell the server about once a minute that the kernel is in use, "
-        "so that it is not culled as idle.",
+        help="While a task is active or a schedule is on, tell the server about once a minute that the kernel is in "
+        "use, so that it is not culled as idle.",
     ).tag(config=True)
 
     switch_interval = Float(
         0.001,
         min=1e-5,
         help="Seconds after which a background cell that computes in a thread lets the foreground run. The "
-        "interpreter's own value, mostly 0.005, comes back when the last one ends.",
+        "interpreter's own value, usually 0.005, is restored when the last such cell finishes.",
     ).tag(config=True)
 
     notify_after = Float(
         None,
         min=0.0,
         allow_none=True,
-        help="Where nobody looks at the page, give notice of the end of each task that ran so many seconds or longer. "
-        "None: only of cells that were launched with --notify.",
+        help="Notify when a task finishes that ran this many seconds or longer, if the page is not visible. "
+        "None: only for cells that were launched with --notify.",
     ).tag(config=True)
 
-    notify_sound = Bool(True, help="Whether a notice has a tone, another one for a failure.").tag(config=True)
+    notify_sound = Bool(True, help="Whether notifications play a tone; failures have another one.").tag(config=True)
+
+
+def history_path() -> Path | None:
+    """The history file: as the variable NBTASKS_HISTORY says, or in Jupyter's data folder; None if it is off."""
+    value = os.environ.get("NBTASKS_HISTORY")
+    if value is not None:
+        return None if value.strip().lower() in _OFF else Path(value)
+    from jupyter_core.paths import jupyter_data_dir
+
+    return Path(jupyter_data_dir()) / "nbtasks" / "history.sqlite"

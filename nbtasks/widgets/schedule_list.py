@@ -30,8 +30,8 @@ LOOK_SECONDS = 1.0
 class Repeats(Protocol):
     """Puts tasks that there are on a schedule. Both are called on any thread."""
 
-    def names(self) -> list[str]:
-        """What could be repeated: the names of tasks."""
+    def repeatable(self) -> list[str]:
+        """Names of tasks that can be put on a schedule."""
 
     def repeat(self, name: str, schedule: str, timezone: str) -> RecurringTask:
         """Put the newest task of that name on a schedule. Raises what is ours."""
@@ -135,7 +135,7 @@ class _Adding:
         sent = 0
         if time.monotonic() - self._looked_at >= LOOK_SECONDS:
             self._looked_at = time.monotonic()
-            offered = (("Repeat …", ""), *((name, name) for name in self._repeats.names()))
+            offered = (("Repeat …", ""), *((name, name) for name in self._repeats.repeatable()))
             if tuple(self._names.options) != offered:
                 chosen = self._names.value
                 with self._names.hold_sync():

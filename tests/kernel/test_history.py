@@ -95,12 +95,12 @@ def test_schedules_of_a_killed_kernel_are_offered_and_restored_in_one_kernel_onl
     first.kill()
     second, third = start(), start()
     said = second.run("%bgtask schedules").check().stdout
-    assert "1 schedule of an earlier kernel of this notebook: prices; to take up again: %bgtask restore" in said
+    assert "1 schedule of an earlier kernel of this notebook: prices; to restore: %bgtask restore" in said
     assert second.complete("%bgtask restore pr") == ["prices"]
     cell = second.run("%bgtask restore").check()
-    assert cell.stdout.startswith("prices is restored: it fires next in ")
+    assert cell.stdout.startswith("prices is restored; next run in ")
     assert "prices" not in second.complete("%bgtask restore pr")
-    assert third.run("%bgtask restore").check().stdout == "there is nothing to restore\n"
+    assert third.run("%bgtask restore").check().stdout == "nothing to restore\n"
     facts = "(prices.total_runs, prices.enabled, str(prices.schedule), prices.max_concurrent, prices.template.timeout)"
     assert second.value(facts) == (1, True, "1h", 2, 300.0)
     second.run("n = 10").check()
@@ -113,7 +113,7 @@ def test_schedules_of_a_kernel_that_was_shut_down_are_offered_too(start) -> None
     first.run("%%bgtask prices --every 1h\n1").check()
     first.shutdown()
     second = start()
-    assert second.run("%bgtask restore prices").check().stdout.startswith("prices is restored: it fires next in ")
+    assert second.run("%bgtask restore prices").check().stdout.startswith("prices is restored; next run in ")
     assert second.value("[one.name for one in get_manager().list_recurring_tasks()]") == ["prices"]
 
 

@@ -208,8 +208,8 @@ def test_a_dead_worker_is_told_with_its_signal(notebook: KernelDriver) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("--memory 1", "--memory takes a number and K, M, G or T"),
-        ("--memory lots", "--memory takes a number and K, M, G or T"),
+        ("--memory 1", "--memory must be a number with K, M, G or T"),
+        ("--memory lots", "--memory must be a number with K, M, G or T"),
         ("--shared", "--shared needs the notebook's own process"),
     ],
 )

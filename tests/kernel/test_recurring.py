@@ -121,7 +121,7 @@ def test_of_runs_that_overlap_the_later_one_has_the_cell(notebook: KernelDriver)
     for turn in ("a", "b"):
         notebook.run(f"turn = {turn!r}\n%bgtask run it").check()
         cell.wait_output(f"begun {turn}")
-    assert "skipped: it runs already (2 at once)" in notebook.run("%bgtask run it").check().stdout
+    assert "skipped: 'it' is already running (max_concurrent=2)" in notebook.run("%bgtask run it").check().stdout
     notebook.run("gates['a'].set()\nget_manager().search_tasks(parent_id=it.id)[0].wait()").check()
     notebook.run("gates['b'].set()").check()
     cell.wait_output("over b")
@@ -139,7 +139,7 @@ def test_schedules_are_listed_paused_resumed_and_removed_by_name(notebook: Kerne
     assert line.startswith("report  0 8 * * 1-5  Europe/Paris  scheduled  in ")
     assert notebook.run("%bgtask pause report").check().stdout == "report is paused\n"
     assert notebook.value("(report.enabled, report.next_run)") == (False, None)
-    assert "report fires next in " in notebook.run("%bgtask resume report").check().stdout
+    assert "report is resumed; next run in " in notebook.run("%bgtask resume report").check().stdout
     assert notebook.complete("%bgtask pause re") == ["report"]
     notebook.run("%bgtask remove report").check()
     assert notebook.value("get_manager().list_recurring_tasks()") == []
@@ -171,11 +171,11 @@ def test_when_its_schedule_is_removed_a_picture_takes_the_panels_place(notebook:
         ("--every 5m --tz Europe/Pari", "unknown time zone"),
         ("--every 0s", "an interval is longer than zero: '0s' is not"),
         ("--every soon", "'soon' is no interval"),
-        ("--every 5m --cron @hourly", "give --every or --cron, not both"),
+        ("--every 5m --cron @hourly", "use either --every or --cron, not both"),
         ("--every 5m --wait", "--wait is for a cell that runs once"),
-        ("--every 5m --max-concurrent 0", "--max-concurrent takes a whole number from 1 on, not '0'"),
+        ("--every 5m --max-concurrent 0", "--max-concurrent must be a whole number from 1 on, not 0"),
         ("--every 5m --lane fast", "unknown lane 'fast'"),
-        ("--tz Europe/Paris", "--tz belongs to a schedule"),
+        ("--tz Europe/Paris", "--tz needs a schedule"),
     ],
 )
 def test_a_wrong_schedule_says_what_is_allowed_and_schedules_nothing(module_kernel, line: str, message: str) -> None:

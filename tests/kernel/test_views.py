@@ -15,11 +15,11 @@ pytestmark = pytest.mark.kernel
 LEFT = """
 import gc, threading
 from ipywidgets.widgets.widget import _instances
-from nbtasks.notebook.extension import _extensions
-[extension] = _extensions.values()
+from nbtasks.notebook.extension import loaded
+session = loaded(get_ipython()).session
 def left():
     gc.collect()
-    live = extension.panels._live
+    live = session.panels._live
     return {
         "models": len(_instances),
         "comms": len(get_ipython().kernel.comm_manager.comms),
@@ -33,14 +33,14 @@ def left():
 # As the writer opens them for cells, and as a re-run of the cell closes them.
 OPEN = """
 from nbtasks.notebook.kernel import LaunchingCell
-cell = extension.kernel.launching_cell()
+cell = session.kernel.launching_cell()
 def open_and_close(times):
     for _ in range(times):
-        extension.panels.show(done, cell, alone=True)
-        extension.panels._close_earlier(cell.place)
+        session.panels.show(done, cell, alone=True)
+        session.panels._close_earlier(cell.place)
 def open_tables(times):
     for _ in range(times):
-        extension.panels.show_table(cell)
+        session.panels.show_table(cell)
 """
 # Such floods of messages may be dropped on iopub, so that what is waited for is the reply, as `value` does.
 

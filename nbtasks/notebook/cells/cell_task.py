@@ -94,6 +94,9 @@ class CellTask(Task):
     # The same until its names are committed, to tell what the cell has set in it.
     _began_in: contextvars.Context | None = field(default=None, init=False)
 
+    def __post_init__(self) -> None:
+        self.output.on_publish = self._output_written
+
     @property
     def source(self) -> str:
         """The cell's text."""

@@ -63,6 +63,13 @@ class CellSource:
         self.may_bind = self.binds | _bound_within(shell, tree)
         """These, and those that it binds by `global` or in the bodies of its magics."""
 
+    @classmethod
+    def of_other_language(cls, shell: InteractiveShell, source: str, execution_count: int | None) -> CellSource:
+        """A cell in another language than Python, of which nothing but the text is known."""
+        code = cls(shell, "", execution_count)
+        code.source = source
+        return code
+
     def steps(self) -> Generator[tuple[Any, bool], None, None]:
         """The code objects of the statements in turn, each with whether its value is to be displayed."""
         for node, shown in self._nodes:

@@ -47,13 +47,17 @@ class Publisher:
             self._condition.notify()
 
     def close(self) -> None:
-        """Publish what waits and end the thread."""
+        """Publish what waits and end the thread; output that changes later starts another one."""
         with self._condition:
             self._closed = True
             thread = self._thread
             self._condition.notify()
         if thread is not None:
             thread.join()
+        with self._condition:
+            self._closed, self._thread = False, None
+            if self._waiting:  # since the thread looked for the last time
+                self._thread = start_thread(self._serve, "nbtasks-output")
 
     def _serve(self) -> None:
         pause = 0.0

@@ -91,7 +91,7 @@ def test_a_server_does_not_cull_a_kernel_in_which_a_quiet_task_lives(server: Ser
     with_task, without = (server.ask("kernels", post={"name": "python3"})["id"] for _ in range(2))
     client = server.client(with_task)
     for code in (
-        "import nbtasks.notebook.keepalive\nnbtasks.notebook.upkeep.ALIVE_SECONDS = 0.5",
+        "import nbtasks.notebook.keepalive\nnbtasks.notebook.keepalive.ALIVE_SECONDS = 0.5",
         "%load_ext nbtasks\nimport threading\ngo = threading.Event()",
         "%%bgtask quiet --quiet\ngo.wait()",
     ):

@@ -1,0 +1,211 @@
+"""`NotebookSession`: nbtasks in one notebook, with the actions of its magics, commands and widgets."""
+
+from __future__ import annotations
+
+import functools
+import keyword
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display
+
+from nbtasks.exceptions import InvalidValueError
+from nbtasks.history.history import History
+from nbtasks.history.records import ScheduleRecord
+from nbtasks.manager import get_manager
+from nbtasks.notebook.cells.cell_task import CellPlace, CellTask
+from nbtasks.notebook.cells.context_variables import NotebookVariables
+from nbtasks.notebook.cells.namespace import NotebookNames
+from nbtasks.notebook.cells.recurring_cell import CellRun, repeated, restored_template, run_once
+from nbtasks.notebook.kernel import Kernel, LaunchingCell
+from nbtasks.notebook.output.headless import Slots
+from nbtasks.notebook.output.output import Output
+from nbtasks.notebook.output.publisher import Publisher
+from nbtasks.notebook.panels import Panels
+from nbtasks.notebook.remote.cell_work import WorkerProcess
+from nbtasks.notebook.remote.process_setup import Workers
+from nbtasks.notebook.settings import BackgroundTasks, history_path
+from nbtasks.schedules import Schedule
+from nbtasks.schedules.recurring_task import RecurringTask
+from nbtasks.task import Task
+
+__all__ = ["NotebookSession"]
+
+MOST_REPEATABLE = 100
+
+
+class NotebookSession:
+    """nbtasks in one notebook: the objects that belong to it, and the actions of magics, commands and widgets.
+
+    Any thread may call `retry`, `repeatable` and `repeat`; all else is called on the main thread.
+    """
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.shell = shell
+        self.kernel = Kernel(shell)
+        self.manager = get_manager(loop=self.kernel.loop)
+        self.manager.loop_backend.passing_loop = self.kernel.passing_loop
+        self.names = NotebookNames(shell.user_ns)
+        self.variables = NotebookVariables()
+        self.publisher = Publisher()
+        self.settings = BackgroundTasks(parent=shell)
+        self.panels = Panels(self.manager, self.kernel, self.retry, self.settings)
+        self.slots = Slots(self.kernel)
+        self.workers = Workers(self.manager, shell)
+        self.place = CellPlace(shell, self.kernel, self.names, self.variables, WorkerProcess())
+
+    def keep_history(self) -> None:
+        """Record tasks and schedules in the history file, unless a history is kept already or is switched off."""
+        path = history_path()
+        if self.manager.history is None and path is not None:
+            self.manager.history = History(path, notebook=self.kernel.notebook_name)
+
+    def bind(self, name: str, task: Task | RecurringTask) -> None:
+        """Bind the name to the task in the notebook, if it is an identifier."""
+        if name.isidentifier() and not keyword.iskeyword(name):
+            self.shell.user_ns[name] = task
+
+    # -- launching cells ------------------------------------------------------------------------------------------
+
+    def launch(self, task: CellTask, *, quiet: bool) -> None:
+        """Start the task of a cell, with a panel under the cell unless it is `quiet`."""
+        task.output.header = functools.partial(self.panels.header, task, task.cell)
+        with task.output.held():
+            # What the launching cell itself has written, such as warnings of the compiler, comes first.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            self.manager.add_task(task)
+            for former in self._schedules_of(task.cell):  # the cell is launched without its schedule now
+                former.remove()
+            self.bind(task.name, task)
+            if not quiet:
+                self._show_launched(task, task.cell, headless=task.cell.headless and not task.raises_in_cell)
+
+    def launch_schedule(
+        self, template: CellRun, schedule: Schedule, *, timezone: str | None, max_concurrent: int, quiet: bool
+    ) -> None:
+        """Run a cell on a schedule, which replaces an earlier one of the same cell or the same name."""
+        earlier = self._schedules_of(template.cell, template.name)
+        recurring = self.manager.add_recurring_task(
+            schedule, template, timezone=timezone, max_concurrent=max_concurrent
+        )
+        for former in earlier:
+            former.remove()
+        template.runs.header = functools.partial(self.panels.header, recurring, template.cell)
+        self.bind(template.name, recurring)
+        if not quiet:
+            self._show_launched(recurring, template.cell, headless=template.cell.headless)
+
+    def wait_in_cell(self, task: CellTask, *, quiet: bool) -> None:
+        """Block the foreground cell until the task is finished and its panel shows that."""
+        with self.panels.while_waiting([] if quiet else [task]):
+            self.manager.wait(task)
+        if not quiet:
+            self.panels.settle(task)
+
+    def _show_launched(self, task: CellTask | RecurringTask, cell: LaunchingCell, *, headless: bool) -> None:
+        if headless:
+            self.slots.open(task, cell)
+        else:
+            self.panels.show(task, cell)
+
+    def _schedules_of(self, cell: LaunchingCell, name: str | None = None) -> list[RecurringTask]:
+        """The schedules that were launched from the cell, and those of any cell that have this name."""
+        found = []
+        for one in self.manager.list_recurring_tasks():
+            if isinstance(one.template, CellRun):
+                same_cell = cell.cell_id is not None and one.template.cell.cell_id == cell.cell_id
+                if same_cell or one.name == name:
+                    found.append(one)
+        return found
+
+    # -- running again --------------------------------------------------------------------------------------------
+
+    def run_again(self, task: Task) -> None:
+        """Run a finished task once more, as a new task whose output and panel are shown in the current cell."""
+        here = self.kernel.launching_cell()
+        self.panels.show(self._add_again(task, here), here)
+
+    def retry(self, task: Task) -> None:
+        """Run a finished task once more, as a new task; that of a cell gets its output and panel in the same cell."""
+        again = self._add_again(task, None)
+        if isinstance(again, CellTask) and self.kernel.exists:
+            self.panels.show(again, again.cell, alone=True)
+
+    def _add_again(self, task: Task, cell: LaunchingCell | None) -> Task:
+        if not isinstance(task, CellTask):
+            return self.manager.add_task(task._clone())
+        cell = cell or task.cell
+        output = Output(functools.partial(self.kernel.send, cell), self.publisher)
+        again = run_once(task, cell=cell, output=output)
+        again.output.header = functools.partial(self.panels.header, again, cell)
+        return self.manager.add_task(again)
+
+    # -- schedules ------------------------------------------------------------------------------------------------
+
+    def restored_template(self, record: ScheduleRecord) -> CellRun | None:
+        """The template of a recurring cell that an earlier kernel recorded; None if its template is not a cell."""
+        return restored_template(record.details["work"], self.place, self.kernel.launching_cell(), self.publisher)
+
+    def repeatable(self) -> list[str]:
+        """Names of tasks that can be put on a schedule and have none, the newest first."""
+        return list(self._newest_repeatable())[:MOST_REPEATABLE]
+
+    def repeat(self, name: str, schedule: str, timezone: str) -> RecurringTask:
+        """Put the newest task of that name on a schedule; the output of a cell is replaced by that of each run.
+
+        Raises InvalidValueError if there is no such task, and the errors of `add_recurring_task`.
+        """
+        task = self._newest_repeatable().get(name)
+        if task is None:
+            raise InvalidValueError(f"no task {name!r} that can be put on a schedule")
+        if not task.done:
+            raise InvalidValueError(f"{name!r} is {task.state.value}: wait for it before putting it on a schedule")
+        if not isinstance(task, CellTask):
+            return self.manager.add_recurring_task(schedule, task._clone(), timezone=timezone)
+        template = repeated(task, functools.partial(self.kernel.send, task.cell), self.publisher)
+        recurring = self.manager.add_recurring_task(schedule, template, timezone=timezone)
+        template.runs.header = functools.partial(self.panels.header, recurring, task.cell)
+        if template.output.shows_pages:
+            self.panels.show(recurring, task.cell)
+        return recurring
+
+    def _newest_repeatable(self) -> dict[str, Task]:
+        scheduled = {one.name for one in self.manager.list_recurring_tasks()}
+        newest: dict[str, Task] = {}
+        for task in reversed(self.manager.list_tasks()):
+            if type(task) is not Task and task.parent_id is None and task.name not in scheduled:
+                newest.setdefault(task.name, task)
+        return newest
+
+    # -- showing in the current cell ------------------------------------------------------------------------------
+
+    def show(self, task: Task) -> None:
+        """Show the panel of the task and, of a cell task, its output up to now and from now on."""
+        here = self.kernel.launching_cell()
+        self.panels.show(task, here)
+        if not isinstance(task, CellTask):
+            return
+        if task.done or not self.kernel.exists:
+            display(task.output)
+        else:
+            header = functools.partial(self.panels.header, task, here)
+            task.output.follow(here.place, functools.partial(self.kernel.send, here), header)
+
+    def show_schedule(self, recurring: RecurringTask) -> None:
+        """Show the panel of a recurring task, which has the output of its last runs."""
+        self.panels.show(recurring, self.kernel.launching_cell())
+
+    def show_schedules(self, chosen: Sequence[RecurringTask] | None) -> None:
+        """Show the controls of the chosen schedules, or of all."""
+        self.panels.show_schedules(self.kernel.launching_cell(), chosen, self)
+
+    def show_table(self) -> None:
+        """Show the task table."""
+        self.panels.show_table(self.kernel.launching_cell())
+
+    def show_timeline(self, span: timedelta) -> None:
+        """Show the timeline of the last `span`."""
+        self.panels.show_timeline(self.kernel.launching_cell(), span)
