@@ -190,24 +190,6 @@ def test_an_interrupt_does_not_strike_a_coroutine_that_computes_meanwhile(notebo
     assert notebook.value("goes_on.result") == "its end"
 
 
-def test_loading_twice_and_reloading_keep_the_manager_and_its_tasks(notebook: KernelDriver) -> None:
-    notebook.run("%%bgtask kept\ngates['kept'].wait()").check()
-    notebook.run("before = get_manager()\n%load_ext nbtasks\n%reload_ext nbtasks").check()
-    assert notebook.value("nbtasks.get_manager() is before") is True
-    notebook.run("gates['kept'].set()").check()
-    wait_over(notebook, "kept")
-    cell = notebook.run("%%bgtask after_reload --quiet\nprint('lands')").check()
-    wait_over(notebook, "after_reload")
-    assert cell.stdout == "lands\n"
-
-
-def test_unloading_leaves_everything_as_it_was(notebook: KernelDriver) -> None:
-    notebook.run("%unload_ext nbtasks").check()
-    assert "not found" in notebook.run("%bgtask").stderr
-    assert notebook.run("print('plain')").check().stdout == "plain\n"
-    notebook.run("%load_ext nbtasks").check()
-
-
 def test_after_waits_for_the_named_tasks(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask first --quiet\ngates['first'].wait()\nordered = ['first']").check()
     notebook.run("%%bgtask second --quiet --after first\nordered = [*ordered, 'second']").check()
