@@ -37,7 +37,7 @@ def test_a_second_unload_does_nothing(notebook: KernelDriver) -> None:
     notebook.run("nbtasks.unload_ipython_extension(get_ipython())").check()
     notebook.run("nbtasks.unload_ipython_extension(get_ipython())").check()
     notebook.run("nbtasks.load_ipython_extension(get_ipython())").check()
-    assert notebook.run("%bgtask list").check().stdout == "no tasks\n"
+    assert notebook.run("%bgtask list").check().stdout == "no background tasks\n"
 
 
 def test_unloading_removes_magics_completion_and_settings(notebook: KernelDriver) -> None:
