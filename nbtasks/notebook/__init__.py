@@ -1,1 +1,1 @@
-"""nbtasks in IPython and Jupyter: the extension, its magics, and cells that run as tasks."""
+"""The IPython extension: magics, cells that run as tasks, and their output."""

@@ -1,4 +1,4 @@
-"""The commands of the line magic `%bgtask`: `list`, `show`, `wait`, `cancel`, `schedules`, `history` and others."""
+"""The commands of the line magic `%bgtask`: `list`, `wait`, `cancel` and others."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ Named = TypeVar("Named")
 
 
 class Commands:
-    """The commands of `%bgtask`. Of several tasks or schedules of one name, the newest is meant.
+    """The commands of `%bgtask`.
 
-    Each command is a method that takes the words after its name; its docstring is its line in `%bgtask help`.
+    A name stands for the newest task or schedule of that name. Each command is a method that takes the words after its
+    name; its docstring is its line in `%bgtask help`.
     """
 
     def __init__(self, session: NotebookSession) -> None:
@@ -263,7 +264,7 @@ class Commands:
         return self._manager.history
 
     def _offers(self) -> list[ScheduleRecord]:
-        """Schedules of earlier kernels of this notebook, the newest of each name, without those that exist again."""
+        """Schedules of earlier kernels of this notebook that do not exist here, the newest of each name."""
         history = self._manager.history
         if history is None or history.notebook is None:
             return []

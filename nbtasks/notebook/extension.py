@@ -33,7 +33,7 @@ _extensions: dict[int, Extension] = {}
 
 
 def load(shell: InteractiveShell) -> None:
-    """Load the extension into `shell`; does nothing if it is loaded. The manager and its tasks stay the same."""
+    """Load the extension into `shell`, unless it is loaded. Manager and tasks stay the same."""
     extension = _extensions.get(id(shell))
     if extension is None or extension.session.manager is not get_manager():  # the former manager was stopped
         extension = _extensions[id(shell)] = Extension(shell)
@@ -54,7 +54,7 @@ def loaded(shell: InteractiveShell) -> Extension | None:
 
 
 class Extension:
-    """nbtasks in one shell: its session, and what is registered and patched while it is loaded.
+    """nbtasks in one shell: its session, patches, magics and hooks.
 
     Used on the main thread only.
     """
@@ -76,7 +76,7 @@ class Extension:
         return self._undo is not None
 
     def install(self) -> None:
-        """Apply the patches and register magics, displays and hooks, unless that is done. An error undoes all of it."""
+        """Apply the patches and register magics, displays and hooks; an error undoes all of it."""
         if self.is_installed:
             return
         session = self.session

@@ -1,4 +1,4 @@
-"""Keep-alive messages, so that a server does not cull the kernel while tasks are active."""
+"""Keep-alive messages: a server does not cull the kernel while tasks are active."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ALIVE_SECONDS = 50.0
 
 
 class KeepAlive:
-    """Tells the server that the kernel is in use, for as long as a task is active or a schedule is on.
+    """Sends messages to the server while a task is active or a schedule is on.
 
     A server culls a kernel whose last message is older than its timeout; any message counts. Used on the main thread,
     apart from `_send`, which runs on the manager's timer thread.

@@ -1,4 +1,4 @@
-"""The Jupyter kernel around a shell: its event loop, the cell that it runs, and messages to front ends."""
+"""The Jupyter kernel: its event loop, the launching cell, messages to front ends."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class LaunchingCell:
 
 
 class Kernel:
-    """The kernel of an IPython shell; in a terminal there is none, and nothing is sent.
+    """The kernel of an IPython shell.
 
-    All that depends on the version of ipykernel is in here.
+    In a terminal there is none, and nothing is sent. All that depends on the version of ipykernel is in here.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
@@ -97,7 +97,7 @@ class Kernel:
             )  # fmt: skip
 
     def send_keepalive(self) -> None:
-        """Publish a message that no front end shows: a server that looks for idle kernels counts it as activity."""
+        """Publish a message that no front end shows, but that a server counts as activity."""
         if self._kernel is not None:
             content = {"data": {}, "metadata": {}, "transient": {"display_id": "nbtasks-alive"}}
             self._kernel.session.send(self._kernel.iopub_socket, "update_display_data", content, parent={})

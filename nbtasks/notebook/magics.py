@@ -1,4 +1,4 @@
-"""The magics `%%bgtask`, which runs a cell as a task, and `%bgtask`, which has the commands."""
+"""The magics: `%%bgtask` runs a cell as a task, `%bgtask` controls tasks."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class TaskMagics(Magics):
     @no_var_expand
     @line_magic("bgtask")
     def run_command(self, line: str) -> None:
-        """Show the task table, or run a command: %bgtask [COMMAND [NAME ...]]; `%bgtask help` lists the commands."""
+        """Show the task table, or run a command: %bgtask [COMMAND [NAME ...]]; see %bgtask help."""
         with one_line_errors("%bgtask"):
             self._commands.run(line)
 
@@ -216,7 +216,7 @@ def one_line_errors(magic: str) -> Iterator[None]:
 
 
 def _is_rerun(task: Task, name: str, cell: LaunchingCell, *, named: str | None) -> bool:
-    """Whether `task` is an earlier run of the cell: one of the same name or, if it was not named, of the same cell."""
+    """Whether `task` is an earlier run: of the same name or, for an unnamed cell, of the same cell."""
     if named is not None or not isinstance(task, CellTask):
         return task.name == name
     return cell.cell_id is not None and task.cell.cell_id == cell.cell_id

@@ -1,4 +1,4 @@
-"""`NotebookSession`: nbtasks in one notebook, with the actions of its magics, commands and widgets."""
+"""`NotebookSession`: nbtasks in one notebook, and the actions of its magics."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MOST_REPEATABLE = 100
 
 
 class NotebookSession:
-    """nbtasks in one notebook: the objects that belong to it, and the actions of magics, commands and widgets.
+    """nbtasks in one notebook: its parts, and the actions of magics and widgets.
 
     Any thread may call `retry`, `repeatable` and `repeat`; all else is called on the main thread.
     """
@@ -129,7 +129,7 @@ class NotebookSession:
         self.panels.show(self._add_again(task, here), here)
 
     def retry(self, task: Task) -> None:
-        """Run a finished task once more, as a new task; that of a cell gets its output and panel in the same cell."""
+        """Run a finished task once more, as a new task; a cell shows it where it showed the first one."""
         again = self._add_again(task, None)
         if isinstance(again, CellTask) and self.kernel.exists:
             self.panels.show(again, again.cell, alone=True)
@@ -146,7 +146,7 @@ class NotebookSession:
     # -- schedules ------------------------------------------------------------------------------------------------
 
     def restored_template(self, record: ScheduleRecord) -> CellRun | None:
-        """The template of a recurring cell that an earlier kernel recorded; None if its template is not a cell."""
+        """The template of a recurring cell that an earlier kernel recorded; None for other records."""
         return restored_template(record.details["work"], self.place, self.kernel.launching_cell(), self.publisher)
 
     def repeatable(self) -> list[str]:
@@ -154,7 +154,7 @@ class NotebookSession:
         return list(self._newest_repeatable())[:MOST_REPEATABLE]
 
     def repeat(self, name: str, schedule: str, timezone: str) -> RecurringTask:
-        """Put the newest task of that name on a schedule; the output of a cell is replaced by that of each run.
+        """Put the newest task of that name on a schedule; a cell shows the output of the newest run.
 
         Raises InvalidValueError if there is no such task, and the errors of `add_recurring_task`.
         """

@@ -1,4 +1,4 @@
-"""Settings of nbtasks in a notebook: `%config BackgroundTasks`, configuration files, and the history's location."""
+"""Settings in a notebook: `%config BackgroundTasks`, and the history file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BackgroundTasks(Configurable):
 
 
 def history_path() -> Path | None:
-    """The history file: as the variable NBTASKS_HISTORY says, or in Jupyter's data folder; None if it is off."""
+    """The history file: that of NBTASKS_HISTORY, or one in Jupyter's data folder; None if it is off."""
     value = os.environ.get("NBTASKS_HISTORY")
     if value is not None:
         return None if value.strip().lower() in _OFF else Path(value)

@@ -1,7 +1,4 @@
-"""A cell that runs as a task: the `CellTask`, which enters its own world, runs the source there, and hands over.
-
-Knows nothing of magics and widgets. What a cell needs of the notebook it is handed as a `CellPlace`.
-"""
+"""`CellTask`: a notebook cell that runs as a task."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbtasks.backends.base import Attempt
 from nbtasks.interrupts import run_in_own_loop
 from nbtasks.notebook.cells.context_variables import Changes, NotebookVariables, changes_since, take_over
-from nbtasks.notebook.cells.errors import SHOWN, LeaveTask, show_error, warn_of_exit, without_own_frames
+from nbtasks.notebook.cells.errors import ExitTask, remote_messages, show_error, warn_of_exit, without_own_frames
 from nbtasks.notebook.cells.namespace import CellNames, NotebookNames, use_names
 from nbtasks.notebook.cells.source import FUTURES, CellSource
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
@@ -39,59 +36,63 @@ class Elsewhere(Protocol):
     """A kind of process, other than the notebook's, in which cells run."""
 
     def work(self, task: CellTask, attempt: Attempt) -> RemoteWork:
-        """What that process is to do for this attempt of the cell."""
+        """What the process does for this attempt of the cell."""
 
 
 @dataclass(frozen=True)
 class CellPlace:
-    """The notebook that a cell task belongs to: all that it needs of it."""
+    """The parts of a notebook that its cell tasks use."""
 
     shell: InteractiveShell
     kernel: Kernel
     names: NotebookNames
     variables: NotebookVariables
     elsewhere: Elsewhere
-    """Where a cell of the `process` and `dask` backends runs that was launched without options for that."""
+    """Where cells of the `process` and `dask` backends run, if they were launched without options for that."""
 
 
 class _StoppedError(Exception):
-    """The cell raised StopIteration, which a coroutine cannot hand on as it is."""
+    """Stands for a StopIteration that a cell raised, which a coroutine cannot raise."""
 
 
 @dataclass
 class CellTask(Task):
-    """A task made from a cell. `result` is the value of its last expression."""
+    """A notebook cell that runs as a task.
+
+    Its `result` is the value of the last expression. Each attempt runs in a context of its own, by which its output,
+    names and plots are told from those of other cells.
+    """
 
     code: CellSource
     place: CellPlace = field(repr=False)
     cell: LaunchingCell
     output: Output
-    """What it wrote: kept, readable as text and as notebook outputs, displayable anywhere."""
+    """What the cell wrote: as text, as notebook outputs, or shown again in any cell."""
     shared: bool = False
-    """Whether it runs straight in the notebook's namespace."""
+    """Whether the cell uses the notebook's namespace directly, without a snapshot."""
     earlier_runs: tuple[Task, ...] = ()
-    """Runs of the same cell that it was queued behind: it starts when they are over, however they ended."""
+    """Runs of the same cell that it is queued behind: it starts when they are finished, whether or not they failed."""
     raises_in_cell: bool = False
     """Whether the launching cell waits, and shows the error itself."""
     notify: bool = False
-    """Whether notice is given of its end where nobody looks at the page."""
+    """Whether the browser shows a notification when it finishes, if the page is not visible."""
     elsewhere: Elsewhere | None = None
     """The process in which it runs, if it was launched with options for that."""
     swapped: dict[str, Any] = field(default_factory=swapped_streams, repr=False)
-    """What stood for `sys.stdout` and `sys.stderr` in the notebook when it was launched, if not the kernel's own."""
-    _awaits_result = False  # the value of a cell is shown as it is, a coroutine too
+    """What had replaced `sys.stdout` and `sys.stderr` in the notebook when the cell was launched."""
+    _awaits_result = False  # the value of a cell is shown as it is, even a coroutine
     _names: CellNames | None = field(default=None, init=False)
     _plots: Plots | None = field(default=None, init=False)
     _streams: TaskStreams | None = field(default=None, init=False)
     _variables: Changes | None = field(default=None, init=False)
     _failure_shown: BaseException | None = field(default=None, init=False)
-    # What the cell has set in the process that it ran in, if that was another one.
+    # Settings that the cell changed in the other process that it ran in.
     _settings: Mapping[str, Any] = field(default_factory=dict, init=False)
     _put_shell_state: Callable[[], None] | None = field(default=None, init=False)
     _drawn_elsewhere: bool = field(default=False, init=False)
-    # The context of the running attempt, to show its plots from outside it.
+    # The context of the running attempt: its errors and plots are shown in it.
     _inside: contextvars.Context | None = field(default=None, init=False)
-    # The same until its names are committed, to tell what the cell has set in it.
+    # The same at the start of the attempt, until the names are committed: shows which variables the cell has set.
     _began_in: contextvars.Context | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -99,12 +100,12 @@ class CellTask(Task):
 
     @property
     def source(self) -> str:
-        """The cell's text."""
+        """The text of the cell."""
         return self.code.source
 
     @property
     def namespace(self) -> dict[str, Any]:
-        """The names that the cell bound, by name; after a failure or a cancel those it had bound by then."""
+        """The names that the cell has bound, with their values; also if it failed or was cancelled."""
         if self._names is None:
             return {}
         return self._names.current()
@@ -114,7 +115,7 @@ class CellTask(Task):
         return self
 
     def run(self) -> Any:
-        """Run the cell: here and now, or, for the loop, as the coroutine returned."""
+        """Run the cell; on the loop backend, return a coroutine that runs it."""
         names = self.enter()
         if self.backend == "loop":
             return self._run_awaiting(self.code, names)
@@ -123,22 +124,22 @@ class CellTask(Task):
         return run_in_own_loop(self._run_awaiting(self.code, names))
 
     def remote_work(self, attempt: Attempt) -> RemoteWork:
-        """The cell, sent to the process in which it is to run."""
+        """Run the cell in another process."""
         self._drawn_elsewhere = True
         return (self.elsewhere or self.place.elsewhere).work(self, attempt)
 
     def bring_back(self, settings: Mapping[str, Any], put_shell_state: Callable[[], None]) -> None:
-        """Keep what the cell has set in another process; it is set here when the names are committed."""
+        """Keep what the cell has set in another process, to be set here when the names are committed."""
         self._settings, self._put_shell_state = settings, put_shell_state
 
     def run_source(self, source: str) -> Any:
-        """Run another cell's source as part of this task's work, in its names; returns its value."""
+        """Run the source of another cell in this task's namespace, as part of its work; returns its value."""
         code = CellSource(self.place.shell, source, self.cell.execution_count, nested=True)
         names = self.place.shell.user_ns
         return run_in_own_loop(self._run_awaiting(code, names)) if code.awaits else self._run_plain(code, names)
 
     def show_plots(self) -> None:
-        """In the task's context: show the plots as at the end of a cell."""
+        """Show the plots as at the end of a cell; to be called in the task's context."""
         try:
             if self._plots is not None:
                 self._plots.show(self.place.shell)
@@ -146,11 +147,11 @@ class CellTask(Task):
             self.show_error(error)
 
     def show_error(self, error: BaseException) -> None:
-        """Show an error in the cell, as the foreground would."""
+        """Show an error in the cell as the foreground would."""
         show_error(self.place.shell, self.output, error)
 
     def enter(self) -> dict[str, Any]:
-        """Enter the task's own world: its output, its plots, and, unless it is shared, its names."""
+        """Set up the current context for an attempt: output, plots and names. Returns the namespace to run in."""
         use_sink(self.output)
         use_parent(self.cell.parent)
         self._streams = TaskStreams(self._display, self.swapped)
@@ -162,10 +163,10 @@ class CellTask(Task):
         return names
 
     def _open_names(self) -> dict[str, Any]:
-        leave = LeaveTask()
-        self._names = self.place.names.open({"exit": leave, "quit": leave}, self.code.may_bind)
+        exit_task = ExitTask()
+        self._names = self.place.names.open({"exit": exit_task, "quit": exit_task}, self.code.may_bind)
         self._names.on_commit = self._commit_settings
-        self._names.on_kept = self._say_kept
+        self._names.on_kept = self._report_kept
         use_names(self._names.layer)
         return self._names.layer
 
@@ -191,6 +192,7 @@ class CellTask(Task):
         return value
 
     def _note_variables(self) -> None:
+        """Note which context variables the cell has set."""
         if self._inside is not None:
             self._variables = changes_since(self._inside)
 
@@ -201,7 +203,7 @@ class CellTask(Task):
         return value
 
     def _display(self, value: Any) -> None:
-        """What `sys.displayhook` does in the task."""
+        """The task's `sys.displayhook`."""
         sink = current_sink()
         if value is not None and sink is not None:
             data, metadata = self.place.shell.display_formatter.format(value)
@@ -212,7 +214,7 @@ class CellTask(Task):
         return other in self.earlier_runs or super()._may_follow(other)
 
     def _attempt_ended(self, outcome: Outcome) -> Outcome:
-        """Show what the foreground shows after a cell: its error, then its plots. Then hand over the names."""
+        """Show error and plots as after a foreground cell, and commit the names."""
         if isinstance(outcome.exception, _StoppedError):
             outcome = Outcome(outcome.state, None, outcome.exception.__cause__)
         completed = outcome.state is TaskState.COMPLETED
@@ -230,24 +232,24 @@ class CellTask(Task):
         return outcome
 
     def show_failure(self, error: BaseException) -> None:
-        """Show the error with which an attempt ends, once; where another attempt follows, in one line."""
+        """Show the error of an attempt, once; in one line if another attempt follows."""
         if error is self._failure_shown:
             return
         self._failure_shown = error
         if self.retry is not None and self.retry.allows(self.attempts, error):
-            said = traceback.format_exception_only(error)[-1].strip()
-            self.output.stderr(f"nbtasks: attempt {self.attempts} of {self.retry.attempts} failed: {said}\n")
-        elif self._inside is None:  # it failed before it had begun
+            message = traceback.format_exception_only(error)[-1].strip()
+            self.output.stderr(f"nbtasks: attempt {self.attempts} of {self.retry.attempts} failed: {message}\n")
+        elif self._inside is None:  # it failed before the cell began
             self.show_error(error)
         elif not self.raises_in_cell:
             self._inside.run(self._show_uncaught, error)
 
     def _show_uncaught(self, error: BaseException) -> None:
-        """In the task's context: deal with an error as the shell does with that of a foreground cell."""
+        """Handle an error in the task's context as the shell does for a foreground cell."""
         shell = self.place.shell
-        shown = getattr(error, SHOWN, None)
-        if shown is not None:
-            self.output.take(shown)
+        messages = remote_messages(error)
+        if messages is not None:
+            self.output.take(messages)
             return
         if isinstance(error, shell.custom_exceptions):
             shell.CustomTB(type(error), error, without_own_frames(error.__traceback__))
@@ -261,7 +263,7 @@ class CellTask(Task):
             self._inside.run(self.show_plots)
 
     def _commit_settings(self) -> None:
-        """Hand over what the cell set besides names: of matplotlib, in `sys`, in its context, by future statements."""
+        """Commit settings besides names: matplotlib's, `sys.stdout`, context variables, future statements."""
         if self._streams is not None:
             self._streams.commit()
         if self._plots is not None:
@@ -275,12 +277,12 @@ class CellTask(Task):
         self.place.shell.compile.flags |= self.code.flags & FUTURES
 
     def _put_settings(self, before: contextvars.Context) -> Changes:
-        """What came back from a worker process. Some libraries keep theirs in a context, which is the foreground's."""
+        """Apply settings from a worker process; returns those that libraries keep in context variables."""
         put_settings(self._settings)
         return changes_since(before)
 
     def _wait_ended(self) -> None:
-        """Waiting is a commit point: whoever waited has the names."""
+        """Commit the names at once for a cell that waited for this task."""
         if self._names is None or self.state is not TaskState.COMPLETED:
             return
         waiting = current_task()
@@ -290,7 +292,8 @@ class CellTask(Task):
             self.place.names.commit(self._names)
         take_over(self._variables or {})
 
-    def _say_kept(self, kept: tuple[str, ...]) -> None:
+    def _report_kept(self, kept: tuple[str, ...]) -> None:
+        """Write into the cell which names kept the value that the notebook has bound meanwhile."""
         names = ", ".join(kept)
         kept_value, other = ("its value", "value is") if len(kept) == 1 else ("their values", "values are")
         self.output.write(
@@ -300,10 +303,10 @@ class CellTask(Task):
         )
 
     def _log_failure(self) -> None:
-        """Nothing: the error was shown in the cell."""
+        """Do nothing: the cell shows the error."""
 
     def release(self) -> None:
-        """Drop what the task still holds: result, exception, names and output. Its record stays."""
+        """Drop result, exception, names and output; the record of the task stays."""
         super().release()
         self._names = self._plots = self._streams = self._variables = None
         self.output = Output()

@@ -1,7 +1,4 @@
-"""How an error of a background cell is shown: as IPython shows one in the foreground.
-
-Knows nothing of tasks; it is handed the shell, an output and the exception.
-"""
+"""Errors of background cells, shown as IPython shows them; `exit` in a cell."""
 
 from __future__ import annotations
 
@@ -10,7 +7,9 @@ import inspect
 import sys
 import traceback
 import warnings
+from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -18,35 +17,54 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbtasks.notebook.output.output import Output
 
 __all__ = [
-    "SHOWN",
-    "LeaveTask",
+    "ExitTask",
     "as_in_foreground",
+    "remote_messages",
     "render_error",
+    "set_remote_messages",
     "show_as_rendered",
     "show_error",
     "warn_of_exit",
     "without_own_frames",
 ]
 
+_REMOTE_MESSAGES = "_nbtasks_remote_messages"
 
 
-class LeaveTask:
-    """Raises SystemExit, which ends the task."""
+class ExitTask:
+    """`exit` and `quit` in a background cell: end the task, not the kernel."""
 
     def __call__(self, *_: object, **__: object) -> None:
         """End the task."""
-        raise SystemExit("exit() ends the task; the kernel goes on")
+        raise SystemExit("exit() ends the task; the kernel keeps running")
 
     def __repr__(self) -> str:
         return "exit() ends this task"
 
 
-SHOWN = "_nbtasks_shown"
-"""The attribute of an error of another process that has what is to be shown of it: messages of the Jupyter protocol."""
+def warn_of_exit() -> None:
+    """Show IPython's warning about SystemExit, as if from the line that shows it in the foreground."""
+    lines, first = inspect.getsourcelines(InteractiveShell.run_code)
+    text = "To exit: use 'exit', 'quit', or Ctrl-D."
+    number = next((first + index for index, line in enumerate(lines) if text in line), first)
+    module = sys.modules[InteractiveShell.__module__]
+    registry = vars(module).setdefault("__warningregistry__", {})
+    warnings.warn_explicit(text, UserWarning, str(module.__file__), number, module.__name__, registry)
+
+
+def set_remote_messages(error: BaseException, messages: Sequence[Sequence[Any]]) -> None:
+    """Keep with an error of another process the messages, as pairs of type and content, that show it."""
+    setattr(error, _REMOTE_MESSAGES, messages)
+
+
+def remote_messages(error: BaseException) -> Sequence[Sequence[Any]] | None:
+    """The messages that show an error of another process; None for an error of this one."""
+    messages: Sequence[Sequence[Any]] | None = getattr(error, _REMOTE_MESSAGES, None)
+    return messages
 
 
 def show_error(shell: InteractiveShell, output: Output, error: BaseException) -> None:
-    """Add `error` to `output`, as the foreground would show it. Of one that cannot be shown, show why."""
+    """Add `error` to `output` as the foreground would show it; if that fails, show why."""
     try:
         _show(shell, output, error)
     except Exception as another:  # noqa: BLE001 - a user's `__str__` may raise
@@ -65,35 +83,25 @@ def _show(shell: InteractiveShell, output: Output, error: BaseException) -> None
 
 
 def show_as_rendered(shell: InteractiveShell, error: BaseException) -> None:
-    """Make the foreground, where `error` is about to be raised, show it as its background cell would have."""
-    lines = next((content["traceback"] for kind, content in getattr(error, SHOWN, ()) if kind == "error"), None)
+    """Make the foreground, where `error` is about to be raised, show it as the background cell would have."""
+    messages = remote_messages(error) or ()
+    lines = next((content["traceback"] for kind, content in messages if kind == "error"), None)
     lines = lines or render_error(shell, error)
     error._render_traceback_ = lambda: lines  # type: ignore[attr-defined]
 
 
 def as_in_foreground(shell: InteractiveShell, error: SyntaxError) -> Exception:
-    """What to raise from a magic for the syntax error of a cell, so that it shows as if the cell had been run.
+    """The exception that shows a syntax error, raised by a magic, as if the cell itself had been run.
 
-    IPython shows a SyntaxError with the frames that it came through, which are the magic's own; the same error of
-    another class it shows as that class says.
+    IPython would show a SyntaxError with the frames of the magic. An error of another class decides how it is shown.
     """
     lines = list(copy.copy(shell.SyntaxTB).structured_traceback(type(error), error, []))
     shown: type[Exception] = type(type(error).__name__, (Exception,), {"_render_traceback_": lambda _: lines})
     return shown(*error.args)
 
 
-def warn_of_exit() -> None:
-    """Say what IPython says where code has raised SystemExit."""
-    lines, first = inspect.getsourcelines(InteractiveShell.run_code)
-    text = "To exit: use 'exit', 'quit', or Ctrl-D."
-    number = next((first + index for index, line in enumerate(lines) if text in line), first)
-    module = sys.modules[InteractiveShell.__module__]
-    registry = vars(module).setdefault("__warningregistry__", {})
-    warnings.warn_explicit(text, UserWarning, str(module.__file__), number, module.__name__, registry)
-
-
 def render_error(shell: InteractiveShell, error: BaseException) -> list[str]:
-    """The lines of the traceback in IPython's format, from the cell's own first line on."""
+    """The traceback in IPython's format, without frames of nbtasks before those of the cell."""
     own = without_own_frames(error.__traceback__)
     kind = type(error)
     try:
@@ -113,7 +121,7 @@ def render_error(shell: InteractiveShell, error: BaseException) -> list[str]:
 
 
 def without_own_frames(tb: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame on that is not this package's, or the standard library's on the way there."""
+    """The traceback from the first frame of the cell on: without those of nbtasks and asyncio before it."""
     first = tb
     while tb is not None:
         module = tb.tb_frame.f_globals.get("__name__", "")

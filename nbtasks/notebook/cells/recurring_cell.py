@@ -1,4 +1,4 @@
-"""Recurring cells: the template that `%%bgtask --every` makes of a cell, its runs, and their output."""
+"""Recurring cells (`%%bgtask --every`): the template, its runs and their output."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Run:
 
 
 class CellRuns:
-    """The runs of one recurring cell: the output of each replaces that of the run before in the cell.
+    """The runs of one recurring cell, which shows the output of the newest.
 
     `send` publishes messages in the cell; without it, only the panel shows the output. `_lock` guards which run the
     cell shows, and the kept runs.
@@ -177,7 +177,7 @@ class CellRun(CellTask):
 def restored_template(
     work: Mapping[str, Any], place: CellPlace, here: LaunchingCell, publisher: Publisher
 ) -> CellRun | None:
-    """The template of a recurring cell that another kernel recorded; None if the record is of something else.
+    """The template of a recurring cell that another kernel recorded; None for other records.
 
     The cell itself cannot be found again in the front end, so only the panel shows the output.
     """
@@ -202,7 +202,7 @@ def run_once(task: CellTask, *, cell: LaunchingCell, output: Output) -> CellTask
 
 
 def repeated(task: CellTask, send: Send, publisher: Publisher) -> CellRun:
-    """The template of a recurring cell that runs the cell of `task`, and shows its output in the same cell."""
+    """The template of a recurring cell that repeats `task`, with its output in the same cell."""
     output = Output(None, publisher)
     output.shows_pages = task.output.shows_pages
     return CellRun(**{**_independent_fields(task), "output": output, "runs": CellRuns(send, publisher)})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbtasks.exceptions import NotSendableError
 from nbtasks.notebook.cells.cell_task import CellTask
-from nbtasks.notebook.cells.errors import SHOWN
+from nbtasks.notebook.cells.errors import set_remote_messages
 from nbtasks.notebook.cells.namespace import Layer
 from nbtasks.notebook.remote.names_read import names_read
 from nbtasks.notebook.remote.plots import put_figures, take_figures
@@ -154,7 +154,7 @@ class CellWork(RemoteWork):
             return
         error = error_from(content, buffers, self._names)
         self._failure = error
-        setattr(error, SHOWN, content["shown"])
+        set_remote_messages(error, content["shown"])
         self._task.show_failure(error)
 
     def starts_again(self, why: str) -> None:

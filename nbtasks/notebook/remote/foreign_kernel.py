@@ -19,7 +19,7 @@ import cloudpickle
 
 from nbtasks.exceptions import InvalidValueError, RemoteError
 from nbtasks.notebook.cells.cell_task import CellTask
-from nbtasks.notebook.cells.errors import SHOWN
+from nbtasks.notebook.cells.errors import set_remote_messages
 from nbtasks.notebook.remote.cell_work import CellWork
 from nbtasks.notebook.remote.names_read import names_read
 from nbtasks.states import TaskState
@@ -164,7 +164,7 @@ class ForeignWork(CellWork):
         if content["status"] != "ok":
             said = content.get("ename", content["status"]), content.get("evalue", "")
             error = RemoteError(": ".join(part for part in said if part))
-            setattr(error, SHOWN, [])  # the kernel has shown it
+            set_remote_messages(error, [])  # the kernel has shown it
             return Outcome(TaskState.FAILED, None, error)
         given = _literal(content, "given")
         found = {} if given is None else self._taken(*pickle.loads(base64.b64decode(given)))

@@ -23,7 +23,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import ExecutionResult
 
-from nbtasks.notebook.cells.errors import LeaveTask
+from nbtasks.notebook.cells.errors import ExitTask
 from nbtasks.notebook.patches.ipython import refuse
 from nbtasks.notebook.remote import widget_transfer as widget_copies
 from nbtasks.notebook.remote.plots import put_figures, take_figures
@@ -74,7 +74,7 @@ class WorkerKernel:
         shell.showsyntaxerror = self._diverted(shell.showsyntaxerror)
         shell.display_trap.hook = _Recorder(shell.displayhook, self)
         shell.compile.get_code_name = self._named(shell.compile.get_code_name)
-        shell.user_ns["exit"] = shell.user_ns["quit"] = LeaveTask()
+        shell.user_ns["exit"] = shell.user_ns["quit"] = ExitTask()
         tqdm_patches().apply()
         widget_copies.install(worker=True)
 
