@@ -69,12 +69,13 @@ def notebook_bar(): over(notebook_tqdm(range({STEPS})))
 def plain_bar(): over(tqdm(range({STEPS}), file=open('/dev/null', 'w')))
 def unbridged():
     from nbtasks.notebook.extension import loaded
-    extension = loaded(get_ipython())
-    extension.tqdm_patches.revert()
+    patches = [patch for patch in loaded(get_ipython()).patches if patch.owner is tqdm]
+    assert len(patches) == 3
+    for patch in patches: patch.revert()
     try:
         return a_step(plain_bar)
     finally:
-        extension.tqdm_patches.apply()
+        for patch in patches: patch.apply()
 """
 LOADED = f"""
 import asyncio, threading

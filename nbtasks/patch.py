@@ -103,11 +103,12 @@ class ItemPatch(Patch):
 
 
 class ListPatch(Patch):
-    """Keeps `item` in the list `owner.name`, at its beginning."""
+    """Keeps `item` in the list `owner.name`: at its beginning, or unless `first` at its end."""
 
-    def __init__(self, owner: Any, name: str, item: Any) -> None:
+    def __init__(self, owner: Any, name: str, item: Any, *, first: bool = True) -> None:
         super().__init__(owner, name, lambda _: item)
         self._item = item
+        self._first = first
 
     @property
     def current(self) -> Any:
@@ -115,7 +116,8 @@ class ListPatch(Patch):
         return self._item if any(other is self._item for other in self._found()) else ABSENT
 
     def _write(self, value: Any) -> None:
-        self._found().insert(0, value)
+        items = self._found()
+        items.insert(0 if self._first else len(items), value)
 
     def _delete(self) -> None:
         items = self._found()

@@ -6,8 +6,7 @@ The only module that composes the others and registers them in a shell. Nothing 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -17,12 +16,24 @@ from nbtasks.manager import get_manager
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.keepalive import KeepAlive
 from nbtasks.notebook.magics import TaskMagics
-from nbtasks.notebook.patches.capture import NestedCells
-from nbtasks.notebook.patches.ipython import Router
-from nbtasks.notebook.patches.main_module import MainModule
-from nbtasks.notebook.patches.matplotlib import Figures
+from nbtasks.notebook.patches.capture import capture_patches
+from nbtasks.notebook.patches.ipython import (
+    completion_patch,
+    configurable_patch,
+    display_patches,
+    event_patch,
+    kernel_patches,
+    magics_patches,
+    shell_patches,
+)
+from nbtasks.notebook.patches.main_module import main_module_patches
+from nbtasks.notebook.patches.matplotlib import foreground_ended, matplotlib_patches
+from nbtasks.notebook.patches.streams import stream_patches
+from nbtasks.notebook.patches.threads import thread_patches
+from nbtasks.notebook.patches.tqdm import tqdm_patches
+from nbtasks.notebook.patches.user_input import user_input_patches
 from nbtasks.notebook.session import NotebookSession
-from nbtasks.progress import tqdm_patches
+from nbtasks.patch import Patch, PatchSet, core_patches
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
 
@@ -62,12 +73,8 @@ class Extension:
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         self.session = session = NotebookSession(shell)
-        self._router = Router(shell, session.kernel)
-        self._main_module = MainModule(shell)
-        self._figures = Figures()
-        self._nested = NestedCells(shell, self._router)
-        self.tqdm_patches = tqdm_patches()
         self._keep_alive = KeepAlive(session.manager, session.kernel, session.settings)
+        self.patches = self._patches()
         self._undo: ExitStack | None = None
 
     @property
@@ -81,27 +88,17 @@ class Extension:
             return
         session = self.session
         with ExitStack() as undo:
-            for part in (self._router, self._main_module, self._figures, self._nested, session.workers):
-                part.install()
-                undo.callback(part.uninstall)
-            undo.callback(self.tqdm_patches.revert)
-            self.tqdm_patches.apply()
+            undo.callback(core_patches.revert)
+            self.patches.apply()
+            undo.callback(self.patches.revert)
+            session.workers.install()
+            undo.callback(session.workers.uninstall)
             undo.callback(session.publisher.close)
             undo.callback(session.panels.close)
-            self._register_displays(undo)
-            self.shell.configurables.append(session.settings)
-            undo.callback(_remove, self.shell.configurables, session.settings)
             self._follow_switch_interval(undo)
             self._keep_alive.start()
             undo.callback(self._keep_alive.stop)
             session.keep_history()
-            self._register_magics(undo)
-            for event, callback in (
-                ("pre_run_cell", self._foreground_began),
-                ("post_run_cell", self._foreground_ended),
-            ):
-                self.shell.events.register(event, callback)
-                undo.callback(self.shell.events.unregister, event, callback)
             undo.callback(session.names.foreground_ended)  # the end of the cell that unloads is not reported
             self._undo = undo.pop_all()
 
@@ -125,39 +122,37 @@ class Extension:
         undo.callback(setattr, threads, "switch_interval", None)
         undo.callback(settings.unobserve, apply, names=["switch_interval"])
 
-    def _register_displays(self, undo: ExitStack) -> None:
-        """Show panel and output where a task is the last line of a cell, and in a terminal while a cell waits."""
-        formatter = self.shell.display_formatter.ipython_display_formatter
-        shown: dict[type, Callable[[Any], None]] = {
-            Task: self.session.show,
-            RecurringTask: self.session.show_schedule,
-        }
-        for kind, show in shown.items():
-            formatter.for_type(kind, show)
-            undo.callback(formatter.pop, kind, None)
-        if not self.session.kernel.exists:
-            manager = self.session.manager
-            manager.around_waits = self.session.panels.while_waiting
-            undo.callback(setattr, manager, "around_waits", nullcontext)
-
-    def _register_magics(self, undo: ExitStack) -> None:
-        magics = TaskMagics(self.shell, self.session)  # adds itself to the configurables
-        undo.callback(_remove, self.shell.configurables, magics)
-        self.shell.register_magics(magics)
-        registry, by_kind = self.shell.magics_manager.registry, self.shell.magics_manager.magics
-        undo.callback(registry.pop, type(magics).__name__, None)
-        for kind in ("line", "cell"):
-            undo.callback(by_kind[kind].pop, "bgtask", None)
-        complete = magics.complete
-        self.shell.set_hook("complete_command", complete, str_key="%bgtask")
-        undo.callback(_remove_completer, self.shell, complete)
+    def _patches(self) -> PatchSet:
+        shell, session, magics = self.shell, self.session, TaskMagics(self.shell, self.session)
+        if session.kernel.exists:
+            own = PatchSet([stream_patches(), kernel_patches(shell, session.kernel)])
+        else:
+            own = PatchSet([Patch(session.manager, "around_waits", lambda _: session.panels.while_waiting)])
+        return PatchSet(
+            [
+                own,
+                user_input_patches(shell),
+                thread_patches(),
+                shell_patches(shell),
+                main_module_patches(shell),
+                matplotlib_patches(),
+                tqdm_patches(),
+                capture_patches(shell),
+                display_patches(shell, {Task: session.show, RecurringTask: session.show_schedule}),
+                configurable_patch(shell, session.settings),
+                magics_patches(shell, magics),
+                completion_patch(shell, "%bgtask", magics.complete),
+                event_patch(shell, "pre_run_cell", self._foreground_began),
+                event_patch(shell, "post_run_cell", self._foreground_ended),
+            ]
+        )
 
     def _foreground_began(self, *_: Any) -> None:
         self.session.variables.foreground_began()
         self.session.names.foreground_began(self.session.kernel.launching_cell().request_id)
 
     def _foreground_ended(self, result: Any = None) -> None:
-        self._figures.foreground_ended()
+        foreground_ended()
         self.session.names.foreground_ended()
         self.session.slots.deliver(self.session.kernel.launching_cell())
         error = getattr(result, "error_in_exec", None)
@@ -173,17 +168,3 @@ class Extension:
                     file=sys.stderr,
                 )
                 return
-
-
-def _remove(items: list[Any], item: object) -> None:
-    """Remove the item itself, where `list.remove` would take the first that is equal."""
-    items[:] = [other for other in items if other is not item]
-
-
-def _remove_completer(shell: InteractiveShell, complete: Callable[..., Any]) -> None:
-    """Undo `set_hook("complete_command", complete, str_key="%bgtask")`, for which IPython has no function."""
-    by_key = shell.strdispatchers["complete_command"].strs
-    chain = by_key["%bgtask"].chain
-    chain[:] = [(priority, method) for priority, method in chain if method.__func__ is not complete]
-    if not chain:
-        del by_key["%bgtask"]

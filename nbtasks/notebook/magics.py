@@ -45,7 +45,8 @@ class TaskMagics(Magics):
     """`%%bgtask` runs a cell as a background task; `%bgtask` lists and controls tasks."""
 
     def __init__(self, shell: InteractiveShell, session: NotebookSession) -> None:
-        super().__init__(shell)
+        super().__init__(parent=shell)  # given a shell, Magics would register itself there
+        self.shell = shell
         self._session = session
         self._manager = session.manager
         self._commands = Commands(session)

@@ -140,7 +140,7 @@ def test_a_loop_that_was_left_is_forgotten(manager, at):
 def test_bars_of_tqdm_are_told_too(manager, at):
     from tqdm import tqdm
 
-    from nbtasks.progress import tqdm_patches
+    from nbtasks.notebook.patches.tqdm import tqdm_patches
 
     patches = tqdm_patches()
     patches.apply()

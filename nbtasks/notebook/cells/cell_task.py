@@ -10,17 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
-from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
 from nbtasks.backends.base import Attempt
 from nbtasks.interrupts import run_in_own_loop
 from nbtasks.notebook.cells.context_variables import Changes, NotebookVariables, changes_since, take_over
 from nbtasks.notebook.cells.errors import ExitTask, remote_messages, show_error, warn_of_exit, without_own_frames
-from nbtasks.notebook.cells.namespace import CellNames, NotebookNames, use_names
+from nbtasks.notebook.cells.namespace import CellNames, NotebookNames
 from nbtasks.notebook.cells.source import FUTURES, CellSource
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.notebook.output.output import Output
 from nbtasks.notebook.output.sink import current_sink, use_parent, use_sink
+from nbtasks.notebook.patches.capture import use_run_cell
+from nbtasks.notebook.patches.main_module import use_names
 from nbtasks.notebook.patches.matplotlib import Plots
 from nbtasks.notebook.patches.streams import TaskStreams, swapped_streams
 from nbtasks.progress import current_task
@@ -132,8 +134,22 @@ class CellTask(Task):
         """Keep what the cell has set in another process, to be set here when the names are committed."""
         self._settings, self._put_shell_state = settings, put_shell_state
 
-    def run_source(self, source: str) -> Any:
-        """Run the source of another cell in this task's namespace, as part of its work; returns its value."""
+    def run_nested(self, source: str) -> ExecutionResult:
+        """Do what `shell.run_cell` does, as part of this task: in its names, with its output; errors are shown."""
+        result = ExecutionResult(ExecutionInfo(source, False, False, True, None))
+        try:
+            result.result = self._run_source(source)
+        except SyntaxError as error:
+            result.error_before_exec = error
+            self.show_error(error)
+        except Exception as error:  # noqa: BLE001 - the user's code
+            result.error_in_exec = error
+            self.show_error(error)
+        self.show_plots()
+        sys.stdout.flush()
+        return result
+
+    def _run_source(self, source: str) -> Any:
         code = CellSource(self.place.shell, source, self.cell.execution_count, nested=True)
         names = self.place.shell.user_ns
         return run_in_own_loop(self._run_awaiting(code, names)) if code.awaits else self._run_plain(code, names)
@@ -154,6 +170,7 @@ class CellTask(Task):
         """Set up the current context for an attempt: output, plots and names. Returns the namespace to run in."""
         use_sink(self.output)
         use_parent(self.cell.parent)
+        use_run_cell(self.run_nested)
         self._streams = TaskStreams(self._display, self.swapped)
         self._streams.enter()
         self._plots = Plots()

@@ -6,7 +6,6 @@ Knows nothing of tasks, IPython or output: it is handed a dict and is told when 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,24 +14,12 @@ from typing import Any
 
 from nbtasks.notebook.cells.evaluating import EVALUATING
 from nbtasks.notebook.cells.rebind import for_running_cell, is_unshared, rebuild_unshared
+from nbtasks.notebook.patches.main_module import current_names
 
-__all__ = ["CellNames", "Layer", "NotebookNames", "current_names", "use_names"]
+__all__ = ["CellNames", "Layer", "NotebookNames"]
 
 # The interpreter reads these straight from a frame's globals, past any `__missing__`.
 _KEPT_IN_LAYER = frozenset({"__builtins__", "__name__", "__package__", "__spec__", "__loader__", "__doc__"})
-
-
-_names: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("nbtasks_names", default=None)
-
-
-def use_names(names: dict[str, Any]) -> None:
-    """From now on in this context, and in threads started from it, the notebook's names are `names`."""
-    _names.set(names)
-
-
-def current_names() -> dict[str, Any] | None:
-    """The names of the cell in whose context this is called; None in the foreground, which has the notebook's own."""
-    return _names.get()
 
 
 class _Absent:

@@ -1,89 +1,85 @@
-"""Cells within cells: captured output, and cells that a cell runs (`%%capture`, `shell.run_cell`), per task.
+"""Monkeypatches of `capture_output` (`%%capture`) and `shell.run_cell`: both per background cell.
 
-In a task's context neither swaps a stream or a publisher of the process, and what the foreground captures has nothing
-of a task. Knows of a task only how it runs a cell.
+In a background cell neither replaces a stream or a publisher of the process, and the foreground captures no output of
+background cells.
 """
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import io
-import sys
 from collections.abc import Callable
 from typing import Any
 
-from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
+from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from IPython.utils.capture import CapturedIO, capture_output
 
-from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.output.sink import Sink, current_sink, use_sink
-from nbtasks.notebook.patches.ipython import Router
 from nbtasks.notebook.patches.streams import current_streams
-from nbtasks.progress import current_task
+from nbtasks.patch import Patch, PatchSet
 
-__all__ = ["NestedCells"]
+__all__ = ["capture_patches", "use_run_cell"]
+
+RunCell = Callable[[str], ExecutionResult]
+
+_run_cell: contextvars.ContextVar[RunCell | None] = contextvars.ContextVar("nbtasks_run_cell", default=None)
 
 
-class NestedCells:
-    """Installs both into a shell, and takes them out again. Used from the main thread only."""
+def use_run_cell(run_cell: RunCell) -> None:
+    """In this context, and in threads started from it, `shell.run_cell` is this function."""
+    _run_cell.set(run_cell)
 
-    def __init__(self, shell: InteractiveShell, router: Router) -> None:
-        self._shell = shell
-        self._router = router
-        self._undo: list[Callable[[], None]] = []
 
-    def install(self) -> None:
-        """Give `capture_output` and `shell.run_cell` their meaning in a task's context."""
-        enter, leave, run_cell = capture_output.__enter__, capture_output.__exit__, self._shell.run_cell
-        router = self._router
+def capture_patches(shell: InteractiveShell) -> PatchSet:
+    """Patches of the class `capture_output`, and of the shell's method."""
+    return PatchSet(
+        [
+            Patch(capture_output, "__enter__", _enter_by_context),
+            Patch(capture_output, "__exit__", _exit_by_context),
+            Patch(shell, "run_cell", _run_cell_by_context),
+        ]
+    )
 
-        @functools.wraps(enter)
-        def enter_by_context(capture: capture_output) -> CapturedIO:
-            sink = current_sink()
-            if sink is not None:
-                return _begin_capture(capture, sink)
-            captured = enter(capture)
-            if capture.display:
-                router.route_captured(self._shell)
-            return captured
 
-        @functools.wraps(leave)
-        def leave_by_context(capture: capture_output, *error: Any) -> None:
-            inside: contextlib.ExitStack | None = capture.__dict__.pop("_nbtasks_inside", None)
-            if inside is None:
-                leave(capture, *error)
-            else:
-                inside.close()
+def _enter_by_context(enter: Callable[[capture_output], CapturedIO]) -> Callable[[capture_output], CapturedIO]:
+    @functools.wraps(enter)
+    def begin(capture: capture_output) -> CapturedIO:
+        sink = current_sink()
+        return enter(capture) if sink is None else _begin_capture(capture, sink)
 
-        @functools.wraps(run_cell)
-        def run_cell_by_context(raw_cell: str, *args: Any, **kwargs: Any) -> ExecutionResult:
-            task = current_task()
-            if isinstance(task, CellTask) and current_sink() is not None:
-                return _run_in_task(task, raw_cell)
+    return begin
+
+
+def _exit_by_context(leave: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(leave)
+    def end(capture: capture_output, *error: Any) -> None:
+        inside: contextlib.ExitStack | None = capture.__dict__.pop("_nbtasks_inside", None)
+        if inside is None:
+            leave(capture, *error)
+        else:
+            inside.close()
+
+    return end
+
+
+def _run_cell_by_context(run_cell: Callable[..., ExecutionResult]) -> Callable[..., ExecutionResult]:
+    @functools.wraps(run_cell)
+    def run(raw_cell: str, *args: Any, **kwargs: Any) -> ExecutionResult:
+        run_nested = _run_cell.get()
+        if run_nested is None or current_sink() is None:
             return run_cell(raw_cell, *args, **kwargs)
+        return run_nested(raw_cell)
 
-        capture_output.__enter__, capture_output.__exit__ = enter_by_context, leave_by_context
-        self._shell.run_cell = run_cell_by_context
-
-        def undo() -> None:
-            capture_output.__enter__, capture_output.__exit__ = enter, leave
-            if self._shell.__dict__.get("run_cell") is run_cell_by_context:
-                del self._shell.run_cell
-
-        self._undo.append(undo)
-
-    def uninstall(self) -> None:
-        """Undo `install`."""
-        while self._undo:
-            self._undo.pop()()
+    return run
 
 
 def _begin_capture(capture: capture_output, outer: Sink) -> CapturedIO:
     inner = _Capture(capture, outer)
     inside = capture.__dict__["_nbtasks_inside"] = contextlib.ExitStack()
     streams = current_streams()
-    if streams is not None:  # what was swapped in before the capture began gets nothing of what it captures
+    if streams is not None:  # a stream that was swapped in before receives nothing of what is captured
         inside.enter_context(streams.set_aside())
     token = use_sink(inner)
     inside.callback(token.var.reset, token)
@@ -91,7 +87,7 @@ def _begin_capture(capture: capture_output, outer: Sink) -> CapturedIO:
 
 
 class _Capture:
-    """A sink that keeps what its `capture_output` asked for, and hands the rest on."""
+    """A sink that keeps the kinds of output that `capture_output` captures, and forwards the others."""
 
     def __init__(self, capture: capture_output, outer: Sink) -> None:
         self.out = io.StringIO() if capture.stdout else None
@@ -128,19 +124,3 @@ class _Capture:
                 stream.seek(0)
                 stream.truncate()
         self.outputs.clear()
-
-
-def _run_in_task(task: CellTask, source: str) -> ExecutionResult:
-    """`shell.run_cell` as part of a task: in its names, with its output; an error is shown and told, not raised."""
-    result = ExecutionResult(ExecutionInfo(source, False, False, True, None))
-    try:
-        result.result = task.run_source(source)
-    except SyntaxError as error:
-        result.error_before_exec = error
-        task.show_error(error)
-    except Exception as error:  # noqa: BLE001 - the user's code
-        result.error_in_exec = error
-        task.show_error(error)
-    task.show_plots()
-    sys.stdout.flush()
-    return result

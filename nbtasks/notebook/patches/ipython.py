@@ -1,258 +1,211 @@
-"""Sends what running code writes, displays or asks for to the task whose code it is, by a context variable.
+"""Monkeypatches of IPython and ipykernel: displays, errors, parents, magics, completion, events.
 
-The streams, the display publisher and the input functions of the kernel stay the objects that they are, so that what
-holds them (logging handlers, libraries) is routed too. Knows nothing of the manager, nor of what a task is.
+What code of a background cell displays or raises goes to the sink of its context. The shell, the display publisher and
+the kernel stay the same objects, so that libraries and logging handlers that hold them are covered too.
 """
 
 from __future__ import annotations
 
-import builtins
-import contextvars
 import functools
-import getpass
-import sys
-import threading
-import weakref
-from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures.thread import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
+from IPython.core.builtin_trap import BuiltinTrap
+from IPython.core.displaypub import CapturingDisplayPublisher
+from IPython.core.events import EventManager
+from IPython.core.hooks import CommandChainDispatcher
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics
 
-from nbtasks.exceptions import NoInputError
 from nbtasks.notebook.kernel import Kernel
-from nbtasks.notebook.output.sink import current_parent, current_sink
-from nbtasks.notebook.patches.streams import route_streams
-from nbtasks.post_import import after_import
+from nbtasks.notebook.output.sink import Sink, current_parent, current_sink
+from nbtasks.patch import ABSENT, ItemPatch, ListPatch, Patch, PatchSet
+from nbtasks.post_import import ModulePatches
 
-__all__ = ["Router", "refuse"]
+__all__ = [
+    "completion_patch",
+    "configurable_patch",
+    "display_patches",
+    "event_patch",
+    "kernel_patches",
+    "magics_patches",
+    "shell_patches",
+]
 
-
-class Router:
-    """Installs the routes into a shell's process, and takes them out again.
-
-    Writes of code that runs in a context with a sink go there; everybody else's go where they always went. Used from
-    the main thread only, apart from the routes themselves.
-    """
-
-    def __init__(self, shell: InteractiveShell, kernel: Kernel) -> None:
-        self._shell = shell
-        self._kernel = kernel
-        self._undo: list[Callable[[], None]] = []
-
-    def install(self) -> None:
-        """Install the routes. In a terminal, where the streams are no kernel's, only input and threads are routed."""
-        if self._kernel.exists:
-            self._undo.append(route_streams())
-            self._route_displays(self._shell.display_pub)
-            self._route_kernel_input()
-            self._replace(self._shell, "_showtraceback", _routed_traceback)
-            self._replace(self._shell, "set_parent", _not_in_tasks)
-            self._replace(self._shell, "get_parent", _parent_by_context)
-            self._replace(self._shell.kernel, "get_parent", _parent_by_context)
-            self._replace(self._shell.payload_manager, "write_payload", _payload_by_context)
-            self._undo.append(after_import("ipywidgets.widgets.widget_output", self._sync_output_widgets))
-        self._replace(builtins, "input", _refuse_in_tasks("input()"))
-        self._replace(getpass, "getpass", _refuse_in_tasks("getpass()"))
-        self._replace(sys, "breakpointhook", _refuse_in_tasks("breakpoint()"))
-        self._replace(threading.Thread, "start", _start_in_context)
-        self._replace(ThreadPoolExecutor, "submit", _submit_in_context)
-
-    def uninstall(self) -> None:
-        """Take the routes out again, the last one first."""
-        while self._undo:
-            self._undo.pop()()
-
-    def _replace(self, owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
-        original = getattr(owner, name)
-        replacement = wrap(original)
-        setattr(owner, name, replacement)
-
-        def undo() -> None:
-            if getattr(owner, name) is replacement:  # else somebody replaced it since, and it is theirs now
-                setattr(owner, name, original)
-
-        self._undo.append(undo)
-
-    def _route_displays(self, publisher: Any, *, keep: bool = True) -> None:
-        encode = self._kernel.encode
-
-        def routed_publish(publish: Callable[..., None]) -> Callable[..., None]:
-            @functools.wraps(publish)
-            def route(
-                data: dict[str, Any],
-                metadata: dict[str, Any] | None = None,
-                *args: Any,
-                transient: dict[str, Any] | None = None,
-                update: bool = False,
-                **kwargs: Any,
-            ) -> None:
-                sink = current_sink()
-                if sink is None:
-                    publish(data, metadata, *args, transient=transient, update=update, **kwargs)
-                else:
-                    sink.display(encode(data), metadata or {}, transient or {}, update=update)
-
-            return route
-
-        def routed_clear(clear_output: Callable[..., None]) -> Callable[..., None]:
-            @functools.wraps(clear_output)
-            def route(wait: bool = False) -> None:
-                sink = current_sink()
-                if sink is None:
-                    clear_output(wait)
-                else:
-                    sink.clear(wait=wait)
-
-            return route
-
-        if keep:
-            self._replace(publisher, "publish", routed_publish)
-            self._replace(publisher, "clear_output", routed_clear)
-        else:
-            publisher.publish = routed_publish(publisher.publish)
-            publisher.clear_output = routed_clear(publisher.clear_output)
-
-    def route_captured(self, shell: InteractiveShell) -> None:
-        """Keep tasks' displays out of what the foreground has just begun to capture by another publisher."""
-        self._route_displays(shell.display_pub, keep=False)
-
-    def _sync_output_widgets(self, module: ModuleType) -> None:
-        """An Output widget tells the front end when to take over a cell's output: what came before goes first."""
-
-        def routed_flush(flush: Callable[[Any], None]) -> Callable[[Any], None]:
-            @functools.wraps(flush)
-            def route(widget: Any) -> None:
-                sink = current_sink()
-                if sink is None:
-                    flush(widget)
-                else:
-                    sink.sync()
-
-            return route
-
-        if hasattr(module.Output, "_flush"):
-            self._replace(module.Output, "_flush", routed_flush)
-
-    def _route_kernel_input(self) -> None:
-        """The kernel puts its own input functions into builtins while a cell runs, and what was there back after it."""
-        kernel = self._shell.kernel
-        for name, asked in (
-            ("raw_input", "input()"),
-            ("getpass", "getpass()"),
-            ("_sys_raw_input", "input()"),
-            ("_save_getpass", "getpass()"),
-        ):
-            if getattr(kernel, name, None) is not None:
-                self._replace(kernel, name, _refuse_in_tasks(asked))
+Wrap = Callable[[Any], Any]
 
 
-def _routed_traceback(show: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(show)
-    def route(kind: type[BaseException], error: BaseException, lines: list[str]) -> None:
-        sink = current_sink()
-        if sink is None:
-            show(kind, error, lines)
-        else:
-            sink.error(kind.__name__, str(error), lines)
-
-    return route
+def shell_patches(shell: InteractiveShell) -> PatchSet:
+    """The patch that every shell needs: IPython's names stay in `builtins` between cells."""
+    return PatchSet([_BuiltinsPatch(shell.builtin_trap)])
 
 
-def _payload_by_context(write: Callable[..., None]) -> Callable[..., None]:
-    """A payload goes to the front end with the reply to a cell: a task's would come with the reply to another one."""
-
-    @functools.wraps(write)
-    def route(data: dict[str, Any], single: bool = True) -> None:
-        sink = current_sink()
-        if sink is None:
-            write(data, single)
-        elif data.get("source") == "page":
-            sink.page(data["data"])
-        else:
-            sink.page({"text/plain": f"nbtasks: a background cell cannot do this ({data.get('source')})"})
-
-    return route
-
-
-def _parent_by_context(get_parent: Callable[..., Any]) -> Callable[..., Any]:
-    """What a task sends belongs to its cell. ipykernel 7 keeps the request per context itself; 6 has one for all."""
-
-    @functools.wraps(get_parent)
-    def route(*channel: Any) -> Any:
-        return current_parent() or get_parent(*channel)
-
-    return route
-
-
-def _not_in_tasks(set_parent: Callable[[Any], None]) -> Callable[[Any], None]:
-    """`shell.set_parent` sets the parent for all threads that have none: a task must not (ipywidgets' Output does)."""
-
-    @functools.wraps(set_parent)
-    def route(parent: Any) -> None:
-        if current_sink() is None:
-            set_parent(parent)
-
-    return route
-
-
-def refuse(asked: str, *_: Any, **__: Any) -> NoReturn:
-    """Raise the error for code that has `asked` where nobody can answer."""
-    raise NoInputError(
-        f"{asked} was called in a background cell, which nobody can answer: "
-        "ask in a foreground cell and use the answer here"
+def kernel_patches(shell: Any, kernel: Kernel) -> PatchSet:
+    """Patches of what the shell of a kernel sends to front ends: displays, errors, payloads, and their parents."""
+    publish, clear = functools.partial(_publish_to_sink, kernel.encode), _clear_sink
+    return PatchSet(
+        [
+            Patch(shell.display_pub, "publish", _by_sink(publish)),
+            Patch(shell.display_pub, "clear_output", _by_sink(clear)),
+            # What the foreground captures by another publisher.
+            Patch(CapturingDisplayPublisher, "publish", _by_sink(publish, of_class=True)),
+            Patch(CapturingDisplayPublisher, "clear_output", _by_sink(clear, of_class=True)),
+            Patch(shell, "_showtraceback", _by_sink(_show_traceback)),
+            Patch(shell.payload_manager, "write_payload", _by_sink(_write_payload)),
+            # `set_parent` also sets the parent of threads that have none of their own. ipywidgets' Output calls it.
+            Patch(shell, "set_parent", _by_sink(_ignore)),
+            Patch(shell, "get_parent", _parent_by_context),
+            Patch(shell.kernel, "get_parent", _parent_by_context),
+            ModulePatches("ipywidgets.widgets.widget_output", _output_widget_patches),
+        ]
     )
 
 
-def _refuse_in_tasks(asked: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def wrap(ask: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(ask)
-        def route(*args: Any, **kwargs: Any) -> Any:
-            if current_sink() is not None:
-                refuse(asked)
-            return ask(*args, **kwargs)
+def display_patches(shell: Any, functions: Mapping[type, Callable[[Any], None]]) -> PatchSet:
+    """Show objects of these classes by these functions."""
+    printers = shell.display_formatter.ipython_display_formatter.type_printers
+    return PatchSet(ItemPatch(printers, kind, _constant(function)) for kind, function in functions.items())
 
-        return route
+
+def magics_patches(shell: Any, magics: Magics) -> PatchSet:
+    """Register the magics, which must have been made without a shell: else they are configurables already."""
+    manager = shell.magics_manager
+    functions = [
+        ItemPatch(manager.magics[kind], name, _constant(function))
+        for kind, table in magics.magics.items()
+        for name, function in table.items()
+    ]
+    registered = ItemPatch(manager.registry, type(magics).__name__, _constant(magics))
+    return PatchSet([configurable_patch(shell, magics), registered, *functions])
+
+
+def configurable_patch(shell: Any, configurable: Any) -> Patch:
+    """Let `%config` find the object."""
+    return ListPatch(shell, "configurables", configurable, first=False)
+
+
+def completion_patch(shell: Any, command: str, complete: Callable[[InteractiveShell, Any], list[str]]) -> Patch:
+    """Complete the arguments of `command`."""
+
+    def chain(original: Any) -> CommandChainDispatcher:
+        made = CommandChainDispatcher([] if original is ABSENT else list(original.chain))
+        made.add(functools.partial(complete, shell), 50)
+        return made
+
+    return ItemPatch(shell.strdispatchers["complete_command"].strs, command, chain)
+
+
+def event_patch(shell: InteractiveShell, event: str, callback: Callable[..., None]) -> Patch:
+    """Call `callback` on an event of IPython, such as "pre_run_cell"."""
+    return _EventPatch(shell.events, event, callback, first=False)
+
+
+class _EventPatch(ListPatch):
+    """Keeps a callback among those of an event."""
+
+    owner: EventManager
+
+    def _found(self) -> Any:
+        return self.owner.callbacks[self.name]
+
+
+class _BuiltinsPatch(Patch):
+    """Keeps IPython's names in `builtins`.
+
+    IPython counts how often it has put them there, and that count is not thread-safe: entered once more, the trap
+    never removes them under a running thread.
+    """
+
+    owner: BuiltinTrap
+
+    def __init__(self, trap: BuiltinTrap) -> None:
+        super().__init__(trap, "_nested_level", lambda level: level + 1)
+        self._is_entered = False
+
+    @property
+    def is_applied(self) -> bool:
+        """Whether the trap is held."""
+        return self._is_entered
+
+    def apply(self) -> None:
+        """Enter the trap, unless it was entered here."""
+        if not self._is_entered:
+            self.owner.__enter__()
+            self._is_entered = True
+
+    def revert(self) -> None:
+        """Leave the trap."""
+        if self._is_entered:
+            self._is_entered = False
+            self.owner.__exit__(None, None, None)
+
+
+def _constant(value: Any) -> Wrap:
+    return lambda _: value
+
+
+def _by_sink(in_task: Callable[..., None], *, of_class: bool = False) -> Wrap:
+    """Make a function that calls `in_task` with the sink of the context first, or the original where there is none."""
+
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            sink = current_sink()
+            if sink is None:
+                return original(*args, **kwargs)
+            return in_task(sink, *args[of_class:], **kwargs)
+
+        return call
 
     return wrap
 
 
-def _start_in_context(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
-    """`Thread.start` that hands a task's context on to the threads its code starts (CPython does so from 3.14)."""
-
-    @functools.wraps(start)
-    def route(thread: threading.Thread) -> None:
-        inside = current_sink() is not None and thread.ident is None and hasattr(thread, "_bootstrap")
-        if inside:  # all of the thread's life, for its `excepthook` comes after `run`
-            thread._bootstrap = functools.partial(contextvars.copy_context().run, thread._bootstrap)  # type: ignore[attr-defined]
-        try:
-            start(thread)
-        finally:
-            if inside:
-                del thread._bootstrap  # type: ignore[attr-defined]
-
-    return route
+def _publish_to_sink(
+    encode: Callable[[dict[str, Any]], dict[str, Any]],
+    sink: Sink,
+    data: dict[str, Any],
+    metadata: dict[str, Any] | None = None,
+    *_: Any,
+    transient: dict[str, Any] | None = None,
+    update: bool = False,
+    **__: Any,
+) -> None:
+    sink.display(encode(data), metadata or {}, transient or {}, update=update)
 
 
-def _submit_in_context(submit: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
-    """A pool's thread belongs to the cell that happened to start it; what it is given, to the cell that gives it."""
-    used_by_tasks: weakref.WeakSet[ThreadPoolExecutor] = weakref.WeakSet()
-
-    @functools.wraps(submit)
-    def route(pool: ThreadPoolExecutor, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        if current_sink() is not None:
-            used_by_tasks.add(pool)
-            return submit(pool, contextvars.copy_context().run, function, *args, **kwargs)
-        if pool in used_by_tasks:
-            return submit(pool, _outside_tasks, function, *args, **kwargs)
-        return submit(pool, function, *args, **kwargs)
-
-    return route
+def _clear_sink(sink: Sink, wait: bool = False) -> None:
+    sink.clear(wait=wait)
 
 
-def _outside_tasks(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    if current_sink() is None:
-        return function(*args, **kwargs)
-    return contextvars.Context().run(function, *args, **kwargs)
+def _show_traceback(sink: Sink, kind: type[BaseException], error: BaseException, lines: list[str]) -> None:
+    sink.error(kind.__name__, str(error), lines)
+
+
+def _write_payload(sink: Sink, data: dict[str, Any], *_: Any, **__: Any) -> None:
+    """Show the pager's text as output: the reply that would carry a payload is that of another cell."""
+    if data.get("source") == "page":
+        sink.page(data["data"])
+    else:
+        sink.page({"text/plain": f"nbtasks: a background cell cannot do this ({data.get('source')})"})
+
+
+def _ignore(_sink: Sink, *_: Any) -> None:
+    pass
+
+
+def _parent_by_context(get_parent: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a task the request of its cell. (ipykernel 7 keeps the request per context itself, 6 has only one.)"""
+
+    @functools.wraps(get_parent)
+    def get(*channel: Any) -> Any:
+        return current_parent() or get_parent(*channel)
+
+    return get
+
+
+def _output_widget_patches(module: ModuleType) -> list[Patch]:
+    """Publish earlier output of the cell before an Output widget asks the front end to redirect what follows."""
+    if not hasattr(module.Output, "_flush"):
+        return []
+    return [Patch(module.Output, "_flush", _by_sink(lambda sink: sink.sync(), of_class=True))]

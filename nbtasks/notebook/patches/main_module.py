@@ -1,79 +1,72 @@
-"""Makes `shell.user_ns` and the module `__main__` those of the task in whose context they are asked for.
+"""Monkeypatches of `shell.user_ns` and the module `__main__`: in a background cell they are the cell's names.
 
-Magics, pickling, doctest, dataclasses and type hints then work inside a background cell, and in the foreground
-nothing changes. Knows nothing of tasks: a context is handed its names.
+Magics, pickling, doctest, dataclasses and type hints thus work in a background cell, and nothing changes in the
+foreground.
 """
 
 from __future__ import annotations
 
+import contextvars
 import types
-from collections.abc import Callable
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbtasks.notebook.cells.namespace import current_names
+from nbtasks.patch import Patch, PatchSet
 
-__all__ = ["MainModule"]
+__all__ = ["current_names", "main_module_patches", "use_names"]
+
+_names: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("nbtasks_names", default=None)
 
 
-class MainModule:
-    """Installs the two into a shell, and takes them out again. Used from the main thread only."""
+def use_names(names: dict[str, Any]) -> None:
+    """From now on in this context, and in threads started from it, the notebook's names are `names`."""
+    _names.set(names)
+
+
+def current_names() -> dict[str, Any] | None:
+    """The names of the cell in whose context this is called; None in the foreground, which has the notebook's own."""
+    return _names.get()
+
+
+def main_module_patches(shell: InteractiveShell) -> PatchSet:
+    """Patches of the classes that look the names up; `__main__` and the notebook's names stay the same objects."""
+    return PatchSet([_UserNamesPatch(shell), Patch(shell.user_module, "__class__", _main_class)])
+
+
+class _UserNamesPatch(Patch):
+    """The property `user_ns` of the shell's class, which had none or another extension's."""
+
+    owner: type[InteractiveShell]
 
     def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(type(shell), "user_ns", self._property)
         self._shell = shell
-        self._undo: list[Callable[[], None]] = []
 
-    def install(self) -> None:
-        """Route both by context. The objects stay the same ones; only what their classes look up changes."""
-        shell_class, module = type(self._shell), self._shell.user_module
-        module_class = type(module)
-        had_own = vars(shell_class).get("user_ns")
-        shell_class.user_ns = _by_context(shell_class, self._shell)
-        module.__class__ = _main_class(module_class)
-        # IPython counts how often it put its names into builtins, which is no safe count with several threads:
-        # held once more, they stay in.
-        self._shell.builtin_trap.__enter__()
+    def _found(self) -> Any:
+        return getattr(self.owner, self.name, None)
 
-        def undo() -> None:
-            self._shell.builtin_trap.__exit__(None, None, None)
-            module.__class__ = module_class
-            if had_own is None:
-                del shell_class.user_ns
+    def _property(self, below: Any) -> property:
+        def get(shell: InteractiveShell) -> dict[str, Any]:
+            names = current_names()
+            if names is not None and shell is self._shell:
+                return names
+            if isinstance(below, property):
+                return below.__get__(shell)  # type: ignore[no-any-return]
+            return shell.__dict__["user_ns"]  # type: ignore[no-any-return]
+
+        def put(shell: InteractiveShell, names: dict[str, Any]) -> None:
+            if isinstance(below, property):
+                below.__set__(shell, names)
             else:
-                shell_class.user_ns = had_own
+                shell.__dict__["user_ns"] = names
 
-        self._undo.append(undo)
-
-    def uninstall(self) -> None:
-        """Undo `install`."""
-        while self._undo:
-            self._undo.pop()()
-
-
-def _by_context(shell_class: type, shell: InteractiveShell) -> property:
-    below = getattr(shell_class, "user_ns", None)
-
-    def get(self: InteractiveShell) -> dict[str, Any]:
-        names = current_names()
-        if names is not None and self is shell:
-            return names
-        if isinstance(below, property):
-            return below.__get__(self)  # type: ignore[no-any-return]
-        return self.__dict__["user_ns"]  # type: ignore[no-any-return]
-
-    def put(self: InteractiveShell, names: dict[str, Any]) -> None:
-        if isinstance(below, property):
-            below.__set__(self, names)
-        else:
-            self.__dict__["user_ns"] = names
-
-    return property(get, put)
+        return property(get, put)
 
 
 def _main_class(base: type[types.ModuleType]) -> type[types.ModuleType]:
     class MainByContext(base):  # type: ignore[misc, valid-type]
-        """The module `__main__`: the notebook's names, or in a task's context the task's."""
+        """The module `__main__`, with the notebook's names, or in a background cell with the cell's."""
 
         @property
         def __dict__(self) -> dict[str, Any]:  # type: ignore[override]

@@ -1,7 +1,7 @@
-"""pyplot's figures and matplotlib's settings per task, and one lock for rendering.
+"""Monkeypatches of matplotlib: figures and settings per background cell, and one lock for rendering.
 
-A background plot never shows in a foreground cell and is never closed by one, nor the other way round. Does nothing,
-and imports nothing, until matplotlib is imported by the user. Knows nothing of tasks: a context is given its plots.
+A plot of a background cell never shows in a foreground cell and is never closed by one, nor the other way round.
+matplotlib is not imported here: each module is patched once the user has imported it.
 """
 
 from __future__ import annotations
@@ -18,39 +18,44 @@ from typing import Any
 from IPython.core.events import EventManager
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbtasks.post_import import after_import
+from nbtasks.patch import Patch, PatchSet
+from nbtasks.post_import import ModulePatches
 
-__all__ = ["Figures", "Plots"]
+__all__ = ["Plots", "foreground_ended", "matplotlib_patches"]
 
 _END = "post_execute"
 
 _plots: contextvars.ContextVar[Plots | None] = contextvars.ContextVar("nbtasks_plots", default=None)
 _rendering = threading.RLock()
 
-# These say how this process draws, for every cell alike: pyplot sets them up once, whichever cell plots first.
+# pyplot sets these once for the whole process, when the first cell plots.
 _PROCESS_WIDE = frozenset({"backend", "backend_fallback", "toolbar"})
-# With them it switches interactive mode on, for all; that a cell switches it off is the cell's affair.
+# pyplot then also switches interactive mode on, for all cells. Switched off by a cell, it is off in that cell only.
 _INTERACTIVE = "interactive"
+# Attributes of the inline backend's `show`: whether and what to draw at the end of the cell.
+_DRAW_FLAGS = frozenset({"_draw_called", "_to_draw"})
 
 
 class Plots:
-    """The open pyplot figures of one attempt, and its matplotlib settings, which start as the notebook's are."""
+    """The open pyplot figures of one attempt, and its matplotlib settings.
+
+    Both start as a copy of the notebook's.
+    """
 
     def __init__(self) -> None:
         self.figures: collections.OrderedDict[Any, Any] = collections.OrderedDict()
         self.settings: dict[str, Any] | None = None
         self.flags: dict[str, Any] = {"_draw_called": False, "_to_draw": []}
-        """What the inline backend notes on its `show`: whether there is anything to show at the end of the cell."""
         self._before: dict[str, Any] = {}
         self._open_before: dict[Any, Any] = {}
 
     def enter(self) -> None:
-        """From now on in this context, and in threads started from it, pyplot works on these."""
+        """Use these figures and settings in this context and in threads that are started from it."""
         _plots.set(self)
         self.begin()
 
     def begin(self) -> None:
-        """Take the notebook's settings, and the figures that its cells left open, once matplotlib is there."""
+        """Copy the notebook's settings, and the figures that its cells left open, if matplotlib is imported."""
         notebook = _notebook_figures()
         if notebook is not None:
             self._open_before = dict(notebook.settled)
@@ -61,7 +66,7 @@ class Plots:
             self.settings = {key: value for key, value in self._before.items() if key != _INTERACTIVE}
 
     def show(self, shell: InteractiveShell) -> None:
-        """Do with the open figures what pyplot and its backend do at the end of a foreground cell."""
+        """Show and close the open figures as pyplot's backend does at the end of a foreground cell."""
         if not self.figures:
             return
         ends = EventManager(shell, {_END: None})
@@ -70,7 +75,7 @@ class Plots:
             ends.trigger(_END)
 
     def commit(self) -> None:
-        """Hand over the figures that are still open, and the settings that the notebook did not change meanwhile."""
+        """Commit open figures, and changed settings, unless the notebook has changed the same ones meanwhile."""
         figures = _notebook_figures()
         if figures is not None:
             figures.take_over(self.figures, self._open_before)
@@ -87,101 +92,65 @@ class Plots:
         self.settings = None
 
 
-class Figures:
-    """Separates tasks' plots from the notebook's, in matplotlib itself, as soon as it is imported."""
+def matplotlib_patches() -> PatchSet:
+    """Patches of matplotlib's modules, each applied once the module is imported."""
+    return PatchSet(
+        [
+            ModulePatches("matplotlib", _settings_patches),
+            ModulePatches("matplotlib._pylab_helpers", lambda module: [Patch(module.Gcf, "figs", _FiguresByContext)]),
+            ModulePatches(
+                "matplotlib.backend_bases",
+                lambda module: [Patch(module.FigureCanvasBase, "print_figure", _one_at_a_time)],
+            ),
+            ModulePatches("matplotlib_inline.backend_inline", lambda module: [Patch(module, "show", _ShowByContext)]),
+        ]
+    )
 
-    def __init__(self) -> None:
-        self._undo: list[Callable[[], None]] = []
 
-    def install(self) -> None:
-        """Separate now what is imported, and the rest when it is."""
-        for name, prepare in (
-            ("matplotlib", self._separate_settings),
-            ("matplotlib._pylab_helpers", self._separate_figures),
-            ("matplotlib.backend_bases", self._lock_rendering),
-            ("matplotlib_inline.backend_inline", self._separate_flags),
-        ):
-            self._undo.append(after_import(name, prepare))
+def foreground_ended() -> None:
+    """Pass the figures that a foreground cell left open to later cells, which may close them."""
+    figures = _notebook_figures()
+    if figures is not None:
+        figures.settle()
 
-    def uninstall(self) -> None:
-        """Undo `install`."""
-        while self._undo:
-            self._undo.pop()()
 
-    def foreground_ended(self) -> None:
-        """A foreground cell is over: what is open now, later cells go on with."""
-        figures = _notebook_figures()
-        if figures is not None:
-            figures.settle()
+def _settings_patches(matplotlib: ModuleType) -> list[Patch]:
+    plots = _plots.get()
+    if plots is not None:  # the background cell itself is importing matplotlib
+        plots.begin()
+    return [Patch(matplotlib.rcParams, "__class__", _settings_class)]
 
-    def _separate_figures(self, helpers: ModuleType) -> None:
-        notebook = helpers.Gcf.figs
-        helpers.Gcf.figs = _FiguresByContext(notebook)
 
-        def undo() -> None:
-            helpers.Gcf.figs = notebook
+def _one_at_a_time(print_figure: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(print_figure)
+    def print_one(*args: Any, **kwargs: Any) -> Any:
+        with _rendering:
+            return print_figure(*args, **kwargs)
 
-        self._undo.append(undo)
-
-    def _separate_settings(self, matplotlib: ModuleType) -> None:
-        plain = type(matplotlib.rcParams)
-        matplotlib.rcParams.__class__ = _settings_class(matplotlib.rcParams)
-        plots = _plots.get()
-        if plots is not None:  # the task itself is importing matplotlib
-            plots.begin()
-
-        def undo() -> None:
-            matplotlib.rcParams.__class__ = plain
-
-        self._undo.append(undo)
-
-    def _separate_flags(self, inline: Any) -> None:
-        show = inline.show
-        inline.show = _ShowByContext(show)
-
-        def undo() -> None:
-            inline.show = show
-
-        self._undo.append(undo)
-
-    def _lock_rendering(self, backend_bases: ModuleType) -> None:
-        canvas = backend_bases.FigureCanvasBase
-        print_figure = canvas.print_figure
-
-        @functools.wraps(print_figure)
-        def one_at_a_time(*args: Any, **kwargs: Any) -> Any:
-            with _rendering:
-                return print_figure(*args, **kwargs)
-
-        canvas.print_figure = one_at_a_time
-
-        def undo() -> None:
-            canvas.print_figure = print_figure
-
-        self._undo.append(undo)
+    return print_one
 
 
 class _FiguresByContext(collections.abc.MutableMapping[Any, Any]):
-    """pyplot's register of open figures: the task's in its context, the notebook's elsewhere."""
+    """pyplot's mapping of open figures: in a background cell the cell's, else the notebook's."""
 
     def __init__(self, notebook: collections.OrderedDict[Any, Any]) -> None:
         self._notebook = notebook
         self.settled: dict[Any, Any] = {}
-        """What foreground cells that are over have left open, as they do after `plt.ioff()`."""
+        """Figures that finished foreground cells have left open, as they do after `plt.ioff()`."""
         self.settle()
 
     def settle(self) -> None:
-        """What is open in the foreground now stays so."""
+        """Note the figures that are open in the foreground now."""
         self.settled = dict(self._notebook)
 
     def take_over(self, now: Mapping[Any, Any], before: Mapping[Any, Any]) -> None:
-        """Open in the notebook what is open `now`, and close what was open `before` and is no longer."""
+        """Open in the notebook the figures of `now`, and close those of `before` that are not among them."""
         if list(self._notebook.items()) == list(before.items()):
             self._notebook.clear()
             self._notebook.update(now)
             self.settle()
             return
-        # The foreground has opened or closed some meanwhile.
+        # The foreground has opened or closed figures meanwhile.
         for number in before.keys() - now.keys():
             if self._notebook.get(number) is before[number]:
                 del self._notebook[number]
@@ -231,42 +200,40 @@ def _notebook_figures() -> _FiguresByContext | None:
 
 
 class _ShowByContext:
-    """The inline backend's `show`, whose notes on what is to be drawn are the task's in its context."""
+    """The inline backend's `show`: in a background cell, its flags on what to draw are the cell's."""
 
     def __init__(self, show: Callable[..., None]) -> None:
         functools.update_wrapper(self, show)
         self._show = show
-        self._flags = {"_draw_called": show._draw_called, "_to_draw": show._to_draw}  # type: ignore[attr-defined]
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         self._show(*args, **kwargs)
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("_draw_called", "_to_draw"):
-            return _flags(self)[name]
-        return super().__getattribute__(name)
+        if name not in _DRAW_FLAGS:
+            return super().__getattribute__(name)
+        plots = _plots.get()
+        return getattr(self._show, name) if plots is None else plots.flags[name]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("_draw_called", "_to_draw"):
-            _flags(self)[name] = value
-        else:
+        plots = _plots.get()
+        if name not in _DRAW_FLAGS:
             super().__setattr__(name, value)
-
-
-def _flags(show: _ShowByContext) -> dict[str, Any]:
-    plots = _plots.get()
-    return show._flags if plots is None else plots.flags
+        elif plots is None:
+            setattr(self._show, name, value)
+        else:
+            plots.flags[name] = value
 
 
 def _is_of_matplotlib(callback: Any) -> bool:
     return getattr(callback, "__module__", None) in ("matplotlib.pyplot", "matplotlib_inline.backend_inline")
 
 
-def _settings_class(notebook: Any) -> type[Any]:
-    base: Any = type(notebook)
+def _settings_class(plain: type[Any]) -> type[Any]:
+    base: Any = plain
 
     class RcParams(base):
-        """matplotlib's settings: the task's in its context, the notebook's elsewhere; copies are nobody's."""
+        """matplotlib's settings: in a background cell the cell's. Copies of them have one value for all."""
 
         def _get(self, key: str) -> Any:
             settings = _task_settings(self)
@@ -284,7 +251,7 @@ def _settings_class(notebook: Any) -> type[Any]:
         def _update_raw(self, other: Any) -> None:
             settings = _task_settings(self)
             if settings is not None:
-                settings.update(dict.items(other) if isinstance(other, base) and other is not notebook else other)
+                settings.update(dict.items(other) if isinstance(other, base) and other is not self else other)
             else:
                 super()._update_raw(other)
 

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from nbtasks.notebook.output.sink import Sink, current_sink
+from nbtasks.patch import ItemPatch, Patch, PatchSet
 
-__all__ = ["TaskStreams", "current_streams", "route_streams", "swapped_streams"]
+__all__ = ["TaskStreams", "current_streams", "stream_patches", "swapped_streams"]
 
 _NAMES = ("stdout", "stderr", "displayhook")
 
@@ -84,27 +85,31 @@ def current_streams() -> TaskStreams | None:
     return None if current_sink() is None else _streams.get()
 
 
-def route_streams() -> Callable[[], None]:
-    """Route what is written to the kernel's streams, and what is swapped in `sys`. What is returned takes that back."""
-    routed = []
-    for stream_class in {type(stream) for stream in (sys.stdout, sys.stderr) if hasattr(stream, "set_parent")}:
-        for method in ("write", "flush"):
-            route = _ByContext(method, getattr(stream_class, method))
-            setattr(stream_class, method, route)
-            routed.append((stream_class, method, route.original))
-    plain = type(sys)
-    for name in _NAMES:
-        sys.__dict__[name] = _guarded(name, sys.__dict__[name])
-    sys.__class__ = _SysByContext
+def stream_patches() -> PatchSet:
+    """Patches of the methods of the kernel's streams, and of `sys.stdout`, `sys.stderr` and `sys.displayhook`."""
+    classes = {type(stream) for stream in (sys.stdout, sys.stderr) if hasattr(stream, "set_parent")}
+    methods = [
+        Patch(stream_class, method, functools.partial(_ByContext, method))
+        for stream_class in classes
+        for method in ("write", "flush")
+    ]
+    return PatchSet([*methods, *map(_SwapPatch, _NAMES), Patch(sys, "__class__", lambda _: _SysByContext)])
 
-    def undo() -> None:
-        sys.__class__ = plain
-        for name in _NAMES:
-            sys.__dict__[name] = _bare(sys.__dict__[name])
-        for stream_class, method, original in routed:
-            setattr(stream_class, method, original)
 
-    return undo
+class _SwapPatch(ItemPatch):
+    """Guards the item of `vars(sys)`, also after the foreground has swapped in another object."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(vars(sys), name, functools.partial(_guarded, name))
+
+    @property
+    def is_applied(self) -> bool:
+        """Whether background cells are kept off the object that is there now."""
+        return self.current is _guarded(self.name, self.current)
+
+    def revert(self) -> None:
+        """Restore the object that the foreground has there now."""
+        self._write(_bare(self.current))
 
 
 def _by_context(name: str) -> property:

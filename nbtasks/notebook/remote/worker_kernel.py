@@ -24,11 +24,12 @@ from typing import Any
 from IPython.core.interactiveshell import ExecutionResult
 
 from nbtasks.notebook.cells.errors import ExitTask
-from nbtasks.notebook.patches.ipython import refuse
+from nbtasks.notebook.patches.tqdm import tqdm_patches
+from nbtasks.notebook.patches.user_input import refuse_input
 from nbtasks.notebook.remote import widget_transfer as widget_copies
 from nbtasks.notebook.remote.plots import put_figures, take_figures
 from nbtasks.notebook.remote.shell_state import changed_state, put_state, take_state
-from nbtasks.progress import CURRENT, tqdm_patches
+from nbtasks.progress import CURRENT
 from nbtasks.workers.process_settings import changed_settings, put_settings, take_settings
 from nbtasks.workers.serialization import Buffers, digest_of, kind_of, pack_names, raw, unpack
 from nbtasks.workers.worker_side import (
@@ -66,9 +67,9 @@ class WorkerKernel:
         kernel, shell = self._kernel, self._shell
         kernel.shell_handlers["nbtasks_run"] = self.run
         kernel.shell_handlers["nbtasks_prepare"] = self.prepare
-        kernel.raw_input = functools.partial(refuse, "input()")
-        kernel.getpass = functools.partial(refuse, "getpass()")
-        sys.breakpointhook = functools.partial(refuse, "breakpoint()")
+        kernel.raw_input = functools.partial(refuse_input, "input()")
+        kernel.getpass = functools.partial(refuse_input, "getpass()")
+        sys.breakpointhook = functools.partial(refuse_input, "breakpoint()")
         shell.run_cell_async = self._counted(shell.run_cell_async)
         shell.showtraceback = self._diverted(shell.showtraceback)
         shell.showsyntaxerror = self._diverted(shell.showsyntaxerror)
