@@ -1,7 +1,4 @@
-"""When a cron expression fires, by cronie's rules for clocks that change.
-
-It must not know of the syntax of expressions, nor of tasks, timers or the present time.
-"""
+"""Fire times of cron expressions, by cronie's rules for days and for clock changes."""
 
 from __future__ import annotations
 
@@ -12,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from nbtasks.exceptions import InvalidScheduleError, InvalidValueError
 from nbtasks.schedules.cron_describe import describe_fields, why_never
-from nbtasks.schedules.cron_syntax import parse
+from nbtasks.schedules.cron_syntax import draw, parse
 from nbtasks.schedules.timezones import ClockChange, find_zone, is_irregular, is_steady, zone_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nbtasks.schedules.cron_syntax import Fields
 
 __all__ = ["CronSchedule", "WallTimes"]
@@ -25,7 +24,7 @@ LENGTHS = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
 class WallTimes:
-    """The wall times that match some fields, each found from the one before by bisection in each field."""
+    """The wall times that match some fields, found by bisection in each field."""
 
     __slots__ = ("_days", "_first", "_hours", "_minutes", "_months", "_rule", "_seconds")
 
@@ -125,9 +124,10 @@ class CronSchedule:
     """The fire times of a cron expression in a time zone, by the rules of cronie.
 
     The expression has five fields, six with seconds first, or is an alias such as `@hourly`. The zone is a
-    name, a tzinfo, or None for the machine's own. Immutable, hashable and picklable. Raises
-    InvalidScheduleError for an expression that is wrong or never fires, UnknownTimezoneError for a zone that
-    is not known.
+    name, a tzinfo, or None for the machine's own. `H` in a field is a number hashed from `hash_id`, for which recurring
+    tasks give their name, and `R` a random one; both are drawn once, here, unless `drawn` is that of an earlier
+    schedule. Immutable, hashable and picklable. Raises InvalidScheduleError for an expression that is wrong or never
+    fires, UnknownTimezoneError for a zone that is not known.
 
     When the clock changes, an expression whose minute and hour (and second) do not begin with `*` fires right
     after the gap for what the gap skipped, once however much that was, and the first time only for what is
@@ -136,17 +136,26 @@ class CronSchedule:
     made up or left out.
     """
 
-    __slots__ = ("_expression", "_fields", "_steady", "_times", "_zone")
+    __slots__ = ("_drawn", "_expression", "_fields", "_steady", "_zone", "times")
 
-    def __init__(self, expression: str, timezone: str | tzinfo | None = None) -> None:
+    def __init__(
+        self,
+        expression: str,
+        timezone: str | tzinfo | None = None,
+        *,
+        hash_id: str | None = None,
+        drawn: str | None = None,
+    ) -> None:
         if not isinstance(expression, str):
             raise InvalidScheduleError(f"a cron expression is text such as '*/5 * * * *': {expression!r} is not")
         self._expression = " ".join(expression.split())
-        self._fields = parse(self._expression)
-        self._times = WallTimes(self._fields)
+        self._drawn = draw(self._expression, hash_id) if drawn is None else drawn
+        self._fields = parse(self._expression, self._drawn)
+        self.times = WallTimes(self._fields)
+        """The times on the wall at which it fires, were there no clock changes."""
         self._zone = find_zone(timezone)
         self._steady = is_steady(self._zone)
-        if self._times.never():
+        if self.times.never():
             raise InvalidScheduleError(f"{self._expression!r} never fires: {why_never(self._fields)}")
 
     @property
@@ -155,8 +164,13 @@ class CronSchedule:
         return self._expression
 
     @property
+    def drawn(self) -> str:
+        """The expression with the numbers that were drawn for its `H` and `R`."""
+        return self._drawn
+
+    @property
     def timezone(self) -> tzinfo:
-        """The zone that the expression is read in, and that fire times are given in."""
+        """The zone of the expression and of the fire times."""
         return self._zone
 
     @property
@@ -168,6 +182,10 @@ class CronSchedule:
     def is_fixed(self) -> bool:
         """Whether it names times of day: neither minute nor hour (nor second) begins with `*`."""
         return not self._fields.wildcard
+
+    def in_zone(self, timezone: str | tzinfo | None) -> CronSchedule:
+        """The same schedule in another zone, with the same numbers for `H` and `R`."""
+        return CronSchedule(self._expression, timezone, drawn=self._drawn)
 
     def describe(self) -> str:
         """The expression in words, without the zone: "At 08:00, Monday to Friday"."""
@@ -182,7 +200,7 @@ class CronSchedule:
         except OverflowError:
             return None
         if self._steady:
-            return self._times.after(local, self._zone)
+            return self.times.after(local, self._zone)
         if is_irregular(local):
             # Arithmetic on wall times may have led into a gap, where no clock ever stood.
             local = local.astimezone(UTC).astimezone(self._zone)
@@ -192,7 +210,7 @@ class CronSchedule:
 
     def _next_regular(self, wall: datetime) -> datetime | None:
         """The next fire after a wall time that the clock does not show again."""
-        while (fire := self._times.after(wall, self._zone)) is not None:
+        while (fire := self.times.after(wall, self._zone)) is not None:
             if not is_irregular(fire):
                 return fire
             change = ClockChange.around(fire)
@@ -209,7 +227,7 @@ class CronSchedule:
         starts = [(0, local), (1, change.after - SECOND)] if local.fold == 0 else [(1, local)]
         for fold, start in starts:
             if fold == 0 or not self._kept_back(change):
-                fire = self._times.after(start)
+                fire = self.times.after(start)
                 if fire is not None and fire < change.before:
                     return fire.replace(tzinfo=self._zone, fold=fold)
         return self._next_regular(change.before - SECOND)
@@ -232,10 +250,14 @@ class CronSchedule:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CronSchedule):
             return NotImplemented
-        return (self._expression, self._zone) == (other._expression, other._zone)
+        return (self._expression, self._drawn, self._zone) == (other._expression, other._drawn, other._zone)
 
     def __hash__(self) -> int:
-        return hash((self._expression, self._zone))
+        return hash((self._expression, self._drawn, self._zone))
 
-    def __reduce__(self) -> tuple[type[CronSchedule], tuple[str, tzinfo]]:
-        return CronSchedule, (self._expression, self._zone)
+    def __reduce__(self) -> tuple[Callable[[str, str, tzinfo], CronSchedule], tuple[str, str, tzinfo]]:
+        return _unpickled, (self._expression, self._drawn, self._zone)
+
+
+def _unpickled(expression: str, drawn: str, zone: tzinfo) -> CronSchedule:
+    return CronSchedule(expression, zone, drawn=drawn)

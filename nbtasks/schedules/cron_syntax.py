@@ -1,16 +1,31 @@
-"""The syntax of cron expressions: what each field may hold, and the values that it names.
+"""Cron expressions: croniter reads the fields, in forms that all of its versions read alike.
 
-It must not know of calendars, clocks or zones.
+The versions 1.4 to 7 of croniter disagree on some forms, and none has all of those that are accepted here. So `Field`
+rewrites an item where that is needed before croniter reads it, and keeps to itself what croniter does not have:
+
+- `a-a` and `a/n` at the end of the field are the whole field in some versions; a range that goes around (`22-2`) is an
+  error before 6, and its step is off by one since. They are written as one value, or as two ranges.
+- `?` is an error before 2: it is written `*`. `5L`, `FRIL` and `1-3#1` are errors: they are written `l5` and
+  `1#1,2#1,3#1`.
+- `5#2` beside `3` is an error: plain days of the week and those of a certain week are read apart.
+- `L-3` and `LW` are errors, `15W` is one before 6 and must stand alone since: they are read here.
+- `H` and `R` draw from other numbers in old versions, and `R` at each reading: see `draw`.
+- Messages of croniter name neither the field nor what it may hold, so what it refuses is explained here.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
 
 from nbtasks.exceptions import InvalidScheduleError, unknown
+from nbtasks.formatting import plural
 
-__all__ = ["ALIASES", "LAST", "DayRule", "Fields", "parse"]
+__all__ = ["ALIASES", "LAST", "DayRule", "Fields", "draw", "is_croniter", "parse", "texts_of_croniter"]
 
 LAST = -1
 DAYS_OF_MONTH = 31
@@ -97,40 +112,46 @@ ALIASES = {
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one field counts, from `low` to `high`; `names` stand for the values from `low` on."""
+    """One field of an expression: its name, its column in croniter, and its values from `low` to `high`."""
 
     name: str
+    column: int
     low: int
     high: int
-    names: tuple[str, ...] = ()
+    names: str = ""
     extras: str = ""
 
     @property
     def allowed(self) -> str:
-        """What the field takes, in words."""
-        names = f" or {self.names[0]} to {self.names[-1]}" if self.names else ""
-        return f"{self.low} to {self.high}{names}, *, ranges a-b, steps */n or a-b/n, lists a,b{self.extras}"
-MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
-SECOND = Unit("second", 0, 59)
-MINUTE = Unit("minute", 0, 59)
-HOUR = Unit("hour", 0, 23)
-DAY_OF_MONTH = Unit("day of month", 1, DAYS_OF_MONTH, extras=", ?, L, L-3, 15W, LW")
-MONTH = Unit("month", 1, 12, MONTHS)
-# Both 0 and 7 are Sunday.
-DAY_OF_WEEK = Unit("day of week", 0, 7, WEEKDAYS, ", ?, 5L, 5#2")
+        """The values and forms of this field, in words."""
+        return f"{self.low} to {self.high}{self.names}, *, ranges a-b, steps */n or a-b/n, lists a,b{self.extras}"
+
+    @property
+    def last(self) -> int:
+        """The highest value, each counted once: Sunday is 0, not 7."""
+        return SATURDAY if self is DAY_OF_WEEK else self.high
+
+
+SECOND = Unit("second", 5, 0, 59)
+MINUTE = Unit("minute", 0, 0, 59)
+HOUR = Unit("hour", 1, 0, 23)
+DAY_OF_MONTH = Unit("day of month", 2, 1, DAYS_OF_MONTH, extras=", ?, L, L-3, 15W, LW")
+MONTH = Unit("month", 3, 1, 12, " or JAN to DEC")
+DAY_OF_WEEK = Unit("day of week", 4, 0, 7, " or SUN to SAT", ", ?, 5L, 5#2")
 UNITS = (SECOND, MINUTE, HOUR, DAY_OF_MONTH, MONTH, DAY_OF_WEEK)
 SYNTAX = re.ASCII | re.IGNORECASE
+ITEM = re.compile(r"[\w*/#?-]+", SYNTAX)
 SPAN = re.compile(r"(?P<first>\*|\w+)(?:-(?P<last>\w+))?(?:/(?P<step>\w+))?", SYNTAX)
-FROM_END = re.compile(r"L(?:-(?P<before>\d+))?", SYNTAX)
+FROM_END = re.compile(r"L-(?P<before>\d+)", SYNTAX)
 NEAREST = re.compile(r"(?:(?P<day>\d+)W|W(?P<same>\d+)|LW)", SYNTAX)
 NTH = re.compile(r"(?P<days>[\w-]+)#(?P<number>[1-5])", SYNTAX)
 LAST_WEEKDAY = re.compile(r"(?:(?P<day>\w+)L|L(?P<same>\w+))", SYNTAX)
+DRAWN = re.compile(r"(?P<kind>[HR])(?:\((?P<first>\d+)-(?P<last>\d+)\))?(?:/(?P<step>\d+))?", SYNTAX)
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """A cron expression, understood: the values of each field, in order."""
+    """The values of each field of a cron expression, in order."""
 
     seconds: tuple[int, ...]
     minutes: tuple[int, ...]
@@ -141,30 +162,86 @@ class Fields:
     """Whether minute or hour begins with `*`, as for cronie; the second, which cronie lacks, counts too."""
 
 
-def parse(expression: str) -> Fields:
-    """The fields of an expression of five fields, of six with seconds first, or of an alias as `@hourly`.
+def parse(expression: str, drawn: str | None = None) -> Fields:
+    """The fields of an expression of five fields, of six with seconds first, or of an alias such as `@hourly`.
 
-    Raises InvalidScheduleError, which names the field and what it takes.
+    `drawn` is the expression as `draw` returns it. Raises InvalidScheduleError, which names the field and what it may
+    hold.
     """
-    texts = _split(expression)
-    second, minute, hour, day, month, weekday = (
-        Field(unit, text, expression).read() for unit, text in zip(UNITS, texts, strict=True)
-    )
+    texts = _split(expression if drawn is None else drawn)
+    fields = [Field(unit, text, expression) for unit, text in zip(UNITS, texts, strict=True)]
+    columns = _expanded(fields)
+    second, minute, hour, day, month, weekday = (field.values(columns) for field in fields)
+    day_field, weekday_field = fields[3], fields[5]
     return Fields(
-        seconds=tuple(sorted(second.values)),
-        minutes=tuple(sorted(minute.values)),
-        hours=tuple(sorted(hour.values)),
-        months=tuple(sorted(month.values)),
+        seconds=second,
+        minutes=minute,
+        hours=hour,
+        months=month,
         days=DayRule(
-            days=frozenset(day.values),
-            weekdays=frozenset(value % DAYS_OF_WEEK for value in weekday.values),
-            from_end=frozenset(day.from_end),
-            nearest=frozenset(day.nearest),
-            nth=frozenset(weekday.nth),
-            both=day.starred or weekday.starred,
+            days=frozenset(day),
+            weekdays=frozenset(weekday),
+            from_end=frozenset(day_field.from_end),
+            nearest=frozenset(day_field.nearest),
+            nth=frozenset(weekday_field.nth()),
+            both=day_field.starred or weekday_field.starred,
         ),
-        wildcard=second.starred or minute.starred or hour.starred,
+        wildcard=any(field.starred for field in fields[:3]),
     )
+
+
+def draw(expression: str, hash_id: str | None = None) -> str:
+    """The expression with numbers for its `H` and `R`: hashed from `hash_id`, and random.
+
+    `H(a-b)` is one of a to b; `H/n` and `H(a-b)/n` are each n-th from one of the first n. Raises InvalidScheduleError.
+    """
+    if re.search(r"(?:^|[\s,])[HR](?:[(/,\s]|$)", expression, SYNTAX) is None:
+        return expression
+    texts = _split(expression)
+    drawn = [
+        ",".join(Field.drawn(unit, item, expression, hash_id) for item in text.split(","))
+        for unit, text in zip(UNITS, texts, strict=True)
+    ]
+    return " ".join(drawn[len(UNITS) - len(expression.split()) :])
+
+
+def is_croniter(value: object) -> bool:
+    """Whether it is a croniter object; there is none as long as croniter was not imported."""
+    library = sys.modules.get("croniter")
+    return library is not None and isinstance(value, library.croniter)
+
+
+def texts_of_croniter(cron: Any) -> tuple[str, str]:
+    """The expression of a croniter object, seconds first, and the same with the numbers that it has drawn.
+
+    Raises InvalidScheduleError if it fires otherwise than its expression does here.
+    """
+    texts, columns = [str(text) for text in cron.expressions], cron.expanded
+    if len(texts) > len(UNITS):
+        raise InvalidScheduleError(
+            f"a schedule has no years, and the croniter object has ({cron.expressions}); use until"
+        )
+    drawn = [
+        ",".join(map(str, values)) if DRAWN.fullmatch(text) else text
+        for text, values in zip(texts, columns, strict=True)
+    ]
+    # croniter keeps the second in the last column, wherever it was written.
+    expression, resolved = (" ".join([*fields[5:], *fields[:5]]) for fields in (texts, drawn))
+    fields = [Field(unit, text, expression) for unit, text in zip(UNITS, _split(resolved), strict=True)]
+    ours = _expanded(fields)
+    for field in fields:
+        if field.unit.column < len(columns):
+            field.check_same(ours, columns)
+    day, weekday = fields[3], fields[5]
+    starred = day.starred or weekday.starred
+    both = not cron._day_or or (starred and cron._implement_cron_bug)
+    if both != starred and "*" not in columns[day.unit.column] and "*" not in columns[weekday.unit.column]:
+        theirs, rule = ("both", "one") if both else ("one", "both")
+        raise InvalidScheduleError(
+            f"{expression!r}: the croniter object fires on days that match {theirs} of day of month and day of week, "
+            f"and a schedule on days that match {rule} of them; write the days so that one field says it"
+        )
+    return expression, resolved
 
 
 def _split(expression: str) -> list[str]:
@@ -176,7 +253,7 @@ def _split(expression: str) -> list[str]:
         texts.insert(0, "0")
     if len(texts) != len(UNITS):
         raise InvalidScheduleError(
-            f"{expression!r} has {len(texts)} field{'' if len(texts) == 1 else 's'}; a cron expression has "
+            f"{expression!r} has {plural(len(texts), 'field')}; a cron expression has "
             "five (minute, hour, day of month, month, day of week) or six (second first)"
         )
     return texts
@@ -190,40 +267,130 @@ def _alias(name: str) -> str:
     raise InvalidScheduleError(unknown("alias", name, ALIASES))
 
 
-@dataclass(slots=True)
+def _expand(unit: Unit, text: str, hash_id: bytes | None = None) -> tuple[list[Any], dict[int, set[Any]]]:
+    """What croniter reads in this one field: its values, and its days of the week of a certain week."""
+    from croniter import croniter
+
+    # Without a second where there is none: beside it, versions before 7 take day 0 for 1, and day of week 7 for no day.
+    texts = ["*"] * (len(UNITS) if unit is SECOND else len(UNITS) - 1)
+    texts[unit.column] = text
+    columns, nth = croniter.expand(" ".join(texts), hash_id=hash_id)
+    return columns[unit.column], nth
+
+
+def _expanded(fields: Sequence[Field]) -> list[list[Any]]:
+    """What croniter reads in all fields, by its columns; raises InvalidScheduleError."""
+    from croniter import croniter
+
+    second, *others = (",".join(field.items) or "*" for field in fields)
+    try:
+        columns: list[list[Any]] = croniter.expand(" ".join(others))[0]
+        return [*columns, [0] if second == "0" else _expand(SECOND, second)[0]]
+    except ValueError as error:
+        for field in fields:
+            field.explain()
+        raise InvalidScheduleError(f"{fields[0].expression!r} cannot be read: {error}") from error
+
+
 class Field:
-    """One field on its way from text to values."""
+    """One field's text, and its items in forms that all versions of croniter read alike."""
 
-    unit: Unit
-    text: str
-    expression: str
-    values: set[int] = field(default_factory=set)
-    from_end: set[int] = field(default_factory=set)
-    nearest: set[int] = field(default_factory=set)
-    nth: set[tuple[int, int]] = field(default_factory=set)
+    def __init__(self, unit: Unit, text: str, expression: str) -> None:
+        self.unit = unit
+        self.text = text
+        self.expression = expression
+        self.starred = text.startswith(("*", "?"))
+        self.items: list[str] = []
+        """The items for croniter to read."""
+        self.from_end: set[int] = set()
+        self.nearest: set[int] = set()
+        self._nth: list[str] = []
+        for item in [] if text == "?" and unit.extras else text.split(","):
+            if ITEM.fullmatch(item) is None or "?" in item:
+                raise self._wrong(item, "cannot be read")
+            if not (self._keep_day(item) or self._keep_weekday(item)):
+                self.items.append(self._alike(item))
+        if text == "?" and unit.extras:
+            self.items.append("*")
 
-    @property
-    def starred(self) -> bool:
-        """Whether it begins with `*`, which is all that cronie looks at; `?` is another way to write `*`."""
-        return self.text.startswith(("*", "?"))
+    @classmethod
+    def drawn(cls, unit: Unit, item: str, expression: str, hash_id: str | None) -> str:
+        """The item, with a number drawn by croniter if it is `H` or `R`."""
+        match = DRAWN.fullmatch(item)
+        if match is None:
+            return item
+        field = cls(unit, "*", expression)
+        first, last = unit.low, unit.last
+        if match["first"] is not None:
+            first, last = field._value(match["first"], item), field._value(match["last"], item)
+            if first >= last:
+                raise field._wrong(item, f"the range of {match['kind']} runs upwards")
+        step = field._step(match["step"], item)
+        size = last - first + 1 if match["step"] is None else min(step, last - first + 1)
+        if match["kind"] in "Hh" and hash_id is None:
+            raise field._wrong(item, "H is hashed from a schedule's name, and there is none (give `hash_id`)")
+        value = first + _number_below(size, unit, match["kind"].lower(), hash_id)
+        return str(value) if match["step"] is None or value + step > last else f"{value}-{last}/{step}"
 
-    def read(self) -> Field:
-        """Fills in the values."""
-        if self.text == "*" or (self.text == "?" and self.unit.extras):
-            self.values.update(range(self.unit.low, self.unit.high + 1))
-            return self
-        for item in self.text.split(","):
-            if not (
-                (self.unit is DAY_OF_MONTH and self._read_day(item))
-                or (self.unit is DAY_OF_WEEK and self._read_weekday(item))
-            ):
-                self.values.update(self._span(item))
-        return self
+    def values(self, columns: Sequence[Sequence[Any]]) -> tuple[int, ...]:
+        """The numbers of this field in croniter's columns, in order; its last day of the month becomes `from_end`."""
+        if not self.items:
+            return ()
+        column = columns[self.unit.column]
+        if "l" in column:
+            self.from_end.add(0)
+        if "*" in column:
+            return tuple(range(self.unit.low, self.unit.last + 1))
+        return tuple(sorted(value for value in column if value != "l"))
 
-    def _read_day(self, item: str) -> bool:
-        """Takes `L`, `L-3`, `15W` and `LW`; tells whether it did."""
+    def nth(self) -> Iterable[tuple[int, int]]:
+        """The days of the week of a certain week of the month: (5, 2) is the second Friday, (5, LAST) the last."""
+        if not self._nth:
+            return ()
+        _, weeks = _expand(self.unit, ",".join(self._nth))
+        return [(day, LAST if week == "l" else week) for day, found in weeks.items() for week in found]
+
+    def check_same(self, ours: Sequence[Sequence[Any]], theirs: Sequence[Sequence[Any]]) -> None:
+        """Raise InvalidScheduleError if a croniter object has other values in this field than its text has here."""
+        mine = {*self.values(ours), *self.nearest, *(day for day, _ in self.nth())}
+        found = {value for value in theirs[self.unit.column] if value != "l"}
+        if "*" in found:
+            found = set(range(self.unit.low, self.unit.last + 1))
+        if mine != found:
+            raise self._wrong(
+                self.text,
+                f"the croniter object has {', '.join(map(str, sorted(found)))} here, and a schedule would have "
+                f"{', '.join(map(str, sorted(mine)))}; give it as text",
+            )
+
+    def explain(self) -> None:
+        """Raise InvalidScheduleError for the first item that croniter refuses."""
+        for item in self.items:
+            try:
+                _expand(self.unit, item)
+            except ValueError:
+                raise self._reason(item) from None
+
+    def _reason(self, item: str) -> InvalidScheduleError:
+        """Why croniter refuses an item that is no range."""
+        item = next((written for written in self.text.split(",") if written.lower() == item), item)
+        match = SPAN.fullmatch(item)
+        if match is None or match["last"] is not None:
+            return self._wrong(item, "cannot be read")
+        try:
+            self._step(match["step"], item)
+            if match["first"] != "*":
+                self._value(match["first"], item)
+        except InvalidScheduleError as error:
+            return error
+        return self._wrong(item, "cannot be read")
+
+    def _keep_day(self, item: str) -> bool:
+        """Keep `L-3`, `15W` and `LW`, which croniter does not read; False for any other item."""
+        if self.unit is not DAY_OF_MONTH:
+            return False
         if match := FROM_END.fullmatch(item):
-            before = self._number(match["before"] or "0", item)
+            before = self._number(match["before"], item)
             if before >= self.unit.high:
                 raise self._wrong(item, f"no month has a day {before} before its last")
             self.from_end.add(before)
@@ -232,45 +399,58 @@ class Field:
             self.nearest.add(self._value(number, item))
         return match is not None
 
-    def _read_weekday(self, item: str) -> bool:
-        """Takes `5#2` and `5L`; tells whether it did."""
+    def _keep_weekday(self, item: str) -> bool:
+        """Keep `5#2` and `5L` apart from plain days of the week; False for any other item."""
+        if self.unit is not DAY_OF_WEEK:
+            return False
         if match := NTH.fullmatch(item):
-            number = int(match["number"])
-            self.nth.update((day % DAYS_OF_WEEK, number) for day in self._span(match["days"]))
+            days = Field(self.unit, match["days"], self.expression)
+            found = days.values(_expanded([*(Field(unit, "*", "") for unit in UNITS[:-1]), days]))
+            self._nth += [f"{day}#{match['number']}" for day in found]
         elif match := LAST_WEEKDAY.fullmatch(item):
-            self.nth.add((self._value(match["day"] or match["same"], item) % DAYS_OF_WEEK, LAST))
+            self._nth.append(f"l{self._value(match['day'] or match['same'], item) % DAYS_OF_WEEK}")
         return match is not None
 
-    def _span(self, item: str) -> range:
-        """The values of `*`, `5`, `1-5` and each of them with a step; `5/15` goes on to the field's end."""
+    def _alike(self, item: str) -> str:
+        """The item for croniter: a range or a step from a value as numbers that only run upwards."""
         match = SPAN.fullmatch(item)
-        if match is None or (match["first"] == "*" and match["last"]):
-            raise self._wrong(item, "cannot be read")
-        step = 1 if match["step"] is None else self._number(match["step"], item)
+        if match is None or match["first"] == "*" or (match["last"] is None and match["step"] is None):
+            return item.lower()
+        step = self._step(match["step"], item)
+        first = self._value(match["first"], item)
+        last = self.unit.high if match["last"] is None else self._last(match["last"], item)
+        if self.unit is DAY_OF_WEEK and last < first:
+            if last == SUNDAY:
+                last = DAYS_OF_WEEK
+            first = first if last == DAYS_OF_WEEK else first % DAYS_OF_WEEK
+        if first <= last:
+            return _upwards(first, last, step)
+        # Once around the field, with the step counted through its end.
+        size = self.unit.last - self.unit.low + 1
+        second = first + ((self.unit.last - first) // step + 1) * step - size
+        parts = [_upwards(first, self.unit.last, step)]
+        return ",".join(parts if second > last else [*parts, _upwards(second, last, step)])
+
+    def _last(self, text: str, item: str) -> int:
+        """The end of a range; `29-L` ends with the month."""
+        return self.unit.high if self.unit is DAY_OF_MONTH and text.upper() == "L" else self._value(text, item)
+
+    def _step(self, text: str | None, item: str) -> int:
+        step = 1 if text is None else self._number(text, item)
         if step == 0:
             raise self._wrong(item, "a step of 0 goes nowhere")
-        if match["first"] == "*":
-            return range(self.unit.low, self.unit.high + 1, step)
-        first = self._value(match["first"], item)
-        if match["last"] is None:
-            return range(first, (first if match["step"] is None else self.unit.high) + 1, step)
-        last = self._last(match["last"], first, item)
-        if last < first:
-            around = f"{match['first']}-{self.unit.high},{self.unit.low}-{match['last']}"
-            raise self._wrong(item, f"a range runs upwards (to go around, write {around})")
-        return range(first, last + 1, step)
-
-    def _last(self, text: str, first: int, item: str) -> int:
-        """Where a range ends: `29-L` with the month, `FRI-SUN` and `5-0` with the week."""
-        if self.unit is DAY_OF_MONTH and text.upper() == "L":
-            return self.unit.high
-        last = self._value(text, item)
-        return DAYS_OF_WEEK if self.unit is DAY_OF_WEEK and last == 0 and first > 0 else last
+        return step
 
     def _value(self, text: str, item: str) -> int:
         """One value of the field, by number or by name."""
-        if text.upper() in self.unit.names:
-            return self.unit.low + self.unit.names.index(text.upper())
+        from croniter import croniter
+
+        names = {name: value for name, value in croniter.ALPHACONV[self.unit.column].items() if value != name}
+        if text.lower() in names:
+            return int(names[text.lower()])
+        if names and not text.isdecimal():
+            near = get_close_matches(text.lower(), names, n=1)
+            raise self._wrong(item, f"unknown name {text!r}{f' (did you mean {near[0].upper()!r}?)' if near else ''}")
         value = self._number(text, item)
         if not self.unit.low <= value <= self.unit.high:
             raise self._wrong(item, f"{value} is out of range")
@@ -278,8 +458,7 @@ class Field:
 
     def _number(self, text: str, item: str) -> int:
         if not text.isdecimal():
-            what = "name" if self.unit.names else "number"
-            raise self._wrong(item, f"{text!r} is no {what} that this field knows")
+            raise self._wrong(item, f"{text!r} is not a number")
         if len(text) > 9:
             raise self._wrong(item, "that number is out of range")
         return int(text)
@@ -287,3 +466,25 @@ class Field:
     def _wrong(self, item: str, why: str) -> InvalidScheduleError:
         allowed = f"allowed: {self.unit.allowed}"
         return InvalidScheduleError(f"{self.unit.name} {item!r}: {why}; {allowed} (in {self.expression!r})")
+
+
+def _upwards(first: int, last: int, step: int) -> str:
+    """A range as croniter reads it in all versions; one of a single value as that value."""
+    if first + step > last:
+        return str(first)
+    return f"{first}-{last}" if step == 1 else f"{first}-{last}/{step}"
+
+
+def _number_below(size: int, unit: Unit, kind: str, hash_id: str | None) -> int:
+    """A number from 0 to size - 1 that croniter hashes ("h") or draws at random ("r").
+
+    Asked in the one form for each field in which all versions draw from as many numbers: before 6 a range of minutes or
+    hours lacks its last, and a step of seconds or weekdays draws from one too many.
+    """
+    if size == 1:
+        return 0
+    form = f"{kind}({unit.low}-{unit.low + size - 1})"
+    if unit is MINUTE or unit is HOUR:
+        form = kind if size == unit.high + 1 else f"{kind}/{size}"
+    values, _ = _expand(unit, form, (hash_id or "").encode("utf-8", "surrogatepass"))
+    return int(values[0]) - unit.low

@@ -67,7 +67,7 @@ def _count_interval(schedule: IntervalSchedule, after: datetime, until: datetime
 
 def _count_cron(schedule: CronSchedule, after: datetime, until: datetime) -> int:
     """Day by day: by arithmetic where the clock goes on steadily, else by walking."""
-    zone, times = schedule.timezone, schedule._times
+    zone, times = schedule.timezone, schedule.times
     begin, end = after.astimezone(zone), until.astimezone(zone)
     count, left = 0, WALKED
     day = begin.date()

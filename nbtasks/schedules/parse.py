@@ -1,22 +1,21 @@
-"""Schedules of every kind behind one interface, and the times at which they fire.
-
-It must not know of tasks, timers or which schedules exist.
-"""
+"""`parse_schedule` and `next_fire_times`: a schedule from an expression, an interval or a croniter object."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from nbtasks.exceptions import InvalidScheduleError, InvalidValueError
+from nbtasks import validation
+from nbtasks.exceptions import InvalidScheduleError
 from nbtasks.schedules.cron import CronSchedule
+from nbtasks.schedules.cron_syntax import is_croniter, texts_of_croniter
 from nbtasks.schedules.interval import IntervalSchedule, looks_like_interval
 from nbtasks.schedules.timezones import find_zone
 
 __all__ = ["PRESETS", "Schedule", "next_fire_times", "parse_schedule"]
 
 NEITHER = 'neither a cron expression such as "*/5 * * * *" or "@hourly" nor an interval such as "5m"'
-# What the controls offer: expressions that most schedules are, the most frequent first.
+# The most frequent expressions, for the controls to offer.
 PRESETS = (
     "* * * * *",
     "*/5 * * * *",
@@ -33,7 +32,7 @@ PRESETS = (
 
 @runtime_checkable
 class Schedule(Protocol):
-    """What tells when to fire next. `str()` of it is text that `parse_schedule` takes back."""
+    """Fire times. `str()` of a schedule is text from which `parse_schedule` makes an equal one."""
 
     def next_after(self, moment: datetime) -> datetime | None:
         """The first fire later than this aware moment, itself aware; None if there is none."""
@@ -44,10 +43,13 @@ class Schedule(Protocol):
         ...
 
 
-def parse_schedule(schedule: str | timedelta | Schedule, timezone: str | tzinfo | None = None) -> Schedule:
-    """The schedule that a cron expression, an interval ("5m" or a timedelta) or a schedule itself gives.
+def parse_schedule(
+    schedule: str | timedelta | Schedule | Any, timezone: str | tzinfo | None = None, *, hash_id: str | None = None
+) -> Schedule:
+    """The schedule of a cron expression, an interval ("5m" or a timedelta), a croniter object, or a schedule itself.
 
-    The zone, by default the machine's own, is that of a cron expression; an interval needs none. Raises
+    The zone, by default the machine's own, is that of a cron expression; an interval needs none. A croniter object has
+    the zone of its start time unless one is given. `H` in an expression is hashed from `hash_id`. Raises
     InvalidScheduleError for what is wrong or never fires, UnknownTimezoneError for a zone that is not known.
     """
     zone = find_zone(timezone)
@@ -56,19 +58,24 @@ def parse_schedule(schedule: str | timedelta | Schedule, timezone: str | tzinfo 
             return IntervalSchedule(schedule)
         if len(schedule.split()) < 2 and not schedule.strip().startswith("@"):
             raise InvalidScheduleError(f"{schedule!r} is {NEITHER}")
-        return CronSchedule(schedule, zone)
+        return CronSchedule(schedule, zone, hash_id=hash_id)
     if isinstance(schedule, timedelta):
         return IntervalSchedule(schedule)
+    if is_croniter(schedule):
+        expression, drawn = texts_of_croniter(schedule)
+        return CronSchedule(expression, schedule.tzinfo if timezone is None else zone, drawn=drawn)
     if isinstance(schedule, Schedule):
         return schedule
     raise InvalidScheduleError(f"{schedule!r} is {NEITHER}, nor a timedelta")
 
 
 def next_fire_times(
-    expression: str | timedelta | Schedule,
+    expression: str | timedelta | Schedule | Any,
     timezone: str | tzinfo | None = None,
     start: datetime | None = None,
     count: int = 5,
+    *,
+    hash_id: str | None = None,
 ) -> list[datetime]:
     """The next `count` times, in order and aware, at which a schedule fires later than `start`.
 
@@ -76,10 +83,9 @@ def next_fire_times(
     naive `start` is a wall time there; None is now. The list is shorter only where the calendar ends, with
     the year 9999. Raises as `parse_schedule` does.
     """
-    if count < 0:
-        raise InvalidValueError(f"count is zero or more: {count} is not")
+    validation.whole_number("count", count, 0)
     zone = find_zone(timezone)
-    schedule = parse_schedule(expression, zone)
+    schedule = parse_schedule(expression, zone if timezone is not None else None, hash_id=hash_id)
     moment = datetime.now(UTC) if start is None else start
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=zone)

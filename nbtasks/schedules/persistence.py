@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Mapping
-from datetime import date, datetime, time, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Any
 
 from nbtasks.exceptions import WorkError
 from nbtasks.retry import Retry
-from nbtasks.schedules import IntervalSchedule, Schedule, find_zone, parse_schedule, zone_name
+from nbtasks.schedules import CronSchedule, IntervalSchedule, Schedule, find_zone, parse_schedule, zone_name
 from nbtasks.schedules.business_hours import DAYS, BusinessHours
 from nbtasks.schedules.recurring_task import RecurringTask, make, template_of
 from nbtasks.schedules.rules import Rules
@@ -42,11 +42,8 @@ def record_of(recurring: RecurringTask) -> dict[str, Any]:
 
 def made_from(name: str, recurring_id: str, record: Mapping[str, Any], template: Task) -> RecurringTask:
     """The recurring task of that record, its counters included, with a template made anew; no scheduler has it yet."""
-    text, anchor = record["schedule"]
     zone = find_zone(record["timezone"])
-    schedule: Schedule = parse_schedule(text, zone)
-    if isinstance(schedule, IntervalSchedule) and anchor is not None:
-        schedule = IntervalSchedule(schedule.every, datetime.fromisoformat(anchor))
+    schedule = _schedule_from(record["schedule"], zone)
     rules = {rule: rule_from(value) for rule, value in record["rules"].items()}
     recurring = make(schedule, template, name=name, timezone=zone, rules=rules)
     recurring.id = recurring_id
@@ -74,12 +71,25 @@ def template_from(record: Mapping[str, Any]) -> Task:
 
 
 def _schedule_record(schedule: Schedule) -> list[Any]:
-    text, anchor = str(schedule), getattr(schedule, "anchor", None)
+    """Its text, its anchor if it is an interval, and the numbers that a cron expression has drawn."""
+    text = str(schedule)
+    if isinstance(schedule, CronSchedule):
+        return [text, None, schedule.drawn]
     try:
         parse_schedule(text)
     except ValueError:
-        raise WorkError(f"its schedule is a {type(schedule).__name__} of one's own") from None
-    return [text, jsonable(anchor)]
+        raise WorkError(f"its schedule is of the class {type(schedule).__name__}, which is not built in") from None
+    return [text, jsonable(schedule.anchor) if isinstance(schedule, IntervalSchedule) else None]
+
+
+def _schedule_from(record: Sequence[Any], zone: tzinfo) -> Schedule:
+    text, anchor, *drawn = record
+    if drawn:
+        return CronSchedule(text, zone, drawn=drawn[0])
+    schedule = parse_schedule(text, zone)
+    if isinstance(schedule, IntervalSchedule) and anchor is not None:
+        return IntervalSchedule(schedule.every, datetime.fromisoformat(anchor))
+    return schedule
 
 
 def _work_record(template: Task) -> dict[str, Any]:

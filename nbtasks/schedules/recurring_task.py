@@ -35,10 +35,11 @@ def make(
     timezone: str | tzinfo | None,
     rules: Mapping[str, Any],
 ) -> RecurringTask:
-    """A recurring task that no scheduler has yet."""
-    parsed, zone = _parsed(schedule, timezone)
+    """A recurring task that no scheduler has yet. `H` in a cron expression is hashed from its name."""
+    name = _checked_name(template.name if name is None else name)
+    parsed, zone = _parsed(schedule, timezone, name)
     return RecurringTask(
-        name=_checked_name(template.name if name is None else name),
+        name=name,
         schedule=schedule,
         template=template,
         rules=Rules(**{**rules, "until": _aware(rules.get("until"), zone)}),
@@ -52,15 +53,19 @@ def changed(recurring: RecurringTask, changes: Mapping[str, Any]) -> dict[str, A
     for name in changes:
         if name not in CHANGEABLE:
             raise InvalidValueError(unknown("option of a recurring task", name, CHANGEABLE))
-    schedule = changes.get("schedule", recurring.schedule)
-    if "timezone" in changes and isinstance(schedule, CronSchedule):
-        schedule = schedule.expression
-    parsed, zone = _parsed(schedule, changes.get("timezone", recurring._zone))
+    name = _checked_name(changes.get("name", recurring.name))
+    schedule, parsed, zone = recurring.schedule, recurring._parsed, recurring._zone
+    if "timezone" in changes:
+        zone = find_zone(changes["timezone"])
+        parsed = parsed.in_zone(zone) if isinstance(parsed, CronSchedule) else parsed
+    if "schedule" in changes and changes["schedule"] != str(parsed):  # the same text keeps its random numbers
+        schedule = changes["schedule"]
+        parsed, zone = _parsed(schedule, zone, name)
     rules = {name: value for name, value in changes.items() if name in RULES}
     if "until" in rules:
         rules["until"] = _aware(rules["until"], zone)
     return {
-        "name": _checked_name(changes.get("name", recurring.name)),
+        "name": name,
         "schedule": schedule,
         "rules": dataclasses.replace(recurring.rules, **rules),
         "_parsed": parsed,
@@ -91,6 +96,8 @@ def template_of(template: Any, name: str | None, options: Mapping[str, Any]) -> 
     task.backend = task.backend or ("loop" if coroutine else "thread")
     task._work, task._takes_task = function, takes_task
     return task
+
+
 _OPTIONS = ("priority", "lane", "backend", "timeout", "tags", "parameters", "heading", "body", "img")
 
 
@@ -110,8 +117,8 @@ def _checked_template(template: Task, options: Mapping[str, Any]) -> Task:
     return template
 
 
-def _parsed(schedule: Any, timezone: str | tzinfo | None) -> tuple[Schedule, tzinfo]:
-    parsed = parse_schedule(schedule, timezone)
+def _parsed(schedule: Any, timezone: str | tzinfo | None, name: str) -> tuple[Schedule, tzinfo]:
+    parsed = parse_schedule(schedule, timezone, hash_id=name)
     if isinstance(parsed, IntervalSchedule) and parsed.every < SHORTEST:
         raise InvalidScheduleError(f"an interval is at least a millisecond: {parsed.every} is not")
     return parsed, parsed.timezone if isinstance(parsed, CronSchedule) else find_zone(timezone)

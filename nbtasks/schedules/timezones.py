@@ -58,8 +58,6 @@ def _offset(moment: datetime, fold: int) -> timedelta:
     return offset
 
 
-
-
 class LocalZone(tzinfo):
     """The machine's own zone, asked of the operating system each time, so that it needs no zone data."""
 
@@ -90,6 +88,8 @@ class LocalZone(tzinfo):
 
     def __reduce__(self) -> str:
         return "LOCAL"
+
+
 LOCAL = LocalZone()
 
 
