@@ -228,7 +228,7 @@ def _is_rerun(task: Task, name: str, cell: LaunchingCell, *, named: str | None) 
 
 @dataclass(frozen=True, slots=True)
 class _ScheduleOptions:
-    schedule: Schedule
+    schedule: Schedule | str
     timezone: str | None
     max_concurrent: int
 
@@ -246,9 +246,13 @@ def _schedule_options(options: argparse.Namespace) -> _ScheduleOptions | None:
     for option, given in (("--wait", options.wait), ("--after", options.after is not None)):
         if given:
             raise UsageError(f"%%bgtask: {option} is for a cell that runs once; omit it, or the schedule")
-    schedule = IntervalSchedule(every) if every is not None else CronSchedule(cron or "", zone)
+    schedule: Schedule | str
     if every is not None:
+        schedule = IntervalSchedule(every)
         find_zone(zone)
+    else:
+        schedule = cron or ""
+        CronSchedule(schedule, zone, hash_id="")  # checked before anything starts; the name that H needs comes later
     limit = options.max_concurrent
     return _ScheduleOptions(schedule, zone, 1 if limit is None else _whole_number("--max-concurrent", limit, 1))
 

@@ -84,7 +84,7 @@ class NotebookSession:
                 self._show_launched(task, task.cell, headless=task.cell.headless and not task.raises_in_cell)
 
     def launch_schedule(
-        self, template: CellRun, schedule: Schedule, *, timezone: str | None, max_concurrent: int, quiet: bool
+        self, template: CellRun, schedule: Schedule | str, *, timezone: str | None, max_concurrent: int, quiet: bool
     ) -> None:
         """Run a cell on a schedule, which replaces an earlier one of the same cell or the same name."""
         earlier = self._schedules_of(template.cell, template.name)

@@ -62,8 +62,9 @@ def parse_schedule(
     if isinstance(schedule, timedelta):
         return IntervalSchedule(schedule)
     if is_croniter(schedule):
-        expression, drawn = texts_of_croniter(schedule)
-        return CronSchedule(expression, schedule.tzinfo if timezone is None else zone, drawn=drawn)
+        cron: Any = schedule
+        expression, drawn = texts_of_croniter(cron)
+        return CronSchedule(expression, cron.tzinfo if timezone is None else zone, drawn=drawn)
     if isinstance(schedule, Schedule):
         return schedule
     raise InvalidScheduleError(f"{schedule!r} is {NEITHER}, nor a timedelta")

@@ -58,8 +58,10 @@ def changed(recurring: RecurringTask, changes: Mapping[str, Any]) -> dict[str, A
     if "timezone" in changes:
         zone = find_zone(changes["timezone"])
         parsed = parsed.in_zone(zone) if isinstance(parsed, CronSchedule) else parsed
-    if "schedule" in changes and changes["schedule"] != str(parsed):  # the same text keeps its random numbers
-        schedule = changes["schedule"]
+    new = changes.get("schedule", schedule)
+    same_text = isinstance(new, str) and " ".join(new.split()) == str(parsed)  # keeps the numbers drawn for H and R
+    if "schedule" in changes and not same_text:
+        schedule = new
         parsed, zone = _parsed(schedule, zone, name)
     rules = {name: value for name, value in changes.items() if name in RULES}
     if "until" in rules:

@@ -97,10 +97,12 @@ class ScheduleEditor:
         if isinstance(content, dict) and content.get("event") == "submit":
             self.apply()
 
-    def refresh(self, given: Typed | None, now: datetime, told: str = "", rules: Rules | None = None) -> int:
+    def refresh(
+        self, given: Typed | None, now: datetime, told: str = "", rules: Rules | None = None, name: str = ""
+    ) -> int:
         """Show the schedule that there is, if it is another one, and what the typed one means; how many messages.
 
-        `told` is what there is to say as long as nothing else is typed; `rules` are those of the recurring task.
+        `told` is what there is to say as long as nothing else is typed; `rules` and `name` are the recurring task's.
         """
         sent = 0
         applied, self._applied = self._applied, False
@@ -110,7 +112,7 @@ class ScheduleEditor:
         self._given = given
         if self._presets.value:
             sent += put(self._expression, value=self._presets.value) + put(self._presets, value="")
-        draft = self._read(now, rules)
+        draft = self._read(now, rules, name)
         edited = self.edited and bool(draft.expression)
         error = draft.error if edited else ""
         ready = edited and not error
@@ -120,12 +122,12 @@ class ScheduleEditor:
         sent += put(self.note, value=_error_html(error) if error else _html(text))
         return sent + put(self._button, disabled=not ready)
 
-    def _read(self, now: datetime, rules: Rules | None) -> Draft:
+    def _read(self, now: datetime, rules: Rules | None, name: str) -> Draft:
         """What was typed, checked: once, and again where its time has gone on."""
         typed, draft = self.typed, self._draft
         gone = draft is not None and bool(draft.fires) and draft.fires[0] <= now
         if draft is None or gone or (draft.expression, draft.zone) != typed or self._rules != rules:
-            draft, self._rules = read_draft(*typed, now, rules), rules
+            draft, self._rules = read_draft(*typed, now, rules, name), rules
             self._draft = draft
         return draft
 
@@ -166,15 +168,15 @@ class Draft:
     fires: tuple[datetime, ...] = ()
 
 
-def read_draft(expression: str, zone: str, now: datetime, rules: Rules | None = None) -> Draft:
-    """What these two mean at the aware moment `now`, to a recurring task with these rules.
+def read_draft(expression: str, zone: str, now: datetime, rules: Rules | None = None, name: str = "") -> Draft:
+    """What these two mean at the aware moment `now`, to a recurring task with these rules and this name.
 
     A zone left empty is the machine's own.
     """
     expression, zone = expression.strip(), zone.strip() or "local"
     try:
         found = find_zone(zone)
-        schedule = parse_schedule(expression, found)
+        schedule = parse_schedule(expression, found, hash_id=name)
         asked = schedule if rules is None else fires_of(schedule, rules, now.astimezone(found))
         fires = next_fire_times(asked, found, now, FIRES)
     except NbtasksError as error:
@@ -295,7 +297,7 @@ class CronControls:
         told = fires_told(task.describe(), "next", task.next_fires(FIRES), now)
         if not on:
             told += f" · {task.ended or ('removed' if gone else 'paused')}"
-        sent += self._editor.refresh((str(task._parsed), task.timezone), now, told, task.rules)
+        sent += self._editor.refresh((str(task._parsed), task.timezone), now, told, task.rules, task.name)
         return sent + put(self._facts, value=_facts_html(task, self._message))
 
     # -- what the user asks for; on the front end's thread ----------------------------------------------------

@@ -143,7 +143,7 @@ class _Adding:
                     self._names.value = chosen if (chosen, chosen) in offered else ""
                 sent += 1
         said = f'<div role="status">{html.escape(self._message)}</div>' if self._message else ""
-        return sent + self._editor.refresh(None, now) + put(self._said, value=said)
+        return sent + self._editor.refresh(None, now, name=self._names.value) + put(self._said, value=said)
 
     def _add(self, expression: str, zone: str) -> None:
         self._message = ""

@@ -20,6 +20,7 @@ import pytest
 from nbtasks import Retry, Task, TaskManager
 from nbtasks.exceptions import HistoryError, InvalidScheduleError
 from nbtasks.history.history import History
+from nbtasks.schedules import CronSchedule, IntervalSchedule
 from nbtasks.schedules.business_hours import BusinessHours
 
 ROOT = Path(__file__).parent.parent.parent
@@ -206,6 +207,25 @@ def test_a_schedule_is_offered_to_the_next_kernel_and_restored_in_one_only(path)
         assert (again.rules, again.schedule) == (before.rules, again._parsed)
         again.run_now().wait()
         assert one.history.schedules()[0].details["total_runs"] == 2
+
+
+def test_drawn_times_and_anchors_are_restored(path):
+    with TaskManager(history=path) as manager:
+        schedules = {
+            "random": "R R(1-4) * * *",
+            "hashed": "H H * * *",
+            "six": CronSchedule("R 0 H * * *", "Asia/Tokyo", hash_id="x"),
+            "anchored": IntervalSchedule("1h", datetime(2026, 1, 1, 0, 17, tzinfo=UTC)),
+        }
+        before = {
+            name: manager.add_recurring_task(schedule, time.gmtime, name=name, timezone="UTC").next_run
+            for name, schedule in schedules.items()
+        }
+    with TaskManager(history=path) as manager:
+        for offer in manager.history.schedules():
+            again = manager.restore_recurring_task(f"{offer.name} again", offer.id, offer.details)
+            form = "%M:%S" if offer.name == "anchored" else "%H:%M:%S"  # the hour may have passed meanwhile
+            assert f"{again.next_run:{form}}" == f"{before[offer.name]:{form}}"
 
 
 def test_the_schedule_of_a_task_class_is_restored_with_its_fields(path, tmp_path, monkeypatch):

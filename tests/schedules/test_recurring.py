@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from croniter import croniter
 
 from nbtasks import EventType, Retry, Task, TaskManager, WaitTimeoutError
 from nbtasks.exceptions import (
@@ -712,7 +713,7 @@ async def coroutine():
         ("5m", {"name": ""}, InvalidValueError, "non-empty"),
         ("5m", {"lane": "fast"}, UnknownLaneError, "fast"),
         ("5m", {"backend": "moon"}, UnknownBackendError, "moon"),
-        ("5m", {"timeout": 0}, InvalidValueError, "positive"),
+        ("5m", {"timeout": 0}, InvalidValueError, "more than 0"),
         ("5m", {"speed": 1}, WorkError, "speed"),
     ],
 )
@@ -732,6 +733,37 @@ def test_a_template_that_runs_or_ran_or_runs_once_is_refused(manager):
             manager.add_recurring_task("5m", wrong)
     assert manager.list_recurring_tasks() == []
     held.let_go(manager)
+
+
+def test_a_hashed_schedule_is_spread_by_its_name(every):
+    prices, _ = every("H H * * *", name="prices")
+    weather, _ = every("H H * * *", name="weather")
+    assert prices.next_run.time() != weather.next_run.time()
+    hashed = CronSchedule("H H * * *", "UTC", hash_id="prices")
+    assert prices.next_run == hashed.next_after(START)
+    prices.change(name="rates", timezone=PARIS)  # a new name does not move the fires
+    assert prices.next_run.time() == hashed.next_after(START).time()
+    prices.change(schedule="H H  * * *")
+    assert prices.next_run.time() == hashed.next_after(START).time()
+    prices.change(schedule="H H(0-5) * * *", timezone="UTC")
+    assert prices.next_run == CronSchedule("H H(0-5) * * *", "UTC", hash_id="rates").next_after(START)
+
+
+def test_random_times_stay_through_changes_of_anything_else(every, clock):
+    recurring, ran = every("R R * * *", name="prices")
+    first = recurring.next_run
+    recurring.change(max_concurrent=2)
+    recurring.change(schedule="R R * * *")
+    recurring.change(timezone=PARIS)
+    assert recurring.next_run.time() == first.time()
+    recurring.change(timezone="UTC")
+    clock.advance(3 * DAY)
+    assert {moment.time() for moment in ran} == {first.time()}
+
+
+def test_a_croniter_object_is_a_schedule(every):
+    recurring, _ = every(croniter("30 8 * * 1-5", START.astimezone(ZoneInfo(PARIS))), timezone=None)
+    assert (recurring.timezone, recurring.describe()) == (PARIS, "At 08:30, Monday to Friday")
 
 
 def test_the_schedule_is_read_only_as_json(every):
