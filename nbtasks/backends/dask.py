@@ -13,17 +13,15 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from nbtasks.backends.base import Attempt, Backend
+from nbtasks.backends.remote_work import RemoteWork, show_streams, work_of
 from nbtasks.exceptions import InvalidValueError, NbtasksError, TaskFailedError, WorkerDiedError
 from nbtasks.interrupts import start_thread
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
-from nbtasks.workers.remote_work import RemoteWork, show_streams, work_of
-
-if TYPE_CHECKING:
-    from nbtasks.workers.kernel_process import Message
+from nbtasks.workers.messages import Message
 
 __all__ = ["DaskBackend"]
 
@@ -252,8 +250,6 @@ class _Run:
 
     def hear(self, number: int, said: bytes) -> None:
         """Take a message of the worker's."""
-        from nbtasks.workers.kernel_process import Message
-
         channel, kind, content, buffers, metadata = pickle.loads(said)
         self._heard = number
         message = Message(channel, kind, content, buffers, None, metadata)
@@ -263,13 +259,13 @@ class _Run:
             self._answered(message)
         elif self._work is not None:
             with contextlib.suppress(NbtasksError):
-                self._attempt.context.run(self._work.heard, message)
+                self._attempt.context.run(self._work.receive, message)
 
     def _begun(self, content: dict[str, Any]) -> None:
         if "worker" not in content:  # that of a process on the worker's machine
             return
         if self._worker is not None and self._work is not None:
-            self._work.starts_again(f"the Dask worker {self._worker} was lost: it runs again on {content['worker']}")
+            self._work.restarted(f"the Dask worker {self._worker} was lost: it runs again on {content['worker']}")
         self._worker = content["worker"]
 
     def _done(self) -> None:
@@ -301,7 +297,6 @@ class _Run:
         elif answer is None:
             self.end(Outcome(TaskState.FAILED, None, WorkerDiedError("the answer of the Dask worker was lost")))
         else:
-            from nbtasks.workers.kernel_process import Message
 
             self._answered(Message("shell", "nbtasks_reply", answer, list(parcel.buffers), None, {}))
 

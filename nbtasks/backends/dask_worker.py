@@ -14,15 +14,18 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from jupyter_client.kernelspec import KernelSpec
+
 from nbtasks.backends.base import Attempt
 from nbtasks.backends.process import ProcessBackend
+from nbtasks.backends.remote_work import RemoteWork
 from nbtasks.backends.thread import ThreadBackend
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task, fresh
-from nbtasks.workers.kernel_process import Message
-from nbtasks.workers.remote_work import RemoteWork
+from nbtasks.workers.kernel_process import python_kernel
+from nbtasks.workers.messages import RESULT, Message
 from nbtasks.workers.serialization import Buffers, kind_of, pack_names, raw, unpack
-from nbtasks.workers.worker_side import RESULT, TaskHere, call, pack_error
+from nbtasks.workers.worker_side import TaskHere, call, pack_error
 
 __all__ = ["SMALL", "Parcel", "run", "strike"]
 
@@ -206,22 +209,28 @@ class _Relay(RemoteWork):
         self._content = content
         self._buffers = buffers
         self._say = say
+        self._worker_module = content["worker_module"]
         self.memory = content["memory"]
         self.joined = threading.Event()
         """Set when the cell has the cluster do work: it must not keep a place there while it waits."""
         self.answer: tuple[dict[str, Any], Buffers] | None = None
 
+    @property
+    def kernel(self) -> KernelSpec:
+        """That of the notebook's own workers."""
+        return python_kernel(self._worker_module)
+
     def request(self) -> tuple[str, dict[str, Any], Buffers]:
         """As it came."""
         return "nbtasks_run", self._content, list(self._buffers)
 
-    def heard(self, message: Message) -> None:
+    def receive(self, message: Message) -> None:
         """Said on."""
         if message.kind == "nbtasks_joined":
             self.joined.set()
         self._say("iopub", message.kind, message.content, message.buffers, message.metadata)
 
-    def starts_again(self, why: str) -> None:
+    def restarted(self, why: str) -> None:
         """It does not, here."""
 
     def answered(self, message: Message) -> Outcome:

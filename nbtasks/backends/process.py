@@ -11,14 +11,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbtasks.backends.base import Attempt, Backend
+from nbtasks.backends.remote_work import RemoteWork, show_streams, work_of
 from nbtasks.exceptions import NbtasksError, TaskFailedError, WorkerDiedError
 from nbtasks.interrupts import start_thread
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
-from nbtasks.workers.remote_work import RemoteWork, show_streams, work_of
+from nbtasks.workers import worker_side
+from nbtasks.workers.messages import Message
 
 if TYPE_CHECKING:
-    from nbtasks.workers.kernel_process import Message, Worker
+    from jupyter_client.kernelspec import KernelSpec
+
+    from nbtasks.workers.kernel_process import Worker
     from nbtasks.workers.pool import Pool
     from nbtasks.workers.serialization import Buffers
 
@@ -42,9 +46,16 @@ class ProcessBackend(Backend):
         """Shows what a function in a worker prints or displays; called in the context of its attempt."""
         self.modules: Callable[[], list[str]] = list
         """Gives the names of the modules that a spare worker imports beforehand."""
+        self.worker_module = worker_side.__name__
+        """The module whose function `main` starts the kernel of a worker."""
         self._lock = threading.Lock()  # guards the making of the pool
         self._pool: Pool | None = None
         self._closed = False
+
+    def _kernel_now(self) -> KernelSpec:
+        from nbtasks.workers.kernel_process import python_kernel
+
+        return python_kernel(self.worker_module)
 
     def _modules_now(self) -> list[str]:
         return self.modules()
@@ -59,8 +70,8 @@ class ProcessBackend(Backend):
         self.pool.limit = limit
 
     def workers(self) -> list[dict[str, Any]]:
-        """The workers there are: `pid`, `task` (what they do), `seconds` since their start."""
-        return [] if self._pool is None else self._pool.shown()
+        """One row for each worker: its `pid`, the name of its `task`, and the `seconds` since its start."""
+        return [] if self._pool is None else self._pool.rows()
 
     @property
     def pool(self) -> Pool:
@@ -69,7 +80,7 @@ class ProcessBackend(Backend):
 
         with self._lock:
             if self._pool is None:
-                self._pool = Pool(self._modules_now)
+                self._pool = Pool(self._kernel_now, self._modules_now)
                 if self._closed:
                     self._pool.close()
             return self._pool
@@ -132,7 +143,7 @@ class _Conversation:
         if worker is not None and due:
             from nbtasks.workers.usage import usage_text
 
-            self._usage = usage_text(worker.pid)
+            self._usage = "" if worker.pid is None else usage_text(worker.pid)
         return "" if worker is None else self._usage
 
     def _begins(self, worker: Worker | None) -> None:
@@ -172,7 +183,7 @@ class _Conversation:
     def _converse_with_one(self, work: RemoteWork, request: tuple[str, dict[str, Any], Buffers]) -> Outcome:
         attempt = self._attempt
         worker = self._backend.pool.take(
-            attempt.task.name, lambda: attempt.interrupted, fresh=work.fresh, command=work.command
+            attempt.task.name, lambda: attempt.interrupted, fresh=work.fresh, kernel=work.kernel
         )
         if worker is None:
             return Outcome(TaskState.CANCELLED)
@@ -215,7 +226,7 @@ class _Conversation:
                 elif message.kind == "nbtasks_begun":
                     self._begins(worker)
                 elif message.channel == "iopub":
-                    attempt.context.run(work.heard, message)
+                    attempt.context.run(work.receive, message)
         return answer
 
     def _receive(self, worker: Worker, work: RemoteWork) -> list[Message]:

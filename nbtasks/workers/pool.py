@@ -1,33 +1,37 @@
-"""The workers of one manager: how many there may be, which are free, and one spare that is kept warm.
-
-Must not know what they are asked to do. `_changed` guards which workers there are, and tells those that wait for one.
-"""
+"""The worker processes of one manager: how many there may be, which are free, and one spare that is kept warm."""
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from jupyter_client.kernelspec import KernelSpec
+
 from nbtasks.exceptions import NbtasksError
 from nbtasks.interrupts import start_thread
-from nbtasks.workers.kernel_process import PYTHON_WORKER, KernelCommand, Worker
+from nbtasks.workers.kernel_process import Worker
 
 __all__ = ["Pool"]
 
 IDLE_SECONDS = 60.0
-"""A worker of functions that has had nothing to do for so long is let go."""
+"""A worker of functions that was free for so long is shut down."""
 
 
 class Pool:
-    """At most `limit` workers at a time. Any thread may call any method."""
+    """At most `limit` workers at a time. Any thread may call any method.
 
-    def __init__(self, modules: Callable[[], list[str]] = list) -> None:
+    `kernel` gives the kernel of its own workers, `modules` the names of the modules that a spare one imports early.
+    """
+
+    def __init__(self, kernel: Callable[[], KernelSpec], modules: Callable[[], list[str]]) -> None:
         self.limit = max(4, os.cpu_count() or 1)
-        self._modules = modules  # gives the names of the modules that a spare worker imports beforehand
-        self._changed = threading.Condition()
+        self._kernel = kernel
+        self._modules = modules
+        self._changed = threading.Condition()  # guards which workers there are, and wakes threads that wait for one
         self._busy: dict[Worker, str] = {}
         self._free: list[tuple[float, Worker]] = []
         self._spare: Worker | None = None
@@ -35,11 +39,16 @@ class Pool:
         self._warming = False
         self._closed = False
 
-    def take(self, label: str, given_up: Callable[[], bool], *, fresh: bool, command: KernelCommand) -> Worker | None:
-        """A worker that nobody else uses, as soon as there may be one; None if it was `given_up` meanwhile.
+    def take(
+        self, label: str, given_up: Callable[[], bool], *, fresh: bool, kernel: KernelSpec | None = None
+    ) -> Worker | None:
+        """A worker for the caller alone, as soon as there may be one; None if it was `given_up` meanwhile.
 
-        A `fresh` one has not run anything. Raises what stands in the way of a start.
+        A `fresh` one has not run anything; one of another `kernel` is started for the caller. Raises what stands in the
+        way of a start.
         """
+        own = self._kernel()
+        wanted = own if kernel is None else kernel
         worker: Worker | None = None
         with self._changed:
             while True:
@@ -47,7 +56,7 @@ class Pool:
                     raise NbtasksError("the process backend is closed")
                 if given_up():
                     return None
-                if (worker := self._ready(fresh, command)) is not None:
+                if (worker := self._ready(fresh, wanted)) is not None:
                     self._busy[worker] = label
                     break
                 if len(self._busy) + self._starting < self.limit:
@@ -55,30 +64,35 @@ class Pool:
                     break
                 self._changed.wait(0.2)
         if worker is None:
-            worker = self._start(label, given_up, command)
-        if worker is not None and command is PYTHON_WORKER:
+            worker = self._start(label, given_up, wanted)
+        if worker is not None and wanted is own:
             self._warm()
         return worker
 
-    def _ready(self, fresh: bool, command: KernelCommand) -> Worker | None:
-        """Under the lock: one that can begin at once."""
-        if command is not PYTHON_WORKER or len(self._busy) + self._starting >= self.limit:
+    def _ready(self, fresh: bool, kernel: KernelSpec) -> Worker | None:
+        """A free worker of that kernel, or the spare one. Called with the lock held."""
+        if len(self._busy) + self._starting >= self.limit:
             return None
-        while not fresh and self._free:
-            _, worker = self._free.pop()
-            if worker.alive:
-                return worker
-            worker.leave()
-        spare, self._spare = self._spare, None
-        if spare is not None and not spare.alive:
-            spare.leave()
+        fitting = [entry for entry in self._free if entry[1].kernel is kernel]
+        while not fresh and fitting:
+            entry = fitting.pop()
+            self._free.remove(entry)
+            if entry[1].alive:
+                return entry[1]
+            entry[1].leave()
+        spare = self._spare
+        if spare is None or spare.kernel is not kernel:
             return None
-        return spare
+        self._spare = None
+        if spare.alive:
+            return spare
+        spare.leave()
+        return None
 
-    def _start(self, label: str, given_up: Callable[[], bool], command: KernelCommand) -> Worker | None:
+    def _start(self, label: str, given_up: Callable[[], bool], kernel: KernelSpec) -> Worker | None:
         worker = None
         try:
-            worker = Worker(command)
+            worker = Worker(kernel)
             with self._changed:
                 self._busy[worker] = label
             if worker.wait_ready(lambda: given_up() or self._closed):
@@ -99,7 +113,7 @@ class Pool:
             worker.end()
 
     def give_back(self, worker: Worker, *, again: bool) -> None:
-        """It has done its work; it may do more of the kind if `again`, else it is let go."""
+        """Take a worker back whose work is over; it may do more of the kind if `again`, else it is shut down."""
         with self._changed:
             self._busy.pop(worker, None)
             kept = again and not self._closed and worker.alive and len(self._free) < self.limit
@@ -122,27 +136,28 @@ class Pool:
             worker.leave()
 
     def _warm(self) -> None:
-        """Have a spare worker ready for the next one who asks."""
+        """Start a spare worker, if there is none, for the next work."""
         with self._changed:
-            if self._closed or self._warming or self._spare is not None:
+            spare = self._spare
+            if self._closed or self._warming or (spare is not None and spare.kernel is self._kernel()):
                 return
-            self._warming = True
+            self._warming, self._spare = True, None
+        if spare is not None:  # of another kernel: the notebook's extension was loaded since, or unloaded
+            spare.leave()
         start_thread(self._make_spare, "nbtasks-spare-worker")
 
     def _make_spare(self) -> None:
         worker = None
         try:
-            worker = Worker(PYTHON_WORKER)
+            worker = Worker(self._kernel())
             ready = worker.wait_ready(lambda: self._closed)
             if ready and (modules := self._modules()):
-                import sys
-
                 asked = worker.send("nbtasks_prepare", {"modules": modules, "path": sys.path})
                 while not self._closed and not any(
                     m.answers == asked and m.channel == "shell" for m in worker.receive(0.5)
                 ):
                     pass
-        except (NbtasksError, OSError):  # whoever needs a worker starts one then, and says what is wrong
+        except (NbtasksError, OSError):  # the next work starts a worker itself, and says what is wrong
             ready = False
         with self._changed:
             self._warming = False
@@ -153,8 +168,8 @@ class Pool:
         if worker is not None and not kept:
             worker.end()
 
-    def shown(self) -> list[dict[str, Any]]:
-        """The workers there are: pid, what they do, seconds since their start."""
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each worker: its `pid`, the name of its `task`, and the `seconds` since its start."""
         with self._changed:
             rows = [(worker, label) for worker, label in self._busy.items()]
             rows += [(worker, "free") for _, worker in self._free]
@@ -163,7 +178,7 @@ class Pool:
         return [{"pid": w.pid, "task": label, "seconds": now - w.started_at} for w, label in rows if w.alive]
 
     def close(self) -> None:
-        """End all workers, and start none any more."""
+        """End all workers, and start no more."""
         with self._changed:
             self._closed = True
             workers = [*self._busy, *(worker for _, worker in self._free), *([self._spare] if self._spare else [])]

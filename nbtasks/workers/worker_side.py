@@ -1,65 +1,44 @@
-"""What a worker does for the notebook: the task that its code sees there, and calls of functions.
+"""What runs in a worker process: its kernel, the task that the work sees there, and calls of functions.
 
-Runs in the worker only. Must not know of kernels: it is handed a `say` function that sends a message to the notebook.
+`main` starts the kernel, an IPython kernel that runs functions for a notebook; that of cells is a subclass of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import inspect
+import io
+import os
+import shutil
+import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NoReturn
 
 from nbtasks import task as tasks
-from nbtasks.exceptions import NbtasksError
-from nbtasks.interrupts import run_in_own_loop
+from nbtasks.exceptions import NbtasksError, NoInputError
+from nbtasks.interrupts import run_in_own_loop, start_thread
 from nbtasks.progress import CURRENT, meters_of
 from nbtasks.states import TaskState
 from nbtasks.task import Task, fresh
-from nbtasks.workers.serialization import Buffers, IsMain, pack
+from nbtasks.workers.messages import LOOPS, RESULT, SETTINGS, Say
+from nbtasks.workers.process_settings import changed_settings, put_settings, take_settings
+from nbtasks.workers.serialization import Buffers, IsMain, kind_of, pack, pack_names, raw, unpack
 
-__all__ = [
-    "FIGURES",
-    "LOOPS",
-    "RESULT",
-    "SETTINGS",
-    "STATE",
-    "Say",
-    "TaskHere",
-    "call",
-    "limit_memory",
-    "pack_error",
-    "task_fields",
-]
+__all__ = ["Answer", "TaskHere", "WorkerKernel", "call", "limit_memory", "main", "pack_error", "serve"]
 
-RESULT, SETTINGS, STATE, FIGURES = "", "\0settings", "\0state", "\0figures"
-"""The keys of the result, of changed settings, of what changed in the shell, and of the figures that stand open, among
-the names that go back."""
-
-Say = Callable[[str, dict[str, Any], Buffers], None]
-"""Sends a message: its kind, content and buffers."""
-
-LOOPS = "\0loops"
-"""The key of the loops that run, among what is told of a task: (id, total, unit, description, count) of each."""
+Answer = tuple[dict[str, Any], Buffers]
+"""The content of the answer to a request, and its buffers."""
+WATCH_SECONDS = 0.25
 LOOP_SECONDS = 0.1
 SAY_SECONDS = 0.05
 """Progress is told no more often than this."""
 _SHOWN = ("progress", "heading", "body", "img")
-_SENT = ("name", "_priority", "_lane", "_backend", "_attempts", "parent_id", "parameters", "tags", "heading", "body")
-
-
-def task_fields(task: Task, kind: type[Task]) -> dict[str, Any]:
-    """What the other side is to know of the task, as one of that kind: what a subclass adds is sent along."""
-    own = {} if kind is Task else dict(getattr(task, "__dict__", {}))
-    if kind is not Task and is_dataclass(kind):
-        added = {one.name for one in fields(kind)} - {one.name for one in fields(Task)}
-        own |= {name: getattr(task, name) for name in added if hasattr(task, name)}
-    return {name: getattr(task, name) for name in _SENT} | own
 
 
 class TaskHere:
@@ -213,3 +192,139 @@ def limit_memory(size: int | None) -> None:
     # What Linux counts here is what the process has taken for itself; elsewhere all that it has mapped.
     kind = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
     resource.setrlimit(kind, (size, resource.getrlimit(kind)[1]))
+
+
+# -- the kernel -------------------------------------------------------------------------------------------------------
+
+
+class WorkerKernel:
+    """Handles `nbtasks_run` and `nbtasks_prepare` requests in an IPython kernel."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel = kernel
+        self.shell = kernel.shell
+        self.say: Any = None
+        """Sends a message about the work of the request."""
+        self.memory: int | None = None
+        """How many bytes this process may use."""
+        self.handlers: dict[str, Callable[[dict[str, Any], Task], Awaitable[Answer]]] = {"call": self._call}
+        """What is done for each kind of request."""
+
+    def install(self) -> None:
+        """Take requests, and refuse what needs somebody at the keyboard."""
+        self.kernel.shell_handlers["nbtasks_run"] = self.run
+        self.kernel.shell_handlers["nbtasks_prepare"] = self.prepare
+        self.kernel.raw_input = functools.partial(self.refuse, "input()")
+        self.kernel.getpass = functools.partial(self.refuse, "getpass()")
+        sys.breakpointhook = functools.partial(self.refuse, "breakpoint()")
+
+    def refuse(self, what: str, *_: Any, **__: Any) -> NoReturn:
+        """Raise the error for code that reads from the keyboard."""
+        raise NoInputError(f"{what} cannot be answered in a worker process: pass the answer to the function")
+
+    async def prepare(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
+        """Import modules, so that work which needs them starts sooner."""
+        quiet = io.StringIO()
+        # Libraries look for IPython among the builtins, where it is while a cell runs.
+        with self.shell.builtin_trap, contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+            sys.path[:] = parent["content"]["path"]
+            for name in parent["content"]["modules"]:
+                with contextlib.suppress(BaseException):  # it is imported again where it is used, and says why
+                    __import__(name)
+        self.kernel.session.send(stream, "nbtasks_prepared", {}, parent, ident=ident)
+
+    async def run(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
+        """Run a cell or call a function, and send back what came of it."""
+        content, buffers = parent["content"], parent["buffers"]
+        self.say = functools.partial(self._publish, parent)
+        here = TaskHere(self.say)
+        self.say("nbtasks_begun", {}, [])  # from here on it can be interrupted
+        try:
+            self.memory = content["memory"]
+            limit_memory(self.memory)
+            split = content["split"]
+            with self.shell.builtin_trap:
+                about = unpack(buffers[:split])
+                put_settings(about["settings"])
+                task = here.make(about["kind"], content["number"], content["prefix"], about["fields"])
+                self._join_cluster(bytes(buffers[split]))
+                work = unpack(buffers[split:], self.shell.user_ns, task)
+            del parent["buffers"], buffers
+            answer, parcel = await self.handlers[content["what"]](work, task)
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            answer, parcel = {"status": "cancelled"}, []
+        except BaseException as error:  # noqa: BLE001 - whatever stands in its way; the notebook says it
+            described, parcel = pack_error(error, self.is_main)
+            answer = {"status": "error", **described}
+        here.end()
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        self.kernel.session.send(
+            stream, "nbtasks_reply", answer, parent, ident=ident, buffers=[raw(buffer) for buffer in parcel]
+        )
+
+    async def _call(self, work: dict[str, Any], task: Task) -> Answer:
+        before = take_settings()
+        result = call(task, work["function"], work["args"])
+        return self.pack_answer({RESULT: result}, before, task)
+
+    def pack_answer(self, values: dict[str, Any], settings: Mapping[str, Any], task: Task) -> Answer:
+        """The answer with those of the values that can be sent, and the settings that are no longer as `settings`."""
+        changed = changed_settings(settings)
+        parcel, refused = pack_names({**values, SETTINGS: changed}, self.is_main, task)
+        stayed = {name: [kind_of(values[name]), str(why)] for name, why in refused.items()}
+        return {"status": "ok", "stayed": stayed, "path": sys.path}, parcel
+
+    def is_main(self, names: Any) -> bool:
+        """Whether a dict is the globals of the notebook's own code."""
+        return names is self.shell.user_ns
+
+    def _join_cluster(self, pickled: bytes) -> None:
+        """Connect work that uses Dask, or is given objects of it, to the cluster that it runs on, if it does."""
+        address = os.environ.get("NBTASKS_SCHEDULER")
+        if address is not None and (b"dask" in pickled or b"distributed" in pickled):
+            from distributed import Client
+
+            Client(address)
+            self.say("nbtasks_joined", {}, [])
+
+    def _publish(self, parent: dict[str, Any], kind: str, content: dict[str, Any], buffers: Buffers) -> None:
+        self.kernel.session.send(
+            self.kernel.iopub_socket,
+            kind,
+            content,
+            parent=parent,
+            ident=kind.encode(),
+            buffers=[raw(buffer) for buffer in buffers],
+        )
+
+
+def main() -> None:
+    """Start the kernel of a worker of functions."""
+    serve(WorkerKernel)
+
+
+def serve(kind: type[WorkerKernel]) -> None:
+    """Start a kernel that takes the requests of that kind; returns when it shuts down."""
+    options = {}
+    if hasattr(os, "killpg"):  # else the kernel itself ends with its parent, whose handle it has in the environment
+        parent = int(os.environ.pop("JPY_PARENT_PID"))
+        start_thread(functools.partial(_end_with, parent), "nbtasks-parent")
+        options["parent_handle"] = 0
+    from ipykernel.kernelapp import IPKernelApp
+
+    app = IPKernelApp.instance(**options)
+    app.initialize()
+    kind(app.kernel).install()
+    app.start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process, and those that it has started, when the notebook's kernel is gone."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    folder = os.environ.get("NBTASKS_FOLDER")
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(os.getpgid(0), signal.SIGKILL)

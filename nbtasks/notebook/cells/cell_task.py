@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
 from nbtasks.backends.base import Attempt
+from nbtasks.backends.remote_work import RemoteWork
 from nbtasks.interrupts import run_in_own_loop
 from nbtasks.notebook.cells.context_variables import Changes, NotebookVariables, changes_since, take_over
 from nbtasks.notebook.cells.errors import ExitTask, remote_messages, show_error, warn_of_exit, without_own_frames
@@ -29,7 +30,6 @@ from nbtasks.progress import current_task
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
 from nbtasks.workers.process_settings import put_settings
-from nbtasks.workers.remote_work import RemoteWork
 
 __all__ = ["CellPlace", "CellTask", "Elsewhere"]
 

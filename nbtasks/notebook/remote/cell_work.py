@@ -10,25 +10,25 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from jupyter_client.kernelspec import KernelSpec
+
+from nbtasks.backends.base import Attempt
+from nbtasks.backends.remote_work import RemoteWork, error_from, outcome, request, take_progress
 from nbtasks.exceptions import NotSendableError
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.cells.errors import set_remote_messages
 from nbtasks.notebook.cells.namespace import Layer
+from nbtasks.notebook.remote import worker_kernel
 from nbtasks.notebook.remote.names_read import names_read
 from nbtasks.notebook.remote.plots import put_figures, take_figures
 from nbtasks.notebook.remote.shell_state import put_state, take_state
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
-from nbtasks.workers.remote_work import RemoteWork
-from nbtasks.workers.requests import error_from, heard_progress, outcome, request
+from nbtasks.workers.kernel_process import python_kernel
+from nbtasks.workers.messages import FIGURES, RESULT, SETTINGS, STATE, Message
 from nbtasks.workers.serialization import Buffers, NotPackedError, kind_of, pack
-from nbtasks.workers.worker_side import FIGURES, RESULT, SETTINGS, STATE
-
-if TYPE_CHECKING:
-    from nbtasks.backends.base import Attempt
-    from nbtasks.workers.kernel_process import Message
 
 __all__ = ["CellWork", "WorkerProcess"]
 
@@ -62,6 +62,11 @@ class CellWork(RemoteWork):
         self._names: dict[str, Any] = {}
         self.memory = memory
 
+    @property
+    def kernel(self) -> KernelSpec | None:
+        """A worker that runs cells."""
+        return python_kernel(worker_kernel.__name__)
+
     def request(self) -> tuple[str, dict[str, Any], Buffers]:
         """The cell, and the names that it reads. Raises NotSendableError, which says which of them cannot be sent."""
         task = self._task
@@ -75,7 +80,8 @@ class CellWork(RemoteWork):
             "figures": take_figures(),
             "sources": _sources(shell),
         }
-        return request("cell", task, self._packed(work), memory=self.memory)
+        kind, content, buffers = request("cell", task, self._packed(work), memory=self.memory)
+        return kind, {**content, "worker_module": worker_kernel.__name__}, buffers
 
     def _packed(self, work: dict[str, Any]) -> Buffers:
         names = self._names
@@ -116,7 +122,7 @@ class CellWork(RemoteWork):
     def _is_main(self, names: Any) -> bool:
         return names is self._names or isinstance(names, Layer) or names is self._task.place.names.live
 
-    def heard(self, message: Message) -> None:
+    def receive(self, message: Message) -> None:
         """Progress goes to the task, output to its cell."""
         content, output = message.content, self._task.output
         if message.kind == "stream":
@@ -137,7 +143,7 @@ class CellWork(RemoteWork):
                 self._task.cell, message.kind, self._captured(content), message.buffers, message.metadata
             )
         else:
-            heard_progress(self._attempt, message)
+            take_progress(self._attempt, message)
 
     def _captured(self, content: dict[str, Any]) -> dict[str, Any]:
         """An Output widget takes what its cell shows from now on, or no longer: what came before it is sent before."""
@@ -157,7 +163,7 @@ class CellWork(RemoteWork):
         set_remote_messages(error, content["shown"])
         self._task.show_failure(error)
 
-    def starts_again(self, why: str) -> None:
+    def restarted(self, why: str) -> None:
         """Said in the cell."""
         self._failure = None
         self._task.output.write("stderr", f"nbtasks: {why}\n")

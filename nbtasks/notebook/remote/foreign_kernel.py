@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
+from nbtasks.backends.base import Attempt
+from nbtasks.backends.remote_work import RemoteWork
 from nbtasks.exceptions import InvalidValueError, RemoteError
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.cells.errors import set_remote_messages
@@ -24,14 +26,11 @@ from nbtasks.notebook.remote.cell_work import CellWork
 from nbtasks.notebook.remote.names_read import names_read
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
-from nbtasks.workers.kernel_process import KernelCommand
-from nbtasks.workers.remote_work import RemoteWork
+from nbtasks.workers.messages import RESULT, Message
 from nbtasks.workers.serialization import Buffers
-from nbtasks.workers.worker_side import RESULT
 
 if TYPE_CHECKING:
-    from nbtasks.backends.base import Attempt
-    from nbtasks.workers.kernel_process import Message
+    from jupyter_client.kernelspec import KernelSpec
 
 __all__ = ["ForeignWork", "OtherKernel", "find_kernel"]
 
@@ -79,8 +78,13 @@ def _nbtasks_give():
 class OtherKernel:
     """Another installed kernel, started for the cell (`--kernel`)."""
 
-    command: KernelCommand
-    language: str
+    spec: KernelSpec
+    name: str
+
+    @property
+    def language(self) -> str:
+        """The language of its cells, in small letters."""
+        return str(self.spec.language).lower()
 
     def work(self, task: CellTask, attempt: Attempt) -> RemoteWork:
         """What the kernel does for this attempt."""
@@ -97,9 +101,7 @@ def find_kernel(name: str) -> OtherKernel:
     except NoSuchKernel:
         there = ", ".join(sorted(manager.find_kernel_specs())) or "none"
         raise InvalidValueError(f"there is no kernel {name!r}; there are {there}") from None
-    argv = tuple(part.replace("{resource_dir}", spec.resource_dir) for part in spec.argv)
-    command = KernelCommand(argv, spec.env, spec.interrupt_mode == "message", name)
-    return OtherKernel(command, spec.language.lower())
+    return OtherKernel(spec, name)
 
 
 class ForeignWork(CellWork):
@@ -109,19 +111,19 @@ class ForeignWork(CellWork):
 
     def __init__(self, task: CellTask, attempt: Attempt, kernel: OtherKernel) -> None:
         super().__init__(task, attempt)
-        self._command, self._language = kernel.command, kernel.language
-        self._told = False
+        self._kernel = kernel
+        self._names_sent = False
 
     @property
-    def command(self) -> KernelCommand:
-        """The kernel's own."""
-        return self._command
+    def kernel(self) -> KernelSpec:
+        """That kernel."""
+        return self._kernel.spec
 
     def request(self) -> tuple[str, dict[str, Any], Buffers]:
         """To a Python kernel the names first; to others the cell."""
         self._names = self._task.enter()
-        if self._language != "python":
-            self._told = True
+        if self._kernel.language != "python":
+            self._names_sent = True
             return self._cell({})
         code = (
             f"{_THERE}\n_nbtasks_refused = _nbtasks_take({self._packed_names()!r}, {self._task.cell.execution_count})"
@@ -130,12 +132,12 @@ class ForeignWork(CellWork):
 
     def following(self, message: Message) -> tuple[str, dict[str, Any], Buffers] | None:
         """After the names, the cell."""
-        if self._told:
+        if self._names_sent:
             return None
-        self._told = True
+        self._names_sent = True
         refused = _literal(message.content, "refused")
         for name, why in (refused or {}).items():
-            self._say(f"{name} could not be taken to the kernel {self._command.name}: {why}")
+            self._say(f"{name} could not be taken to the kernel {self._kernel.name}: {why}")
         return self._cell({"given": "_nbtasks_give()"})
 
     def _cell(self, expressions: dict[str, str]) -> tuple[str, dict[str, Any], Buffers]:
@@ -150,7 +152,7 @@ class ForeignWork(CellWork):
             try:
                 packed[name] = _portable(names[name])
             except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code
-                self._say(f"{name} cannot be sent to the kernel {self._command.name}: {error}")
+                self._say(f"{name} cannot be sent to the kernel {self._kernel.name}: {error}")
         return base64.b64encode(pickle.dumps((sys.version_info[:2], packed), 4)).decode()
 
     def _say(self, text: str) -> None:

@@ -8,20 +8,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import publish_display_data
 
 from nbtasks.backends.dask import DaskBackend
 from nbtasks.backends.process import ProcessBackend
+from nbtasks.backends.remote_work import show_streams
 from nbtasks.manager import TaskManager
-from nbtasks.notebook.remote import widget_transfer as widget_copies
-from nbtasks.workers.remote_work import show_streams
+from nbtasks.notebook.remote import widget_transfer, worker_kernel
+from nbtasks.workers import worker_side
+from nbtasks.workers.messages import Message
 from nbtasks.workers.usage import usage_of
-
-if TYPE_CHECKING:
-    from nbtasks.workers.kernel_process import Message
 
 __all__ = ["Workers"]
 
@@ -40,7 +39,8 @@ class Workers:
         if self._backend is not None:
             self._backend.on_display = _show
             self._backend.modules = self._modules
-            widget_copies.install()
+            self._backend.worker_module = worker_kernel.__name__
+            widget_transfer.install()
         if isinstance(self._dask, DaskBackend):
             self._dask.on_display = _show
 
@@ -49,6 +49,7 @@ class Workers:
         if self._backend is not None:
             self._backend.on_display = show_streams
             self._backend.modules = list
+            self._backend.worker_module = worker_side.__name__
         if isinstance(self._dask, DaskBackend):
             self._dask.on_display = show_streams
 

@@ -1,75 +1,54 @@
-"""The worker kernel: an IPython kernel that runs one cell, or functions, for a notebook. `main` starts it.
-
-Knows nothing of the notebook's side but the messages: `nbtasks_run` asks, `nbtasks_reply` answers, and what is printed
-goes its usual way.
-"""
+"""The kernel of a worker process that runs cells. `main` starts it."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import io
 import linecache
-import os
 import re
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType, NoneType
-from typing import Any
+from typing import Any, NoReturn
 
 from IPython.core.interactiveshell import ExecutionResult
 
 from nbtasks.notebook.cells.errors import ExitTask
 from nbtasks.notebook.patches.tqdm import tqdm_patches
 from nbtasks.notebook.patches.user_input import refuse_input
-from nbtasks.notebook.remote import widget_transfer as widget_copies
+from nbtasks.notebook.remote import widget_transfer
 from nbtasks.notebook.remote.plots import put_figures, take_figures
 from nbtasks.notebook.remote.shell_state import changed_state, put_state, take_state
 from nbtasks.progress import CURRENT
-from nbtasks.workers.process_settings import changed_settings, put_settings, take_settings
-from nbtasks.workers.serialization import Buffers, digest_of, kind_of, pack_names, raw, unpack
-from nbtasks.workers.worker_side import (
-    FIGURES,
-    RESULT,
-    SETTINGS,
-    STATE,
-    TaskHere,
-    call,
-    limit_memory,
-    pack_error,
-)
+from nbtasks.task import Task
+from nbtasks.workers.messages import FIGURES, RESULT, STATE
+from nbtasks.workers.process_settings import take_settings
+from nbtasks.workers.serialization import digest_of
+from nbtasks.workers.worker_side import Answer, WorkerKernel, pack_error, serve
 
-WATCH_SECONDS = 0.25
+__all__ = ["CellKernel", "main"]
+
 _LOOKED_AT = 2**20
 """Objects of up to so many bytes are looked at after the cell, whether or not its text tells of a change."""
 _IPYTHONS_OWN = re.compile(r"_+|_i+|_i?\d+|In|Out|_[ido]h|exit|quit|get_ipython|open")
 
 
-class WorkerKernel:
-    """Puts the handler of `nbtasks_run` into an IPython kernel."""
+class CellKernel(WorkerKernel):
+    """Runs cells, besides functions, and sends back what they have bound and set."""
 
     def __init__(self, kernel: Any) -> None:
-        self._kernel = kernel
-        self._shell = kernel.shell
+        super().__init__(kernel)
+        self.handlers["cell"] = self._cell
         self._depth = 0
         self._value: Any = None
         self._failure: dict[str, Any] = {}
-        self._memory: int | None = None
-        self._say: Any = None
         self._source = self._filename = ""
 
     def install(self) -> None:
-        """Take requests, and stand in for what a notebook's kernel does otherwise."""
-        kernel, shell = self._kernel, self._shell
-        kernel.shell_handlers["nbtasks_run"] = self.run
-        kernel.shell_handlers["nbtasks_prepare"] = self.prepare
-        kernel.raw_input = functools.partial(refuse_input, "input()")
-        kernel.getpass = functools.partial(refuse_input, "getpass()")
-        sys.breakpointhook = functools.partial(refuse_input, "breakpoint()")
+        """Take requests, and change what a notebook's kernel does otherwise."""
+        super().install()
+        shell = self.shell
         shell.run_cell_async = self._counted(shell.run_cell_async)
         shell.showtraceback = self._diverted(shell.showtraceback)
         shell.showsyntaxerror = self._diverted(shell.showsyntaxerror)
@@ -77,60 +56,15 @@ class WorkerKernel:
         shell.compile.get_code_name = self._named(shell.compile.get_code_name)
         shell.user_ns["exit"] = shell.user_ns["quit"] = ExitTask()
         tqdm_patches().apply()
-        widget_copies.install(worker=True)
+        widget_transfer.install(worker=True)
 
-    # -- requests ---------------------------------------------------------------------------------------------
+    def refuse(self, what: str, *_: Any, **__: Any) -> NoReturn:
+        """Raise the error for code that reads from the keyboard."""
+        refuse_input(what)
 
-    async def prepare(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
-        """Import modules, so that work which needs them starts sooner."""
-        quiet = io.StringIO()
-        # Libraries look for IPython among the builtins, where it is while a cell runs.
-        with self._shell.builtin_trap, contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-            sys.path[:] = parent["content"]["path"]
-            for name in parent["content"]["modules"]:
-                with contextlib.suppress(BaseException):  # it is imported again where it is used, and says why
-                    __import__(name)
-        self._kernel.session.send(stream, "nbtasks_prepared", {}, parent, ident=ident)
-
-    async def run(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
-        """Run a cell or call a function, and send back what came of it."""
-        content, buffers = parent["content"], parent["buffers"]
+    async def _cell(self, work: dict[str, Any], task: Task) -> Answer:
+        shell = self.shell
         self._failure = {}
-        self._say = functools.partial(self._publish, parent)
-        here = TaskHere(self._say)
-        self._say("nbtasks_begun", {}, [])  # from here on an interrupt strikes
-        try:
-            self._memory = content["memory"]
-            limit_memory(self._memory)
-            split = content["split"]
-            with self._shell.builtin_trap:
-                about = unpack(buffers[:split])
-                put_settings(about["settings"])
-                task = here.make(about["kind"], content["number"], content["prefix"], about["fields"])
-                self._join_cluster(bytes(buffers[split]))
-                work = unpack(buffers[split:], self._shell.user_ns, task)
-            del parent["buffers"], buffers
-            answer, parcel = await getattr(self, f"_{content['what']}")(work, task)
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            answer, parcel = {"status": "cancelled"}, []
-        except BaseException as error:  # noqa: BLE001 - whatever stands in its way; the notebook says it
-            said, parcel = pack_error(error, self._is_main)
-            answer = {"status": "error", **said}
-        here.end()
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        self._kernel.session.send(
-            stream, "nbtasks_reply", answer, parent, ident=ident, buffers=[raw(buffer) for buffer in parcel]
-        )
-
-    async def _call(self, work: dict[str, Any], task: Any) -> tuple[dict[str, Any], Buffers]:
-        before = take_settings()
-        result = call(task, work["function"], work["args"])
-        return self._packed({RESULT: result}, before, task)
-
-    async def _cell(self, work: dict[str, Any], task: Any) -> tuple[dict[str, Any], Buffers]:
-        shell = self._shell
         names = shell.user_ns
         self._take_names(work)
         self._source, self._filename = work["source"], work["filename"]
@@ -147,7 +81,7 @@ class WorkerKernel:
         }
         CURRENT.set(task)
         self._value = None
-        reply = await self._kernel.do_execute(self._source, False, store_history=True, allow_stdin=False)
+        reply = await self.kernel.do_execute(self._source, False, store_history=True, allow_stdin=False)
         bound = {
             name: value
             for name, value in names.items()
@@ -159,33 +93,19 @@ class WorkerKernel:
             if digest is not None and name in names and self._digest(name, work["changed"]) != digest
         }
         bound |= {RESULT: self._value, STATE: changed_state(shell, state), FIGURES: take_figures()}
-        answer, parcel = self._packed(bound, settings, task)
+        answer, parcel = self.pack_answer(bound, settings, task)
         answer["deleted"] = [n for n in before if n not in names and not _IPYTHONS_OWN.fullmatch(n)]
         answer["payload"] = reply.get("payload", [])
-        answer["status"] = "failed" if self._failure else "ok"
+        # IPython and ipykernel end a cell without showing an error where an interrupt comes outside of its code.
+        answer["status"] = "failed" if self._failure or reply["status"] != "ok" else "ok"
         return answer, parcel
-
-    def _join_cluster(self, pickled: bytes) -> None:
-        """A cell on a Dask cluster that uses Dask, or is given some of it, uses that cluster."""
-        address = os.environ.get("NBTASKS_SCHEDULER")
-        if address is not None and (b"dask" in pickled or b"distributed" in pickled):
-            from distributed import Client
-
-            Client(address)
-            self._say("nbtasks_joined", {}, [])
 
     def _digest(self, name: str, changed: set[str]) -> bytes | None:
         """What tells the object of that name after a change; big ones are looked at only if the text changes them."""
-        return digest_of(self._shell.user_ns[name], self._is_main, None if name in changed else _LOOKED_AT)
-
-    def _packed(self, bound: dict[str, Any], settings: Mapping[str, Any], task: Any) -> tuple[dict[str, Any], Buffers]:
-        changed = changed_settings(settings)
-        parcel, refused = pack_names({**bound, SETTINGS: changed}, self._is_main, task)
-        stayed = {name: [kind_of(bound[name]), str(why)] for name, why in refused.items()}
-        return {"status": "ok", "stayed": stayed, "path": sys.path}, parcel
+        return digest_of(self.shell.user_ns[name], self.is_main, None if name in changed else _LOOKED_AT)
 
     def _take_names(self, work: Mapping[str, Any]) -> None:
-        shell, names = self._shell, dict(work["names"])
+        shell, names = self.shell, dict(work["names"])
         shell.user_ns["_oh"].update(names.pop("Out", {}))
         shell.user_ns["_ih"][:] = names.pop("In", [""] * (work["count"] or 1))
         shell.user_ns.update(names)
@@ -193,15 +113,6 @@ class WorkerKernel:
             linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
             if number is not None:
                 shell.compile._filename_map[filename] = number
-
-    def _is_main(self, names: Any) -> bool:
-        return names is self._shell.user_ns
-
-    def _publish(self, parent: dict[str, Any], kind: str, content: dict[str, Any], buffers: Buffers) -> None:
-        session, socket = self._kernel.session, self._kernel.iopub_socket
-        session.send(
-            socket, kind, content, parent=parent, ident=kind.encode(), buffers=[raw(buffer) for buffer in buffers]
-        )
 
     # -- how a cell ends --------------------------------------------------------------------------------------
 
@@ -223,7 +134,7 @@ class WorkerKernel:
 
         @functools.wraps(show)
         def diverted(exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
-            if self._depth != 1 or self._say is None:
+            if self._depth != 1 or self.say is None:
                 show(exc_tuple, *args, **kwargs)
                 return
             error = (exc_tuple if isinstance(exc_tuple, tuple) else sys.exc_info())[1]
@@ -232,19 +143,19 @@ class WorkerKernel:
             shown: list[list[Any]] = []
 
             def collect(kind: type[BaseException], value: BaseException, lines: list[str]) -> None:
-                self._shell._last_traceback = lines
+                self.shell._last_traceback = lines
                 shown.append(["error", {"ename": kind.__name__, "evalue": str(value), "traceback": lines}])
 
             said = io.StringIO()
-            if isinstance(error, MemoryError) and self._memory is not None:
-                said.write(f"nbtasks: this worker process was limited to {self._memory:,} bytes of memory\n")
+            if isinstance(error, MemoryError) and self.memory is not None:
+                said.write(f"nbtasks: this worker process was limited to {self.memory:,} bytes of memory\n")
                 error.args = error.args or ("the limit of the worker process is reached",)
-            own, self._shell._showtraceback = self._shell._showtraceback, collect
+            own, self.shell._showtraceback = self.shell._showtraceback, collect
             try:
                 with contextlib.redirect_stderr(said):
                     show(exc_tuple, *args, **kwargs)
             finally:
-                self._shell._showtraceback = own
+                self.shell._showtraceback = own
             if said.getvalue():
                 shown.append(["stream", {"name": "stderr", "text": said.getvalue()}])
             self._tell_failure(error, shown)
@@ -267,9 +178,9 @@ class WorkerKernel:
     def _tell_failure(self, error: BaseException | None, shown: list[list[Any]]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        content, parcel = pack_error(error or RuntimeError("an error of no kind"), self._is_main)
+        content, parcel = pack_error(error or RuntimeError("an error of no kind"), self.is_main)
         self._failure = {**content, "shown": shown}
-        self._say("nbtasks_failed", self._failure, parcel)
+        self.say("nbtasks_failed", self._failure, parcel)
 
     def shown(self, value: Any) -> None:
         """The value of an expression is displayed."""
@@ -294,7 +205,7 @@ def _may_change(value: Any) -> bool:
 class _Recorder:
     """The hook that displays values; it keeps the last one, which is the result of the cell."""
 
-    def __init__(self, hook: Any, worker: WorkerKernel) -> None:
+    def __init__(self, hook: Any, worker: CellKernel) -> None:
         self._hook = hook
         self._worker = worker
 
@@ -309,26 +220,6 @@ class _Recorder:
         return getattr, (sys, "displayhook")
 
 
-def _watch(parent: int) -> None:
-    """End this process, and those that it has started, when the notebook's kernel is gone."""
-    while os.getppid() == parent:
-        time.sleep(WATCH_SECONDS)
-    folder = os.environ.get("NBTASKS_FOLDER")
-    if folder:
-        import shutil
-
-        shutil.rmtree(folder, ignore_errors=True)
-    os.killpg(os.getpgid(0), signal.SIGKILL)
-
-
 def main() -> None:
     """Start the kernel."""
-    if hasattr(os, "killpg"):
-        parent = int(os.environ["NBTASKS_PARENT"])
-        threading.Thread(target=_watch, args=(parent,), name="nbtasks-parent", daemon=True).start()
-    from ipykernel.kernelapp import IPKernelApp
-
-    app = IPKernelApp.instance()
-    app.initialize()
-    WorkerKernel(app.kernel).install()
-    app.start()
+    serve(CellKernel)

@@ -1,0 +1,50 @@
+"""Messages between a notebook and its workers: their form, and the keys of what they hold.
+
+`nbtasks_run` asks a worker to run a cell or a function, `nbtasks_reply` is its answer. In between it sends
+`nbtasks_begun`, `nbtasks_progress` and `nbtasks_cancel`, and the messages of any kernel for what is printed and
+displayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from nbtasks.task import Task
+from nbtasks.workers.serialization import Buffers
+
+__all__ = ["FIGURES", "LOOPS", "RESULT", "SETTINGS", "STATE", "Message", "Say", "task_fields"]
+
+RESULT, SETTINGS, STATE, FIGURES = "", "\0settings", "\0state", "\0figures"
+"""The keys of the result, of changed settings, of what changed in the shell, and of the open figures, among the names
+that come back."""
+LOOPS = "\0loops"
+"""The key, in a progress message, of the loops that are running: (id, total, unit, description, count) of each."""
+
+Say = Callable[[str, dict[str, Any], Buffers], None]
+"""Sends a message to the notebook: its kind, content and buffers."""
+
+_SENT = ("name", "_priority", "_lane", "_backend", "_attempts", "parent_id", "parameters", "tags", "heading", "body")
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message from a worker: `channel` is "shell" (answers) or "iopub" (output)."""
+
+    channel: str
+    kind: str
+    content: dict[str, Any]
+    buffers: list[memoryview]
+    answers: str | None
+    """The id of the request that it belongs to."""
+    metadata: dict[str, Any]
+
+
+def task_fields(task: Task, kind: type[Task]) -> dict[str, Any]:
+    """The fields of a task that the other side needs, as one of that kind: what a subclass adds is sent along."""
+    own = {} if kind is Task else dict(getattr(task, "__dict__", {}))
+    if kind is not Task and is_dataclass(kind):
+        added = {one.name for one in fields(kind)} - {one.name for one in fields(Task)}
+        own |= {name: getattr(task, name) for name in added if hasattr(task, name)}
+    return {name: getattr(task, name) for name in _SENT} | own
