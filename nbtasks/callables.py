@@ -1,21 +1,17 @@
-"""How work is called: with the task or without, as a coroutine or plain.
-
-Must not know where work runs, or who asks.
-"""
+"""How to call the work of a task: with the task or without, async or plain; and coroutine objects, which run once."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable
 from functools import partial
-from inspect import CO_COROUTINE
 from types import FunctionType, MethodType
 from typing import Any
 
 from nbtasks.exceptions import WorkError
 from nbtasks.task import Task
 
-__all__ = ["Once", "described", "is_async", "is_usual"]
+__all__ = ["Once", "describe", "is_async"]
 
 
 _UNUSUAL = (
@@ -25,7 +21,7 @@ _UNUSUAL = (
     | inspect.CO_ASYNC_GENERATOR
     | inspect.CO_ITERABLE_COROUTINE
 )
-"""Flags of functions of which the number of parameters does not tell all."""
+"""Flags of functions whose number of parameters does not tell how to call them."""
 
 
 class Once:
@@ -41,18 +37,18 @@ class Once:
         return self.awaitable
 
     def close(self) -> None:
-        """It will not be awaited, and nobody needs to be warned of that."""
+        """Close a coroutine that will not be awaited, so that Python does not warn about it."""
         close = getattr(self.awaitable, "close", None)
         if close is not None:
             close()
 
 
-def described(work: Any) -> tuple[Any, bool, bool]:
-    """`work` as (what to call, whether it takes the task, whether it is a coroutine); raises WorkError.
+def describe(work: Any) -> tuple[Any, bool, bool]:
+    """Return the function to call, whether it takes the task, and whether it is async; raises WorkError.
 
     It takes the task if it has one positional parameter without a default, one called `task`, or `*args`.
     """
-    if is_usual(work):
+    if _is_plain_function(work):
         return work, work.__code__.co_argcount == 1, is_async(work)
     if isinstance(work, Task):
         raise WorkError(f"{work!r} is a task already: manager.add_task(task)")
@@ -67,33 +63,29 @@ def described(work: Any) -> tuple[Any, bool, bool]:
     return work, _takes_task(work), is_async(work)
 
 
-def is_usual(work: Any) -> bool:
-    """Whether its code tells how it is called: a plain function of one parameter or none, without defaults."""
+def is_async(work: Any) -> bool:
+    """Whether calling `work` gives a coroutine, as far as one can tell beforehand."""
+    while isinstance(work, partial):
+        work = work.func
+    if isinstance(work, Once) or inspect.iscoroutinefunction(work):
+        return True
+    if isinstance(work, FunctionType | MethodType | type):
+        return False
+    return inspect.iscoroutinefunction(getattr(work, "__call__", None))  # noqa: B004 - inspected, not called
+
+
+def _is_plain_function(work: Any) -> bool:
+    """Whether it is a function of one parameter or none, without defaults: `inspect.signature` is not needed."""
     if type(work) is not FunctionType or work.__defaults__:
         return False
     code = work.__code__
     return not (code.co_flags & _UNUSUAL or code.co_kwonlyargcount or code.co_argcount > 1)
 
 
-def is_async(work: Any) -> bool:
-    """Whether calling `work` gives a coroutine, as far as one can tell beforehand."""
-    while work.__class__ is partial:
-        work = work.func
-    if work.__class__ is FunctionType and not work.__dict__:  # the usual; a mark of `inspect`'s would stand in its dict
-        return bool(work.__code__.co_flags & CO_COROUTINE)
-    if isinstance(work, Once):
-        return True
-    if inspect.iscoroutinefunction(work):
-        return True
-    if isinstance(work, partial | FunctionType | MethodType | type):
-        return False
-    return inspect.iscoroutinefunction(getattr(work, "__call__", None))  # noqa: B004 - it is looked at, not called
-
-
 def _takes_task(work: Any) -> bool:
     try:
         parameters = list(inspect.signature(work).parameters.values())
-    except ValueError:  # some built-in functions do not tell
+    except ValueError:  # some built-in functions have no signature
         return False
     needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     missing = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]

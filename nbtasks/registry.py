@@ -1,77 +1,59 @@
-"""The index of a manager's tasks by id and by state; search, and the choice of what to prune.
+"""The tasks of a manager by id and by state: every change of a state, search, and the choice of what to prune.
 
-Pure and synchronous: must know nothing of threads, time or who asks. The manager's lock guards it.
+No locks and no threads here: the manager's lock guards a registry.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from operator import attrgetter
 from typing import Any
 
-from nbtasks.states import TRANSITIONS, TaskState, check_transition, task_state
+from nbtasks.states import TaskState, check_transition, task_state
 from nbtasks.task import Task
 
 __all__ = ["PRUNED_STATES", "Registry", "matches", "states_of"]
 
 PRUNED_STATES = (TaskState.COMPLETED, TaskState.CANCELLED)
-"""Failed tasks are never pruned by themselves."""
-
-_STARTED = check_transition(TaskState.PENDING, TaskState.RUNNING)
+"""Tasks in these states are pruned when there are too many; failed ones are kept."""
 
 _MISSING = object()
 
 
 class Registry:
-    """All tasks that a manager has, filed by state.
+    """All tasks that a manager has, by state.
 
-    `by_state` has for each state the tasks by number; for the states that are pruned in the order in which they came
-    into it. Every operation on one task is a dict operation; counting never walks.
+    `by_state` maps each state to its tasks by number, in the order in which they entered it. Every operation on one
+    task is a dict operation; counting does not iterate.
     """
 
-    __slots__ = ("_pruned", "_running", "_ways", "by_state")
+    __slots__ = ("by_state",)
 
     def __init__(self) -> None:
-        # An ordered dict for what is pruned: the first entry of a plain one is found past all those deleted before it.
-        self.by_state: dict[TaskState, dict[int, Task]] = {state: {} for state in TaskState}
-        self._pruned = {state: OrderedDict[int, Task]() for state in PRUNED_STATES}
-        self.by_state.update(self._pruned)
-        self._running = self.by_state[_STARTED]
-        self._ways = {
-            old: {new: (self.by_state[old], self.by_state[new]) for new in news} for old, news in TRANSITIONS.items()
-        }
+        # Ordered dicts, for `pop_oldest`: a plain dict finds its first entry by passing all those deleted before it.
+        self.by_state: dict[TaskState, OrderedDict[int, Task]] = {state: OrderedDict() for state in TaskState}
 
     def __len__(self) -> int:
         return sum(map(len, self.by_state.values()))
 
     def __contains__(self, task: Task) -> bool:
-        return self.by_state[task._state].get(task._number) is task
+        return self.by_state[task.state].get(task.number) is task
 
     def add(self, task: Task) -> None:
-        """File a new task under its state."""
-        self.by_state[task._state][task._number] = task
+        """Add a new task under its state."""
+        self.by_state[task.internals.state][task.internals.number] = task
 
     def move(self, task: Task, state: TaskState) -> None:
-        """Change the state of a task, here and nowhere else; raises IllegalTransitionError if the table has no such."""
-        try:
-            old, new = self._ways[task._state][state]
-        except KeyError:
-            check_transition(task._state, state)
-            raise
-        number = task._number
-        del old[number]
-        task._state = state
-        new[number] = task
-
-    def add_running(self, task: Task) -> None:
-        """File a new task that starts at once."""
-        task._state = _STARTED
-        self._running[task._number] = task
+        """Change the state of a task; raises IllegalTransitionError. Nothing else changes states."""
+        internals = task.internals
+        check_transition(internals.state, state)
+        del self.by_state[internals.state][internals.number]
+        internals.state = state
+        self.by_state[state][internals.number] = task
 
     def remove(self, task: Task) -> None:
-        """File the task no longer."""
-        del self.by_state[task._state][task._number]
+        """Remove a task."""
+        del self.by_state[task.state][task.number]
 
     def get(self, number: int) -> Task | None:
         """The task of that number."""
@@ -89,38 +71,38 @@ class Registry:
         return [task for state in states for task in self.by_state[state].values()]
 
     def pop_oldest(self, state: TaskState, keep: int) -> Task | None:
-        """Remove and return the task that has been longest in that final state, if there are more than `keep`."""
-        tasks = self._pruned[state]
+        """Remove and return the task that has been longest in that state, if there are more than `keep`."""
+        tasks = self.by_state[state]
         return tasks.popitem(last=False)[1] if len(tasks) > keep else None
 
     def surplus(self, state: TaskState, keep: int | None) -> list[Task]:
         """The tasks of a final `state` beyond the `keep` that ended last, and those without a time of completion."""
         tasks = self.by_state[state].values()
-        undated = [task for task in tasks if task._completed_at is None]
-        dated = sorted((task for task in tasks if task._completed_at is not None), key=attrgetter("_completed_at"))
+        undated = [task for task in tasks if task.internals.completed_at is None]
+        dated = sorted((task for task in tasks if task.internals.completed_at is not None), key=_completed_at)
         return undated + (dated[: max(0, len(dated) - keep)] if keep is not None else [])
 
-    def over(self, states: Iterable[TaskState], before: float | None) -> list[Task]:
-        """The tasks in one of the final `states` that ended before that moment, or have no time of completion."""
+    def completed_before(self, states: Iterable[TaskState], before: float | None) -> list[Task]:
+        """The tasks in one of the final `states` that ended before that time, or have no time of completion."""
         return [
             task
             for task in self.tasks(states)
-            if before is None or task._completed_at is None or task._completed_at < before
+            if before is None or task.internals.completed_at is None or task.internals.completed_at < before
         ]
 
 
-def states_of(wanted: Any) -> list[TaskState]:
+def states_of(value: Any) -> list[TaskState]:
     """The states meant by a state, its name, several, a predicate, or None for all; raises UnknownStateError."""
-    if wanted is None:
+    if value is None:
         return list(TaskState)
-    if callable(wanted):
-        return [state for state in TaskState if wanted(state)]
-    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    if callable(value):
+        return [state for state in TaskState if value(state)]
+    names = [value] if isinstance(value, str) else list(value)
     return [task_state(name) for name in names]
 
 
 def matches(task: Task, criteria: Mapping[str, Any]) -> bool:
-    """Whether the task's attributes have these values or satisfy these predicates. Runs code of the one who asks.
+    """Whether the task's attributes have these values or satisfy these predicates, which are the caller's code.
 
     `task_type` takes a class or its name; `tags` one tag or several, all of which the task must have. A task that lacks
     an attribute does not match.
@@ -149,8 +131,12 @@ def _is_of_type(task: Task, wanted: Any) -> bool:
 
 
 def _value(task: Task, name: str) -> Any:
-    """The attribute, or `_MISSING` if there is none (yet: asking for a result too early raises)."""
+    """The attribute, or `_MISSING` if there is none yet: `result` raises until the task has finished."""
     try:
         return getattr(task, name)
     except (AttributeError, RuntimeError):
         return _MISSING
+
+
+def _completed_at(task: Task) -> float:
+    return task.internals.completed_at or 0.0

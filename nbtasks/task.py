@@ -1,7 +1,4 @@
-"""`Task`: the record of one piece of background work, and the user's handle on it.
-
-Must not know when, where or by whom a task is run: it asks the manager that it was added to.
-"""
+"""`Task`: one piece of background work, its record, and the hooks that subclasses override."""
 
 from __future__ import annotations
 
@@ -10,12 +7,13 @@ import itertools
 import logging
 import math
 import os
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import Field, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, TypeVar, cast
+from types import MemberDescriptorType
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 
 from nbtasks import validation
 from nbtasks.exceptions import NotAddedError, ReadOnlyError, ResultNotReadyError, WorkError
@@ -27,25 +25,91 @@ if TYPE_CHECKING:
     from nbtasks.retry import Retry
 
 __all__ = [
-    "Bus",
     "CellDetails",
-    "ClassDefault",
-    "InitSignature",
     "KeptOutput",
     "KeptRun",
     "KeptRuns",
-    "Kind",
     "Outcome",
     "PastAttempt",
     "Task",
+    "TaskBus",
+    "TaskField",
+    "TaskInternals",
     "TaskOwner",
-    "adopt_class_defaults",
+    "bus_of",
+    "call_hook",
     "can_run_again",
+    "id_prefix",
     "jsonable",
-    "published",
-    "settled",
+    "keep_progress",
+    "number_of",
+    "read_progress_from",
+    "use_id_prefix",
 ]
 
+logger = logging.getLogger("nbtasks")
+T = TypeVar("T")
+
+# -- values -------------------------------------------------------------------------------------------------------
+
+
+class PastAttempt(NamedTuple):
+    """An attempt that failed and was followed by another; `error` is its message. Times are aware, UTC."""
+
+    number: int
+    started_at: datetime
+    ended_at: datetime
+    error: str
+
+
+class Outcome(NamedTuple):
+    """How the work ended: `state` is `completed`, `failed` or `cancelled`."""
+
+    state: TaskState
+    result: Any = None
+    exception: BaseException | None = None
+
+
+# -- what a task needs of others ----------------------------------------------------------------------------------
+
+
+class TaskBus(Protocol):
+    """The event bus as tasks and progress counters use it."""
+
+    watches_progress: bool
+    watches_output: bool
+
+    def progressed(self, task: Task) -> None:
+        """Report that progress, heading, body or img changed."""
+
+    def wrote(self, task: Task) -> None:
+        """Report that the task wrote output."""
+
+    def follow(self, task: Task, changed: Callable[[], bool | None]) -> None:
+        """Call `changed` periodically until it returns None; where it returns True, the progress has changed."""
+
+
+class TaskOwner(Protocol):
+    """The manager as its tasks use it."""
+
+    @property
+    def bus(self) -> TaskBus:
+        """Receives progress and output."""
+
+    def cancel_task(self, task: Task | str, *, children: bool = True) -> bool:
+        """See `Task.cancel`."""
+
+    def set_priority(self, task: Task | str, priority: int) -> bool:
+        """See `Task.priority`."""
+
+    def create_child(self, parent: Task, name: str, work: Any, priority: int = 0, **options: Any) -> Task:
+        """See `Task.create_child`."""
+
+    def await_result(self, task: Task) -> Generator[Any, Any, Any]:
+        """See `Task.__await__`."""
+
+    def wait_for_result(self, task: Task, timeout: float | timedelta | None) -> Any:
+        """See `Task.wait`."""
 
 
 class KeptOutput(Protocol):
@@ -104,13 +168,258 @@ class KeptRuns(Protocol):
         """The last runs, oldest first."""
 
 
-class Kind:
-    """The part of `Task` that its subclasses override."""
+# -- the data behind a task ---------------------------------------------------------------------------------------
 
-    __slots__ = ()
+_id_prefix = os.urandom(4).hex()
+_numbers = itertools.count(1)
 
-    _awaits_result: ClassVar[bool] = True
+
+def id_prefix() -> str:
+    """The prefix of the ids of this process's tasks: it tells them from those of all other kernels, past ones too."""
+    return _id_prefix
+
+
+def use_id_prefix(prefix: str) -> None:
+    """In a worker process: give tasks the ids that they have in the notebook."""
+    global _id_prefix
+    _id_prefix = prefix
+
+
+def number_of(task_id: object) -> int | None:
+    """The number in the id of a task of this process; None for anything else."""
+    prefix, _, number = task_id.rpartition("-") if isinstance(task_id, str) else ("", "", "")
+    return int(number) if prefix == _id_prefix and number.isdecimal() else None
+
+
+class TaskInternals:
+    """The data of a task, as `Task.internals`: for nbtasks itself and its backends, not for users of tasks.
+
+    Once the task was added, the manager's lock guards all of it but `progress`, `heading`, `body` and `img`, which work
+    sets without a lock. Only `Registry.move` changes `state`. Times are seconds since 1970.
+    """
+
+    __slots__ = (
+        *("name", "priority", "lane", "backend", "timeout", "retry", "after", "parent_id", "tags", "parameters"),
+        *("heading", "body", "img", "update_sleep_time"),
+        *("number", "state", "manager", "attempts", "progress", "result", "exception", "reason"),
+        *("created_at", "started_at", "completed_at", "cancel_requested_at"),
+        *("work", "takes_task", "context", "loop", "attempt", "relations", "wanted"),
+    )
+
+    def __init__(self) -> None:
+        # The fields of `Task`, in the order of their declaration; None: the default of the class.
+        self.name: str | None = None
+        self.priority: int | None = None
+        self.lane: str | None = None
+        self.backend: str | None = None
+        self.timeout: float | timedelta | None = None
+        self.retry: Retry | None = None
+        self.after: Iterable[Task | str] | Task | str | None = None
+        self.parent_id: str | None = None
+        self.tags: Iterable[str] | None = None
+        self.parameters: Mapping[str, Any] | None = None
+        self.heading: str | None = None
+        self.body: str | None = None
+        self.img: Any = None
+        self.update_sleep_time: float | None = None
+
+        self.number = next(_numbers)
+        self.state = TaskState.PENDING
+        self.manager: TaskOwner | None = None
+        self.attempts = 0
+        self.progress: float | Callable[[], float] | None = None
+        """A number, or a function that computes it from the count of a loop."""
+        self.result: Any = None
+        self.exception: BaseException | None = None
+        self.reason: str | None = None
+        """Why it was cancelled; of a released task, the error."""
+        self.created_at: float | None = None
+        self.started_at: float | None = None
+        self.completed_at: float | None = None
+        self.cancel_requested_at: float | None = None
+
+        self.work: Any = None
+        """What is called; None: the `run` of the class."""
+        self.takes_task = False
+        """Whether `work` is called with the task."""
+        self.context: Context | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The event loop for coroutines."""
+        self.attempt: Any = None
+        """The running attempt (`backends.base.Attempt`)."""
+        self.relations: Any = None
+        """Relations to other tasks and to waiters (`dependencies.Relations`), of tasks that have any."""
+        self.wanted = 0
+        """How many running tasks wait for this one."""
+
+
+class TaskField:
+    """A field of `Task` as a descriptor: the value is kept in `task.internals`.
+
+    Where the value is None, the default of the class shows, which a subclass gives in its body (`lane = "single"`).
+    `change(task, name, value)` is called to set the value; without it the value is stored.
+    """
+
+    def __init__(self, change: Callable[[Any, str, Any], None] | None = None) -> None:
+        self._change = change
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._name = name
+
+    def __get__(self, task: Any, owner: type[Any]) -> Any:
+        if task is None:  # `@dataclass` asks Task itself for the default of the constructor's argument: None
+            return owner.class_defaults.get(self._name)
+        value = getattr(task.internals, self._name)
+        return task.default_of(self._name) if value is None else value
+
+    def __set__(self, task: Any, value: Any) -> None:
+        if self._change is None:
+            setattr(task.internals, self._name, value)
+        else:
+            self._change(task, self._name, value)
+
+
+def _task_field(change: Callable[[Any, str, Any], None] | None = None) -> Any:
+    return TaskField(change)
+
+
+def _set_priority(task: Task, name: str, value: Any) -> None:
+    manager = task.internals.manager
+    if manager is None:
+        setattr(task.internals, name, value)
+    elif not manager.set_priority(task, value):
+        raise ReadOnlyError(f"cannot change priority of {task.name!r}: it is {task.state.value}, not pending")
+
+
+def _set_before_added(task: Task, name: str, value: Any) -> None:
+    if task.internals.manager is not None:
+        raise ReadOnlyError(f"cannot change lane or backend of {task.name!r} after it was added; not {value!r}")
+    setattr(task.internals, name, value)
+
+
+def _set_and_report(task: Task, name: str, value: Any) -> None:
+    setattr(task.internals, name, value)
+    manager = task.internals.manager
+    if manager is not None and manager.bus.watches_progress:
+        manager.bus.progressed(task)
+
+
+class _InitSignature:
+    """The `__signature__` of a class: that of its `__init__`, for help and completion; `__new__` accepts anything."""
+
+    def __get__(self, instance: Any, owner: type[Any]) -> inspect.Signature:
+        signature = inspect.signature(owner.__init__)
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+_DEFAULTS: Mapping[str, Any] = {"priority": 0, "lane": "default", "after": (), "tags": (), "update_sleep_time": 1.0}
+
+# -- tasks --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Task:
+    """One piece of background work.
+
+    Made by `manager.create_task`, or subclassed for kinds of your own: a dataclass with a `run(self)`, plain or async,
+    and optionally a `progress_hook(self)`, called every `update_sleep_time` seconds while it runs::
+
+        @dataclass
+        class Train(Task):
+            epochs: int
+            lane = "single"
+
+            def run(self):
+                ...
+
+        task = manager.add_task(Train(epochs=20, name="train"))
+
+    The fields below can be given to the constructor, by name, and a subclass may give them defaults of its own.
+    Attributes may be read, and `progress`, `heading`, `body` and `img` set, from any thread.
+    """
+
+    name: str = _task_field()
+    priority: int = _task_field(_set_priority)
+    """Higher ones start first. Setting it moves a pending task in its queue."""
+    lane: str = _task_field(_set_before_added)
+    backend: str | None = _task_field(_set_before_added)
+    timeout: float | timedelta | None = _task_field()
+    """Seconds that one attempt may take, from its start."""
+    retry: Retry | None = _task_field()
+    after: Iterable[Task | str] | Task | str = _task_field()
+    """Tasks that must complete before this one starts; their ids, once it is added."""
+    parent_id: str | None = _task_field()
+    tags: Iterable[str] = _task_field()
+    parameters: Mapping[str, Any] | None = _task_field()
+    heading: str | None = _task_field(_set_and_report)
+    body: str | None = _task_field(_set_and_report)
+    img: Any = _task_field(_set_and_report)
+    update_sleep_time: float = _task_field()
+    """Seconds between two calls of `progress_hook`."""
+
+    if TYPE_CHECKING:
+        internals: TaskInternals = field(init=False)
+        """The data of the task, for nbtasks itself and its backends."""
+    else:  # for `@dataclass` it is no field, and for type checkers the fields are no descriptors
+        __slots__ = ("__weakref__", "internals")
+
+    class_defaults: ClassVar[dict[str, Any]] = {}
+    """The defaults that a subclass gives to the fields above, its base classes' included."""
+    awaits_result: ClassVar[bool] = True
     """Whether an awaitable that plain work returns is awaited, as part of the work."""
+    __signature__: ClassVar[Any] = _InitSignature()
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+        """A new task has its internals, whatever a subclass's own `__init__` does or leaves out."""
+        task = object.__new__(cls)
+        task.internals = TaskInternals()
+        return task
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Take the defaults in the class body out of it, before `@dataclass` looks at it.
+
+        Raises WorkError for a field that has the name of an attribute of every task.
+        """
+        super().__init_subclass__(**kwargs)
+        body = cls.__dict__
+        annotations: dict[str, Any] = body.get("__annotations__", {})
+        for name in annotations:
+            if name in _RESERVED:
+                raise WorkError(
+                    f"{cls.__name__}.{name}: every task has a {name!r} of its own; call the field something else"
+                )
+        defaults = {}
+        for name in [name for name in _FIELDS if name in body]:
+            value = body[name]
+            delattr(cls, name)
+            if not isinstance(value, MemberDescriptorType):  # `@dataclass(slots=True)` makes slots for all fields
+                annotations.pop(name, None)
+                defaults[name] = value.default if isinstance(value, Field) else value
+        cls.class_defaults = {**_DEFAULTS, **cls.class_defaults, **defaults}
+        inherited = {None, *(base.__name__ for base in cls.__mro__)}
+        if "name" not in defaults and cls.class_defaults.get("name") in inherited:
+            cls.class_defaults["name"] = cls.__name__
+        # In the subclass's own body, where `@dataclass` leaves them alone: tasks are compared by identity.
+        for name in ("__eq__", "__hash__", "__repr__"):
+            if body.get(name) is None:
+                setattr(cls, name, getattr(Task, name))
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        state = "cancelling" if self.cancelling else self.state.value
+        return f"<{type(self).__name__} {self.name!r} ({self.id}): {state}>"
+
+    def __copy__(self) -> Self:
+        return self.clone(parent_id=self.parent_id)
+
+    @classmethod
+    def default_of(cls, name: str) -> Any:
+        """The default of a field, for tasks of this class."""
+        return cls.class_defaults.get(name, _DEFAULTS.get(name))
+
+    # -- for subclasses ---------------------------------------------------------------------------------------
 
     def run(self) -> Any:
         """Do the work; its return value is the task's result. Subclasses override it, as a plain or async method."""
@@ -122,15 +431,183 @@ class Kind:
         Called while the task runs, never twice at a time. If it raises, the last progress stays.
         """
 
-    # -- hooks for kinds of tasks of our own ------------------------------------------------------------------
+    # -- the record -------------------------------------------------------------------------------------------
 
-    def _may_follow(self, other: Task) -> bool:
-        """Whether it may start, now that `other`, which it comes after, ended as it did."""
-        return other._state is TaskState.COMPLETED
+    @property
+    def id(self) -> str:
+        """Unique over all kernels."""
+        return f"{_id_prefix}-{self.internals.number}"
 
-    def _attempt_ended(self, outcome: Outcome) -> Outcome | None:  # noqa: ARG002 - its name is for subclasses
-        """Called once per attempt, where it ended, before the state is final; what it returns replaces the outcome."""
-        return None
+    @property
+    def number(self) -> int:
+        """Counts the tasks of this process in the order of their creation."""
+        return self.internals.number
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were started."""
+        return self.internals.attempts
+
+    @property
+    def state(self) -> TaskState:
+        """`pending`, `running`, `completed`, `failed` or `cancelled`. Set by the manager alone."""
+        return self.internals.state
+
+    @state.setter
+    def state(self, value: object) -> None:
+        raise ReadOnlyError(f"task.state is set by the manager alone, not to {value!r}; to stop a task: task.cancel()")
+
+    @property
+    def progress(self) -> float | None:
+        """0.0 to 100.0, or None where it is unknown; 100 when completed.
+
+        May be set from any thread. Numbers out of range are clamped, with one warning; -1 and NaN mean unknown; what is
+        not a number raises ProgressError. Once the task is finished, setting it does nothing.
+        """
+        internals = self.internals
+        value = internals.progress
+        if value is not None and not isinstance(value, float):
+            value = value()
+        return 100.0 if internals.state is TaskState.COMPLETED else value
+
+    @progress.setter
+    def progress(self, value: float | None) -> None:
+        # No lock, and a single store: the innermost loop of work that may be interrupted sets this.
+        if value.__class__ is not float or not 0.0 <= value <= 100.0:
+            value = validation.progress(value, self.name)
+        internals = self.internals
+        if internals.state not in LIVE_STATES:
+            return
+        internals.progress = value
+        manager = internals.manager
+        if manager is not None and manager.bus.watches_progress:
+            manager.bus.progressed(self)
+
+    @property
+    def result(self) -> Any:
+        """What the work returned; None after a failure or a cancel. Raises ResultNotReadyError before the end."""
+        if self.internals.state in LIVE_STATES:
+            raise ResultNotReadyError(
+                f"{self.name!r} is {self.state.value}: its result comes when it has completed; await it, or task.wait()"
+            )
+        return self.internals.result
+
+    @property
+    def exception(self) -> BaseException | None:
+        """What the work raised, if it failed (between two attempts: what the last one raised)."""
+        return self.internals.exception
+
+    @property
+    def error(self) -> str | None:
+        """Why the task failed or was cancelled, as one message; None otherwise."""
+        exception = self.internals.exception
+        if exception is None:
+            return self.internals.reason
+        text = str(exception)
+        return f"{type(exception).__name__}: {text}" if text else type(exception).__name__
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was added to the manager; aware, UTC, as all times here."""
+        return _utc(self.internals.created_at)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When its last attempt started."""
+        return _utc(self.internals.started_at)
+
+    @property
+    def completed_at(self) -> datetime | None:
+        """When it finished, in whatever state."""
+        return _utc(self.internals.completed_at)
+
+    @property
+    def cancel_requested_at(self) -> datetime | None:
+        """When it was first cancelled."""
+        return _utc(self.internals.cancel_requested_at)
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether it was cancelled and its work has not stopped yet."""
+        return self.internals.cancel_requested_at is not None and self.internals.state is TaskState.RUNNING
+
+    @property
+    def done(self) -> bool:
+        """Whether the task is finished: completed, failed or cancelled."""
+        return self.internals.state not in LIVE_STATES
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record and the subclass's own fields, JSON-safe: times as ISO strings, other objects as their repr."""
+        own = [f.name for f in fields(self) if f.name not in _FIELDS and not f.name.startswith("_")]
+        record = {name: jsonable(getattr(self, name, None)) for name in (*_RECORD, *own)}
+        return {**record, "task_type": type(self).__name__, "result": jsonable(self.internals.result)}
+
+    # -- the handle -------------------------------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Wait for the end; return the result, or raise the task's error or TaskCancelledError."""
+        return self._owner().await_result(self)
+
+    def wait(self, timeout: float | timedelta | None = None) -> Any:
+        """The same as `await task` for plain code: blocks. Raises WaitTimeoutError after `timeout` seconds.
+
+        An interrupt (Ctrl-C) ends the wait and leaves the task running.
+        """
+        return self._owner().wait_for_result(self, timeout)
+
+    def cancel(self, *, children: bool = True) -> bool:
+        """Stop the work, and that of its children; False if the task is finished already.
+
+        A pending task is cancelled at once; a running one when its work has stopped.
+        """
+        return self._owner().cancel_task(self, children=children)
+
+    def create_child(self, name: str, work: Any, priority: int = 0, **options: Any) -> Task:
+        """`manager.create_task` with this task as the parent, in its lane; cancelling the parent cancels the child."""
+        return self._owner().create_child(self, name, work, priority, **options)
+
+    def release(self) -> None:
+        """Drop what the task still holds: result, exception, output. Its record stays."""
+        internals = self.internals
+        internals.result = None
+        if internals.exception is not None:
+            internals.reason, internals.exception = self.error, None
+        self.on_release()
+
+    def clone(self, *, parent_id: str | None = None) -> Self:
+        """A new task of the same class with the same fields, not added to any manager. Raises WorkError."""
+        if not can_run_again(self):
+            raise WorkError(f"{self.name!r} cannot be run once more: its work was a coroutine, or is gone with its end")
+        twin = Task.__new__(type(self))
+        for name in (*_FIELDS, "work", "takes_task"):
+            setattr(twin.internals, name, getattr(self.internals, name))
+        for slot in _own_slots(type(self)):
+            try:
+                slot.__set__(twin, slot.__get__(self))
+            except AttributeError:  # a slot that was never set
+                continue
+        if hasattr(self, "__dict__"):
+            vars(twin).update(vars(self))
+        twin.parent_id = parent_id
+        return twin
+
+    def output_written(self) -> None:
+        """Report to subscribers of `output` events that there is more. Any thread; nearly free without subscribers."""
+        manager = self.internals.manager
+        if manager is not None and manager.bus.watches_output:
+            manager.bus.wrote(self)
+
+    def _owner(self) -> TaskOwner:
+        manager = self.internals.manager
+        if manager is None:
+            raise NotAddedError(f"{self.name!r} has not been added to a manager: manager.add_task(task)")
+        return manager
+
+    # -- hooks for the kinds of tasks of nbtasks itself: cells, calls of an executor ---------------------------
+
+    def may_follow(self, other: Task) -> bool:
+        """Whether it may start after `other`, a task of its `after` that has finished."""
+        return other.internals.state is TaskState.COMPLETED
 
     def remote_work(self, attempt: Any) -> Any:  # noqa: ARG002 - its name is for subclasses
         """Return the `RemoteWork` that a worker process does for this attempt; None: a call of its function.
@@ -139,11 +616,22 @@ class Kind:
         """
         return None
 
-    def _wait_ended(self) -> None:
-        """Called where somebody waited for this task, which is over, before the result or error is handed over."""
+    def on_attempt_end(self, outcome: Outcome) -> Outcome | None:  # noqa: ARG002 - as above
+        """Called once at the end of each attempt, before the state changes; an outcome it returns replaces this one."""
+        return None
 
-    def _release(self) -> None:
-        """Drop what a kind of task holds besides; also called when the manager prunes the task."""
+    def on_failure(self) -> None:
+        """Log that the task failed; called once, after it has."""
+        logger.error("task %r failed: %s", self.name, self.error, exc_info=self.internals.exception)
+
+    def on_end(self) -> None:
+        """Called once when the task has finished, on the thread where it did, outside of locks."""
+
+    def on_wait_end(self) -> None:
+        """Called where code waited for this finished task, before that gets the result or the error."""
+
+    def on_release(self) -> None:
+        """Drop what the subclass holds besides; also called when the manager prunes the task."""
 
     def cell_details(self) -> CellDetails | None:
         """Source, names and output, if this is a task made from a notebook cell."""
@@ -154,128 +642,46 @@ class Kind:
         return None
 
 
+_FIELDS = tuple(f.name for f in fields(Task))
+_RESERVED = frozenset(name for name in dir(Task) if not name.startswith("__")) - set(_FIELDS)
+_RECORD = (
+    *("id", "name", "state", "priority", "lane", "backend", "progress", "heading", "body", "img", "parameters"),
+    *("error", "attempts", "parent_id", "tags", "after", "timeout"),
+    *("created_at", "started_at", "completed_at", "cancel_requested_at"),
+)
 
 
-class Bus(Protocol):
-    """Where a task says that something has changed."""
-
-    watches_progress: bool
-    watches_output: bool
-
-    def progressed(self, task: Task) -> None:
-        """Its progress, heading, body or img changed."""
-
-    def follow(self, task: Task, changed: Callable[[], bool | None]) -> None:
-        """Call `changed` periodically until it returns None; where it returns True, the progress has changed."""
-
-    def wrote(self, task: Task) -> None:
-        """It wrote output."""
+def call_hook(hook: Callable[..., T | None], *args: Any) -> T | None:
+    """Call a hook of a task. An error of the hook is logged: it must not keep the task from ending."""
+    try:
+        return hook(*args)
+    except Exception:
+        logger.exception("%r: %s failed", getattr(hook, "__self__", None), hook.__name__)
+        return None
 
 
-class TaskOwner(Protocol):
-    """What a task asks of its manager."""
-
-    bus: Bus
-
-    def cancel_task(self, task: Task | str, *, children: bool = True) -> bool:
-        """See `Task.cancel`."""
-
-    def set_priority(self, task: Task | str, priority: int) -> bool:
-        """See `Task.priority`."""
-
-    def create_child(self, parent: Task, name: str, work: Any, priority: int = 0, **options: Any) -> Task:
-        """See `Task.create_child`."""
-
-    def _wait_in_loop(self, task: Task) -> Generator[Any, Any, Any]: ...
-    def _wait_in_thread(self, task: Task, timeout: float | timedelta | None) -> Any: ...
+def bus_of(task: Task) -> TaskBus | None:
+    """The bus of the task's manager; None if it has not been added to one."""
+    manager = task.internals.manager
+    return None if manager is None else manager.bus
 
 
-_IDENTITY = ("__eq__", "__hash__", "__repr__")
+def read_progress_from(task: Task, source: Callable[[], float]) -> None:
+    """Compute the progress of a live task by `source` whenever it is read, until it is set otherwise."""
+    task.progress = source()
+    if not task.done:
+        task.internals.progress = source
 
 
-class ClassDefault:
-    """A field of the base class as its subclasses see it: where an instance was given none, the class's default shows.
-
-    (A plain class attribute would hide the slot in which instances keep the value.)
-    """
-
-    def __init__(self, name: str, slot: Any) -> None:
-        self._name = name
-        self._slot = slot
-
-    def __get__(self, task: Any, owner: type[Any]) -> Any:
-        if task is None:
-            return owner._class_defaults.get(self._name)
-        value = self._slot.__get__(task)
-        return type(task)._class_defaults.get(self._name) if value is None else value
-
-    def __set__(self, task: Any, value: Any) -> None:
-        self._slot.__set__(task, value)
+def keep_progress(task: Task, source: Callable[[], float]) -> None:
+    """Store the progress that `source` computes now, if it has not been set otherwise since."""
+    if task.internals.progress is source:
+        task.progress = source()
 
 
-class InitSignature:
-    """The `__signature__` of a class that has a `__new__` which takes anything: that of its `__init__`, for help."""
-
-    def __get__(self, instance: Any, owner: type[Any]) -> inspect.Signature:
-        signature = inspect.signature(owner.__init__)
-        return signature.replace(parameters=list(signature.parameters.values())[1:])
-
-
-def adopt_class_defaults(cls: type[Any], base: type[Any], names: Collection[str], reserved: Collection[str]) -> None:
-    """Turn what the class body says for fields in `names` into class defaults, before `@dataclass` looks at it.
-
-    Raises WorkError for a field that has a `reserved` name.
-    """
-    own = cls.__dict__
-    annotations: dict[str, Any] = own.get("__annotations__", {})
-    for name in annotations:
-        if name in reserved:
-            raise WorkError(
-                f"{cls.__name__}.{name}: every task has a {name!r} of its own; call the field something else"
-            )
-    said = {name: own[name] for name in names if name in own and not isinstance(own[name], ClassDefault)}
-    for name, value in said.items():
-        annotations.pop(name, None)
-        said[name] = value.default if isinstance(value, Field) else value
-    cls._class_defaults = {**cls._class_defaults, **said}
-    if "name" not in said and cls._class_defaults.get("name") in {None, *(kind.__name__ for kind in cls.__mro__)}:
-        cls._class_defaults["name"] = cls.__name__
-    for name in names if base in cls.__bases__ else said:
-        setattr(cls, name, ClassDefault(name, base.__dict__[name]))
-    # In the subclass's own dict, where `@dataclass` leaves them alone: tasks are told apart by identity.
-    for name in _IDENTITY:
-        if own.get(name) is None:
-            setattr(cls, name, getattr(base, name))
-
-
-def published(slot: Any, tell: Callable[[Any], None]) -> property:
-    """A slot of which every change is told; None until it is set."""
-    read, store = slot.__get__, slot.__set__
-
-    def value(task: Any) -> Any:
-        try:
-            return read(task)
-        except AttributeError:
-            return None
-
-    def change(task: Any, value: Any) -> None:
-        store(task, value)
-        tell(task)
-
-    return property(value, change)
-
-
-def settled(slot: Any, change: Callable[[Any, Any], None]) -> property:
-    """A slot that is free until the task is added to a manager, and then changed by `change`."""
-    store = slot.__set__
-
-    def set_value(task: Any, value: Any) -> None:
-        if task._manager is None:
-            store(task, value)
-        else:
-            change(task, value)
-
-    return property(slot.__get__, set_value)
+def can_run_again(task: Task) -> bool:
+    """Whether the work of the task can run once more; that of a function task is dropped when it completes."""
+    return type(task).run is not Task.run or callable(task.internals.work)
 
 
 def jsonable(value: Any) -> Any:
@@ -297,390 +703,11 @@ def jsonable(value: Any) -> Any:
     return repr(value)
 
 
-logger = logging.getLogger("nbtasks")
-_PREFIX = os.urandom(4).hex()
-"""Tells the tasks of this process from those of every other kernel, past ones in the history included."""
-_numbers = itertools.count(1)
-_PENDING, _RUNNING, _COMPLETED = TaskState.PENDING, TaskState.RUNNING, TaskState.COMPLETED
-UNSET = cast("Any", None)
-"""What a field holds until the class's own default is taken."""
-T = TypeVar("T", bound="Task")
-
-
-class PastAttempt(NamedTuple):
-    """An attempt that failed and was followed by another; `error` is its message. Times are aware, UTC."""
-
-    number: int
-    started_at: datetime
-    ended_at: datetime
-    error: str
-
-
-class Outcome(NamedTuple):  # a frozen dataclass takes thrice the time to make
-    """How the work ended: `state` is `completed`, `failed` or `cancelled`."""
-
-    state: TaskState
-    result: Any = None
-    exception: BaseException | None = None
-
-
-def fresh(cls: type[T], work: Any = None, takes_task: bool = False) -> T:
-    """A new, pending record of that class, its fields at the defaults of `manager.create_task`.
-
-    Written out, since creating a task is the hottest path of all: a generated `__init__` takes thrice the time, and
-    each field counts. What few tasks have (heading, body, image) is not set; the context comes as a task is taken in.
-    """
-    task = object.__new__(cls)
-    task._number = next(_numbers)
-    task._attempts = task._wanted = 0
-    task._state = _PENDING
-    task._manager = task._attempt = task._ties = task._future = None
-    task._progress = task._result = task._exception = task._reason = None
-    task._created_at = task._started_at = task._completed_at = task._cancel_requested_at = None
-    task._loop = task.timeout = task.retry = task.parent_id = task.parameters = None
-    task.after = task.tags = ()
-    task.update_sleep_time = 1.0
-    task._work, task._takes_task = work, takes_task
-    return task
-
-
-@dataclass(slots=True, weakref_slot=True, kw_only=True, eq=False, repr=False)
-class Task(Kind):
-    """One piece of background work.
-
-    Made by `manager.create_task`, or subclassed for kinds of your own: a dataclass with a `run(self)`, plain or async,
-    and optionally a `progress_hook(self)`, called every `update_sleep_time` seconds while it runs::
-
-        @dataclass
-        class Train(Task):
-            epochs: int
-            lane = "single"
-
-            def run(self):
-                ...
-
-        task = manager.add_task(Train(epochs=20, name="train"))
-
-    The fields below can be given to the constructor, by name, and a subclass may give them defaults of its own.
-    Attributes may be read, and `progress`, `heading`, `body` and `img` set, from any thread.
-    """
-
-    name: str = UNSET
-    priority: int = UNSET
-    """Higher ones start first. Setting it while the task is pending moves the task among those that wait."""
-    lane: str = UNSET
-    backend: str | None = None
-    timeout: float | timedelta | None = None
-    """Seconds that one attempt may take, from its start."""
-    retry: Retry | None = None
-    after: Iterable[Task | str] | Task | str = UNSET
-    """Tasks that must complete before this one starts; their ids, once it is added."""
-    parent_id: str | None = None
-    tags: Iterable[str] = UNSET
-    parameters: Mapping[str, Any] | None = None
-    heading: str | None = None
-    body: str | None = None
-    img: Any = None
-    update_sleep_time: float = UNSET
-    """Seconds between two calls of `progress_hook`."""
-
-    _manager: TaskOwner | None = field(init=False)
-    _number: int = field(init=False)
-    _attempts: int = field(init=False)
-    _wanted: int = field(init=False)  # how many running tasks wait for this one
-    _state: TaskState = field(init=False)
-    _progress: float | Callable[[], float] | None = field(init=False)
-    _result: Any = field(init=False)
-    _exception: BaseException | None = field(init=False)
-    _reason: str | None = field(init=False)
-    _created_at: float | None = field(init=False)
-    _started_at: float | None = field(init=False)
-    _completed_at: float | None = field(init=False)
-    _cancel_requested_at: float | None = field(init=False)
-    _work: Any = field(init=False)
-    _takes_task: bool = field(init=False)
-    _context: Context | None = field(init=False)
-    _loop: asyncio.AbstractEventLoop | None = field(init=False)
-    _attempt: Any = field(init=False)
-    _ties: Any = field(init=False)
-    _future: Any = field(init=False)  # of an executor's call; it learns of the end
-
-    if TYPE_CHECKING:  # the slots behind the properties that stand in for these fields (see the end of this module)
-        _priority: int = field(init=False)
-        _lane: str = field(init=False)
-        _backend: str | None = field(init=False)
-        _heading: str | None = field(init=False)
-        _body: str | None = field(init=False)
-        _img: Any = field(init=False)
-
-    _class_defaults: ClassVar[dict[str, Any]] = {
-        "priority": 0,
-        "lane": "default",
-        "after": (),
-        "tags": (),
-        "update_sleep_time": 1.0,
-    }
-
-    __signature__: ClassVar[Any] = InitSignature()
-
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
-        """A record that is fresh whatever a subclass's own `__init__` does, or leaves out."""
-        task = fresh(cls)
-        task.name = task._priority = task._lane = task.tags = task.after = task.update_sleep_time = UNSET
-        task._backend = None
-        return task
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super(Task, cls).__init_subclass__(**kwargs)  # `slots=True` makes a new class, which plain super() misses
-        adopt_class_defaults(cls, Task, _FIELDS, _RESERVED)
-
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
-
-    def __repr__(self) -> str:
-        state = "cancelling" if self.cancelling else self._state.value
-        return f"<{type(self).__name__} {self.name!r} ({self.id}): {state}>"
-
-    # -- the record -------------------------------------------------------------------------------------------
-
-    @property
-    def id(self) -> str:
-        """Unique over all kernels."""
-        return f"{_PREFIX}-{self._number}"
-
-    @property
-    def number(self) -> int:
-        """Counts the tasks of this process in the order of their creation."""
-        return self._number
-
-    @property
-    def attempts(self) -> int:
-        """How many attempts were started."""
-        return self._attempts
-
-    @property
-    def state(self) -> TaskState:
-        """Where the task is in its life. Set by the manager alone."""
-        return self._state
-
-    @state.setter
-    def state(self, value: object) -> None:
-        raise ReadOnlyError(f"task.state is set by the manager alone, not to {value!r}; to stop a task: task.cancel()")
-
-    @property
-    def progress(self) -> float | None:
-        """0.0 to 100.0, or None where it is unknown; 100 when completed.
-
-        May be set from any thread. Numbers out of range are clamped, with one warning; -1 and NaN mean unknown; what is
-        not a number raises ProgressError. Once the task is over, setting it does nothing.
-        """
-        value = self._progress
-        if value is not None and value.__class__ is not float:
-            value = value()  # type: ignore[operator]  # that of a loop which counts by itself
-        return 100.0 if self._state is _COMPLETED else value
-
-    @progress.setter
-    def progress(self, value: float | None) -> None:
-        # No lock here, and one store: this is called from the innermost loop of work that may be interrupted.
-        if value.__class__ is not float or not 0.0 <= value <= 100.0:
-            value = validation.progress(value, self.name)
-        if self._state is not _RUNNING and self._state is not _PENDING:
-            return
-        self._progress = value
-        manager = self._manager
-        if manager is not None and manager.bus.watches_progress:
-            manager.bus.progressed(self)
-
-    @property
-    def result(self) -> Any:
-        """What the work returned; None after a failure or a cancel. Raises ResultNotReadyError before the end."""
-        if self._state in LIVE_STATES:
-            raise ResultNotReadyError(
-                f"{self.name!r} is {self._state.value}: its result comes when it has completed; "
-                "await it, or task.wait()"
-            )
-        return self._result
-
-    @property
-    def exception(self) -> BaseException | None:
-        """What the work raised, if it failed (while a retry is due: what the last attempt raised)."""
-        return self._exception
-
-    @property
-    def error(self) -> str | None:
-        """Why the task failed or was cancelled, as one message; None otherwise."""
-        if self._exception is None:
-            return self._reason
-        text = str(self._exception)
-        return f"{type(self._exception).__name__}: {text}" if text else type(self._exception).__name__
-
-    @property
-    def created_at(self) -> datetime | None:
-        """When it was added to the manager; aware, UTC, as all times here."""
-        return _moment(self._created_at)
-
-    @property
-    def started_at(self) -> datetime | None:
-        """When its last attempt started."""
-        return _moment(self._started_at)
-
-    @property
-    def completed_at(self) -> datetime | None:
-        """When it was over, however it ended."""
-        return _moment(self._completed_at)
-
-    @property
-    def cancel_requested_at(self) -> datetime | None:
-        """When a cancel was first asked for."""
-        return _moment(self._cancel_requested_at)
-
-    @property
-    def cancelling(self) -> bool:
-        """Whether a cancel was asked for and the work has not stopped yet."""
-        return self._cancel_requested_at is not None and self._state is _RUNNING
-
-    @property
-    def done(self) -> bool:
-        """Whether the task is over."""
-        return self._state not in LIVE_STATES
-
-    # -- the handle -------------------------------------------------------------------------------------------
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        """Its result, when it is over; raises its error, or TaskCancelledError."""
-        return self._owner()._wait_in_loop(self)
-
-    def wait(self, timeout: float | timedelta | None = None) -> Any:
-        """The same as `await task` for plain code: blocks. Raises WaitTimeoutError after `timeout` seconds.
-
-        An interrupt (Ctrl-C) ends the wait and leaves the task running.
-        """
-        return self._owner()._wait_in_thread(self, timeout)
-
-    def cancel(self, *, children: bool = True) -> bool:
-        """Ask the work to stop, and that of its children; True if it will be or is cancelled, False if it is over."""
-        return self._owner().cancel_task(self, children=children)
-
-    def create_child(self, name: str, work: Any, priority: int = 0, **options: Any) -> Task:
-        """`manager.create_task` with this task as the parent, in its lane; cancelling the parent cancels the child."""
-        return self._owner().create_child(self, name, work, priority, **options)
-
-    def release(self) -> None:
-        """Drop what the task still holds: result, exception, output. Its record stays."""
-        self._result = None
-        if self._exception is not None:
-            self._reason, self._exception = self.error, None
-        self._release()
-
-    def as_dict(self) -> dict[str, Any]:
-        """The record and the subclass's own fields, JSON-safe: times as ISO strings, other objects as their repr."""
-        own = [f.name for f in fields(self) if f.name not in _BASE_NAMES and not f.name.startswith("_")]
-        record = {name: jsonable(getattr(self, name, None)) for name in (*_RECORD, *own)}
-        return {**record, "task_type": type(self).__name__, "result": jsonable(self._result)}
-
-    def _log_failure(self) -> None:
-        """Say that the task failed, for those who do not look; called once, at its end."""
-        logger.error("task %r failed: %s", self.name, self.error, exc_info=self._exception)
-
-    def _output_written(self) -> None:
-        """Tell the subscribers of `output`, before long, that there is more. Any thread; nearly free without them."""
-        manager = self._manager
-        if manager is not None and manager.bus.watches_output:
-            manager.bus.wrote(self)
-
-    def _clone(self, *, parent_id: str | None = None) -> Self:
-        """A new task of the same kind with the same fields, not added to any manager."""
-        if not can_run_again(self):
-            raise WorkError(f"{self.name!r} cannot be run once more: its work was a coroutine, or is gone with its end")
-        twin = fresh(type(self))
-        for slot in (*_TEMPLATE_SLOTS, *_own_slots(type(self))):
-            try:
-                value = slot.__get__(self)
-            except AttributeError:  # a slot that was never set
-                continue
-            slot.__set__(twin, value)
-        if hasattr(self, "__dict__"):
-            vars(twin).update(vars(self))
-        twin.parent_id = parent_id
-        return twin
-
-    def _owner(self) -> TaskOwner:
-        if self._manager is None:
-            raise NotAddedError(f"{self.name!r} has not been added to a manager: manager.add_task(task)")
-        return self._manager
-
-
-def can_run_again(task: Task) -> bool:
-    """Whether the work of the task can run once more; that of a function task is dropped when it completes."""
-    return type(task).run is not Task.run or callable(task._work)
-
-
-def number_of(task_id: object) -> int | None:
-    """The number of the task of that id; None if it is not from this process."""
-    prefix, _, number = task_id.rpartition("-") if isinstance(task_id, str) else ("", "", "")
-    return int(number) if prefix == _PREFIX and number.isdecimal() else None
-
-
-def bus_of(task: Task) -> Bus | None:
-    """The bus of the task's manager; None if it has not been added to one."""
-    manager = task._manager
-    return None if manager is None else manager.bus
-
-
-def read_progress_from(task: Task, source: Callable[[], float]) -> None:
-    """Compute the progress of a live task by `source` whenever it is read, until it is set otherwise."""
-    task.progress = source()
-    if task._state in LIVE_STATES:
-        task._progress = source
-
-
-def keep_progress(task: Task, source: Callable[[], float]) -> None:
-    """Store the progress that `source` computes now, if it has not been set otherwise since."""
-    if task._progress is source:
-        task.progress = source()
-
-
 def _own_slots(cls: type[Task]) -> list[Any]:
     """The slots that subclasses add."""
     kinds = [kind for kind in cls.__mro__ if issubclass(kind, Task) and kind is not Task]
-    names = [(kind, name) for kind in kinds for name in kind.__dict__.get("__slots__", ())]
-    return [kind.__dict__[name] for kind, name in names if name not in ("__weakref__", "__dict__")]
+    return [slot for kind in kinds for slot in vars(kind).values() if isinstance(slot, MemberDescriptorType)]
 
 
-def _moment(seconds: float | None) -> datetime | None:
+def _utc(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
-def _refuse(task: Task, value: Any) -> None:
-    raise ReadOnlyError(f"the lane and backend of {task.name!r} are settled, now that it is added; not {value!r}")
-
-
-def _reprioritise(task: Task, priority: Any) -> None:
-    if not task._owner().set_priority(task, priority):
-        raise ReadOnlyError(f"{task.name!r} is {task._state.value}: only what is pending has a place among others")
-
-
-def _publish(task: Task) -> None:
-    manager = task._manager
-    if manager is not None and manager.bus.watches_progress:
-        manager.bus.progressed(task)
-_FIELDS = tuple(f.name for f in fields(Task) if f.init)
-_BASE_NAMES = frozenset(f.name for f in fields(Task))
-_RECORD = (
-    *("id", "name", "state", "priority", "lane", "backend", "progress", "heading", "body", "img", "parameters"),
-    *("error", "attempts", "parent_id", "tags", "after", "timeout"),
-    *("created_at", "started_at", "completed_at", "cancel_requested_at"),
-)
-_RESERVED = frozenset(name for name in dir(Task) if not name.startswith("__")) - set(_FIELDS)
-_TEMPLATE_SLOTS = tuple(Task.__dict__[name] for name in (*_FIELDS, "_work", "_takes_task"))
-# These fields are more than slots. The slots themselves stay at hand, for `fresh` and for the manager.
-for _name, _property in {
-    "priority": settled(Task.__dict__["priority"], _reprioritise),
-    "lane": settled(Task.__dict__["lane"], _refuse),
-    "backend": settled(Task.__dict__["backend"], _refuse),
-    "heading": published(Task.__dict__["heading"], _publish),
-    "body": published(Task.__dict__["body"], _publish),
-    "img": published(Task.__dict__["img"], _publish),
-}.items():
-    setattr(Task, f"_{_name}", Task.__dict__[_name])
-    setattr(Task, _name, _property)

@@ -18,14 +18,13 @@ from operator import attrgetter
 from typing import Any
 
 from nbtasks import validation
-from nbtasks.dependencies import Waiter, leads_back
+from nbtasks.dependencies import Waiter, deadlock_path
 from nbtasks.dispatcher import Dispatcher
 from nbtasks.exceptions import DeadlockError, TaskCancelledError, TaskFailedError, WaitTimeoutError
 from nbtasks.interrupts import NAP_SECONDS, doze, here, uninterrupted
 from nbtasks.progress import CURRENT
 from nbtasks.states import LIVE_STATES, TaskState
-from nbtasks.task import Task
-from nbtasks.task_hooks import wait_ended
+from nbtasks.task import Task, call_hook
 
 __all__ = ["Waits", "finish", "result_of"]
 
@@ -86,7 +85,7 @@ class Waits:
     ) -> Waiter:
         waiter = Waiter(wake, [] if tasks is None else list(tasks))
         current = CURRENT.get()
-        if current is not None and current._manager is not self._dispatcher.owner:
+        if current is not None and current.internals.manager is not self._dispatcher.owner:
             current = None
         waiter.endless = timeout is None and current is not None and _is_own_line(current, blocks=blocks)
         self._dispatcher.change(partial(self._enter, waiter, current, everything=tasks is None))
@@ -97,26 +96,26 @@ class Waits:
         dispatcher = self._dispatcher
         if everything:
             live = dispatcher.registry.tasks(LIVE_STATES)
-            waiter.tasks = sorted((task for task in live if task is not current), key=attrgetter("_number"))
-            waiter.last_number = max((task._number for task in waiter.tasks), default=0)
+            waiter.tasks = sorted((task for task in live if task is not current), key=attrgetter("number"))
+            waiter.last_number = max((task.number for task in waiter.tasks), default=0)
         else:
-            waiter.tasks = [task for task in waiter.tasks if task._state in LIVE_STATES]
+            waiter.tasks = [task for task in waiter.tasks if task.state in LIVE_STATES]
         if not waiter.tasks:
             waiter.left = 0
             dispatcher.effects.append(waiter.wake)
             return
-        if waiter.endless and current is not None and (path := leads_back(current, waiter.tasks)):
-            names = " waits for ".join(repr(task.name) for task in (current, *path))
-            raise DeadlockError(f"this wait would never end: {names}")
-        dispatcher.waits.begin(waiter, current)
+        if waiter.endless and current is not None and (path := deadlock_path(current, waiter.tasks)):
+            names = ", which waits for ".join(repr(task.name) for task in path)
+            raise DeadlockError(f"deadlock: {current.name!r} waits for {names}")
+        dispatcher.waiters.begin(waiter, current)
         if current is not None:
-            lanes = {task._lane for task in waiter.tasks} | {current._lane}
+            lanes = {task.lane for task in waiter.tasks} | {current.lane}
             dispatcher.fill([dispatcher.lanes[name] for name in lanes])
 
     @uninterrupted
     def _end(self, waiter: Waiter) -> None:
         with self._dispatcher.lock:
-            self._dispatcher.waits.end(waiter)
+            self._dispatcher.waiters.end(waiter)
 
     def _sleep_on(
         self, loop: asyncio.AbstractEventLoop, waiter: Waiter, bed: threading.Lock, timeout: float | None
@@ -144,33 +143,42 @@ class Waits:
 
 def result_of(task: Task) -> Any:
     """The result of a task that is over, or its error, raised."""
-    if task._state is TaskState.COMPLETED:
-        return task._result
-    error = task._exception
+    if task.state is TaskState.COMPLETED:
+        return task.result
+    error = task.exception
     if isinstance(error, Exception):
         raise error
-    if task._state is TaskState.FAILED:
+    if task.state is TaskState.FAILED:
         raise TaskFailedError(f"{task.name!r} failed: {task.error}") from error
     raise TaskCancelledError(f"{task.name!r} was cancelled" + (f": {task.error}" if task.error != "cancelled" else ""))
 
 
 def _all_over(tasks: Sequence[Task], timeout: float | None, *, told: bool = True) -> list[Task]:
     """Tell the kinds of those tasks that are over, and return them if they all are."""
-    unfinished = [task for task in tasks if task._state in LIVE_STATES]
+    unfinished = [task for task in tasks if task.state in LIVE_STATES]
     if told:
         for task in tasks:
-            if task._state not in LIVE_STATES:
-                wait_ended(task)
+            if task.state not in LIVE_STATES:
+                call_hook(task.on_wait_end)
     if not unfinished:
         return list(tasks)
-    names = ", ".join(f"{task.name!r} ({task.state.value})" for task in unfinished[:5])
-    more = f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else ""
-    raise WaitTimeoutError(f"not over after {timeout:g} s: {names}{more}", unfinished)
+    raise WaitTimeoutError(f"timed out after {timeout:g} s; {_still(unfinished)}", unfinished)
+
+
+def _still(tasks: Sequence[Task]) -> str:
+    """The names of unfinished tasks: "still running: 'a', 'b'; still pending: 'c'"."""
+    parts = []
+    for state in (TaskState.RUNNING, TaskState.PENDING):
+        names = [repr(task.name) for task in tasks[:5] if task.state is state]
+        if names:
+            parts.append(f"still {state.value}: {', '.join(names)}")
+    more = f" and {len(tasks) - 5} more" if len(tasks) > 5 else ""
+    return ("; ".join(parts) or "finished meanwhile") + more
 
 
 def _is_own_line(task: Task, *, blocks: bool) -> bool:
     """Whether this is the line of execution of the task's own work, and not one that it has started besides."""
-    attempt = task._attempt
+    attempt = task.internals.attempt
     if attempt is None or attempt.handle is None:
         return False
     if blocks and here.gate is attempt.handle:

@@ -115,5 +115,5 @@ class Backend(ABC):
 
 def usage_of(task: Task) -> str:
     """Memory and CPU time of the process that runs `task`; empty where that is this process."""
-    attempt: Attempt | None = task._attempt
+    attempt: Attempt | None = task.internals.attempt
     return "" if attempt is None else attempt.backend.usage(attempt)

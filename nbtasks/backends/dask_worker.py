@@ -21,7 +21,7 @@ from nbtasks.backends.process import ProcessBackend
 from nbtasks.backends.remote_work import RemoteWork
 from nbtasks.backends.thread import ThreadBackend
 from nbtasks.states import TaskState
-from nbtasks.task import Outcome, Task, fresh
+from nbtasks.task import Outcome, Task
 from nbtasks.workers.kernel_process import python_kernel
 from nbtasks.workers.messages import RESULT, Message
 from nbtasks.workers.serialization import Buffers, kind_of, pack_names, raw, unpack
@@ -256,7 +256,7 @@ def _do_cell(key: str, what: str, content: dict[str, Any], buffers: Sequence[Any
         if _processes is None:
             _processes = ProcessBackend()
         os.environ["NBTASKS_SCHEDULER"] = worker.scheduler.address
-    task = fresh(_CellTask)
+    task = _CellTask()
     task.name = what
     task.relay = relay = _Relay(content, buffers, say)
     outcome = _do(key, _processes, task, None, relay.joined)

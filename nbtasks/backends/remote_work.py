@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from nbtasks import task as tasks
 from nbtasks.backends.base import Attempt
 from nbtasks.exceptions import NotSendableError, RemoteError
 from nbtasks.progress import Meter
 from nbtasks.states import TaskState
-from nbtasks.task import Outcome, Task
+from nbtasks.task import Outcome, Task, id_prefix
 from nbtasks.workers.messages import LOOPS, RESULT, Message, task_fields
 from nbtasks.workers.process_settings import take_settings
 from nbtasks.workers.serialization import Buffers, pack, refused_fields, refused_names, unpack
@@ -140,7 +139,7 @@ def request(
         "what": what,
         "split": len(about),
         "number": task.number,
-        "prefix": tasks._PREFIX,
+        "prefix": id_prefix(),
         "memory": memory,
     }
     return "nbtasks_run", content, [*about, *parcel]
@@ -154,7 +153,7 @@ def take_progress(attempt: Attempt, message: Message) -> bool:
         return True
     if message.kind != "nbtasks_progress":
         return False
-    if task._attempt is attempt:
+    if task.internals.attempt is attempt:
         values = unpack(message.buffers)
         _mirror(attempt, values.pop(LOOPS, None))
         for name, value in values.items():

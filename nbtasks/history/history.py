@@ -27,7 +27,7 @@ from nbtasks.history.records import ScheduleRecord, Statistics, TaskRecord, mome
 from nbtasks.interrupts import start_thread, uninterrupted
 from nbtasks.schedules.interval import parse_interval
 from nbtasks.states import LIVE_STATES, TaskState, task_state
-from nbtasks.task import _PREFIX, Task
+from nbtasks.task import Task, id_prefix
 
 __all__ = ["KEPT_DAYS", "Asking", "History", "clean"]
 
@@ -241,7 +241,7 @@ class History(Asking):
     def __init__(self, path: str | os.PathLike[str], *, notebook: str | None = None) -> None:
         self.path = Path(path).expanduser().absolute()
         self.notebook = notebook
-        self.kernel = f"{_PREFIX}-k{next(_numbers)}"
+        self.kernel = f"{id_prefix()}-k{next(_numbers)}"
         self._changes: deque[Task | Schedule] = deque(maxlen=MOST_WAITING)
         self.note = self._changes.append
         """Takes a task or a recurring task that has changed. Atomic: it is called where tasks start and end."""
@@ -325,7 +325,7 @@ class History(Asking):
             self._clean_at = time.monotonic() + CLEAN_SECONDS
         if self._owed:
             tasks, schedules = list(self._owed.tasks.values()), list(self._owed.schedules.values())
-            self._database.write(self.kernel, self.notebook, time.time(), {_PREFIX: tasks}, schedules)
+            self._database.write(self.kernel, self.notebook, time.time(), {id_prefix(): tasks}, schedules)
             self._owed.clear()
         if last:
             self._end()
@@ -336,19 +336,19 @@ class History(Asking):
         while changes:
             changed[changes.popleft()] = None
         for task in changed:
-            if isinstance(task, Task) and type(task) is not Task and task._state is TaskState.RUNNING:
+            if isinstance(task, Task) and type(task) is not Task and task.state is TaskState.RUNNING:
                 self._writing.setdefault(task, None)
         for task, recorded in list(self._writing.items()):
             tail = tail_of(task)
             if tail != recorded:
                 changed[task] = None
                 self._writing[task] = tail
-            if task._state not in LIVE_STATES:
+            if task.state not in LIVE_STATES:
                 changed[task] = None
                 del self._writing[task]
         for one in changed:
             if isinstance(one, Task):
-                self._owed.tasks[one._number] = task_row(one)
+                self._owed.tasks[one.number] = task_row(one)
             else:
                 self._owed.schedules[one.id] = (one.id, one.name, json.dumps(one.record()), int(one.removed))
 

@@ -136,7 +136,7 @@ class NotebookSession:
 
     def _add_again(self, task: Task, cell: LaunchingCell | None) -> Task:
         if not isinstance(task, CellTask):
-            return self.manager.add_task(task._clone())
+            return self.manager.add_task(task.clone())
         cell = cell or task.cell
         output = Output(functools.partial(self.kernel.send, cell), self.publisher)
         again = run_once(task, cell=cell, output=output)
@@ -164,7 +164,7 @@ class NotebookSession:
         if not task.done:
             raise InvalidValueError(f"{name!r} is {task.state.value}: wait for it before putting it on a schedule")
         if not isinstance(task, CellTask):
-            return self.manager.add_recurring_task(schedule, task._clone(), timezone=timezone)
+            return self.manager.add_recurring_task(schedule, task.clone(), timezone=timezone)
         template = repeated(task, functools.partial(self.kernel.send, task.cell), self.publisher)
         recurring = self.manager.add_recurring_task(schedule, template, timezone=timezone)
         template.runs.header = functools.partial(self.panels.header, recurring, task.cell)

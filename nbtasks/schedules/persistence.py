@@ -98,7 +98,7 @@ def _work_record(template: Task) -> dict[str, Any]:
         return own()
     options = {name: _plain(name, getattr(template, name)) for name in OPTIONS}
     if type(template) is Task:
-        return {"function": _name_of(template._work), "name": template.name, "options": options}
+        return {"function": _name_of(template.internals.work), "name": template.name, "options": options}
     base = {field.name for field in dataclasses.fields(Task)}
     own_fields = [field for field in dataclasses.fields(template) if field.init and field.name not in base]
     fields = {field.name: _plain(field.name, getattr(template, field.name)) for field in own_fields}

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Protocol
 
-from nbtasks.callables import Once, described, is_async
+from nbtasks.callables import Once, describe, is_async
 from nbtasks.exceptions import AlreadyAddedError, InvalidScheduleError, InvalidValueError, WorkError, unknown
 from nbtasks.schedules import CronSchedule, IntervalSchedule, Schedule, find_zone, parse_schedule, zone_name
 from nbtasks.schedules.rules import Plan, Rules, fires_of, goes_by_elapsed_time
-from nbtasks.task import _PREFIX, Task, jsonable
+from nbtasks.task import Task, id_prefix, jsonable
 
 __all__ = ["RecurringTask", "changed", "make", "template_of"]
 
@@ -84,7 +84,7 @@ def template_of(template: Any, name: str | None, options: Mapping[str, Any]) -> 
         return _checked_template(template, options)
     if isinstance(template, type) and issubclass(template, Task):
         raise WorkError(f"{template.__name__} is a Task class: give an instance, {template.__name__}(...)")
-    function, takes_task, coroutine = described(template)
+    function, takes_task, coroutine = describe(template)
     if isinstance(function, Once):
         function.close()
         raise WorkError("a coroutine object runs once and cannot recur: give the coroutine function")
@@ -96,7 +96,7 @@ def template_of(template: Any, name: str | None, options: Mapping[str, Any]) -> 
             raise WorkError(unknown("option of a recurring task", option, (*RULES, *_OPTIONS)))
         setattr(task, option, value)
     task.backend = task.backend or ("loop" if coroutine else "thread")
-    task._work, task._takes_task = function, takes_task
+    task.internals.work, task.internals.takes_task = function, takes_task
     return task
 
 
@@ -104,7 +104,7 @@ _OPTIONS = ("priority", "lane", "backend", "timeout", "tags", "parameters", "hea
 
 
 def _checked_template(template: Task, options: Mapping[str, Any]) -> Task:
-    if template._manager is not None:
+    if template.internals.manager is not None:
         raise AlreadyAddedError(
             f"{template.name!r} ({template.id}) is {template.state.value}: a template is never run itself; "
             "give a task that was not added, or a function"
@@ -113,7 +113,7 @@ def _checked_template(template: Task, options: Mapping[str, Any]) -> Task:
         raise WorkError(f"set {', '.join(options)} on the template: it is a task already")
     if type(template) is Task:
         raise WorkError("a plain Task has no work: give the function, or an instance of a Task subclass")
-    template._clone()  # what cannot be cloned says so now
+    template.clone()  # what cannot be cloned says so now
     if template.backend is None:
         template.backend = "loop" if is_async(template.run) else "thread"
     return template
@@ -164,7 +164,7 @@ class RecurringTask:
     """As it was given: a cron expression, an interval, or a schedule."""
     template: Task
     rules: Rules
-    id: str = field(default_factory=lambda: f"{_PREFIX}-r{next(_numbers)}")
+    id: str = field(default_factory=lambda: f"{id_prefix()}-r{next(_numbers)}")
     """Unique over all kernels. A schedule that another kernel takes up again keeps it."""
     created_at: datetime | None = None
     enabled: bool = False
@@ -340,7 +340,7 @@ class RecurringTask:
         return f"{self.describe()} has no fire in the hours of its condition"
 
     def _instance(self) -> Task:
-        instance = self.template._clone(parent_id=self.id)
+        instance = self.template.clone(parent_id=self.id)
         instance.name = self.name
         if self.rules.retry is not None:
             instance.retry = self.rules.retry

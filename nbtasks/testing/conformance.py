@@ -21,7 +21,7 @@ from nbtasks.exceptions import InvalidValueError, TaskCancelledError, TaskTimeou
 from nbtasks.manager import TaskManager
 from nbtasks.retry import Retry
 from nbtasks.states import TaskState
-from nbtasks.task import Outcome, Task, fresh
+from nbtasks.task import Outcome, Task
 from nbtasks.testing.recorder import PATIENCE, EventRecorder
 from nbtasks.testing.works import COROUTINES, ENDLESS, FUNCTIONS
 
@@ -246,8 +246,7 @@ class _Trial:
 
     def start(self, work: str, *args: Any) -> _WatchedAttempt:
         """Give work to the backend alone, as a manager would."""
-        task = fresh(Task)
-        task.name, task._lane, task._priority, task._backend = work, "default", 0, self.backend.name
+        task = Task(name=work, backend=self.backend.name)
         context = contextvars.copy_context()
         attempt = _WatchedAttempt(task, self._works[work], args, self.backend, context, self._loop)
         self.backend.start(attempt)

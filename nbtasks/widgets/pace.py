@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+from nbtasks.dependencies import live_children
 from nbtasks.progress import Meter, meters_of
 from nbtasks.states import TaskState
 from nbtasks.task import Task
@@ -82,22 +83,20 @@ def attempt_text(task: Task) -> str:
 
 def process_text(task: Task) -> str:
     """What the process that the task runs in uses, if it is not this one: "process 1234: 94 MB, 0.6 s of CPU"."""
-    attempt = task._attempt
+    attempt = task.internals.attempt
     text: str = "" if attempt is None else attempt.backend.usage(attempt)
     return text
 
 
 def children_text(task: Task) -> str:
     """Its children that run, wait or have failed: "2 running, 1 failed"."""
-    ties = task._ties
-    live = [] if ties is None or not ties.children else list(ties.children.values())
-    counts = Counter(child.state.value for child in live)
+    counts = Counter(child.state.value for child in live_children(task))
     return ", ".join(f"{counts[state]:,} {state}" for state in ("running", "pending") if counts[state])
 
 
 def _seconds_left(task: Task) -> float | None:
     """From progress that was set by hand, as if it grew evenly."""
-    start, progress = task._started_at, task.progress
+    start, progress = task.internals.started_at, task.progress
     elapsed = 0.0 if start is None else time.time() - start
     if not progress or elapsed < FIRST_SECONDS:
         return None

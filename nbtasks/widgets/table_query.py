@@ -80,12 +80,12 @@ def select(source: Source, query: Query, now: datetime | None = None) -> Selecti
 
 
 def _usual(task: Task) -> tuple[int, float, int]:
-    state = task._state
+    state = task.state
     if state is _RUNNING:
-        return 0, 0.0, task._number
+        return 0, 0.0, task.number
     if state is _PENDING:
-        return 1, -task._priority, task._number
-    return 2, -(task._completed_at or 0.0), -task._number
+        return 1, -task.priority, task.number
+    return 2, -(task.internals.completed_at or 0.0), -task.number
 
 
 def _says(task: Task, words: list[str]) -> bool:

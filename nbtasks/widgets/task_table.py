@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from nbtasks.exceptions import NbtasksError
 from nbtasks.manager import TaskManager
 from nbtasks.states import LIVE_STATES, TaskState
-from nbtasks.task import Task
+from nbtasks.task import Task, can_run_again
 from nbtasks.widgets.details import details_html
 from nbtasks.widgets.output_view import OutputView, kept_output
 from nbtasks.widgets.pace import reading
@@ -175,7 +175,7 @@ class Row:
 
 def may_run_again(task: Task) -> bool:
     """Whether there is something left to run: a function's task has let go of it once it has completed."""
-    return type(task).run is not Task.run or callable(task._work)
+    return can_run_again(task)
 
 
 def _classes(name: str, *, on: bool) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 from nbtasks.task import Task
 from nbtasks.workers.serialization import Buffers
 
-__all__ = ["FIGURES", "LOOPS", "RESULT", "SETTINGS", "STATE", "Message", "Say", "task_fields"]
+__all__ = ["FIGURES", "LOOPS", "RESULT", "SETTINGS", "STATE", "TASK_FIELDS", "Message", "Say", "task_fields"]
 
 RESULT, SETTINGS, STATE, FIGURES = "", "\0settings", "\0state", "\0figures"
 """The keys of the result, of changed settings, of what changed in the shell, and of the open figures, among the names
@@ -25,7 +25,8 @@ LOOPS = "\0loops"
 Say = Callable[[str, dict[str, Any], Buffers], None]
 """Sends a message to the notebook: its kind, content and buffers."""
 
-_SENT = ("name", "_priority", "_lane", "_backend", "_attempts", "parent_id", "parameters", "tags", "heading", "body")
+TASK_FIELDS = ("name", "priority", "lane", "backend", "attempts", "parent_id", "parameters", "tags", "heading", "body")
+"""The fields that are sent of every task."""
 
 
 @dataclass(frozen=True)
@@ -47,4 +48,4 @@ def task_fields(task: Task, kind: type[Task]) -> dict[str, Any]:
     if kind is not Task and is_dataclass(kind):
         added = {one.name for one in fields(kind)} - {one.name for one in fields(Task)}
         own |= {name: getattr(task, name) for name in added if hasattr(task, name)}
-    return {name: getattr(task, name) for name in _SENT} | own
+    return {name: getattr(task, name) for name in TASK_FIELDS} | own

@@ -20,13 +20,12 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn
 
-from nbtasks import task as tasks
 from nbtasks.exceptions import NbtasksError, NoInputError
 from nbtasks.interrupts import run_in_own_loop, start_thread
 from nbtasks.progress import CURRENT, meters_of
 from nbtasks.states import TaskState
-from nbtasks.task import Task, fresh
-from nbtasks.workers.messages import LOOPS, RESULT, SETTINGS, Say
+from nbtasks.task import Task, use_id_prefix
+from nbtasks.workers.messages import LOOPS, RESULT, SETTINGS, TASK_FIELDS, Say
 from nbtasks.workers.process_settings import changed_settings, put_settings, take_settings
 from nbtasks.workers.serialization import Buffers, IsMain, kind_of, pack, pack_names, raw, unpack
 
@@ -62,14 +61,15 @@ class TaskHere:
 
     def make(self, kind: type[Task], number: int, prefix: str, given: Mapping[str, Any]) -> Task:
         """The task, running, with these fields."""
-        tasks._PREFIX = prefix  # its id is the one that it has in the notebook
-        task = fresh(kind)
+        use_id_prefix(prefix)
+        task = Task.__new__(kind)
+        internals = task.internals
         for name, value in given.items():
-            setattr(task, name, value)
-        task._number = number
-        task._state = TaskState.RUNNING
-        task._started_at = time.time()
-        task._manager = self  # type: ignore[assignment]
+            setattr(internals if name in TASK_FIELDS else task, name, value)
+        internals.number = number
+        internals.state = TaskState.RUNNING
+        internals.started_at = time.time()
+        internals.manager = self
         self.task = task
         self._told = {name: getattr(task, name) for name in _SHOWN}
         return task
@@ -139,10 +139,12 @@ class TaskHere:
         """Children are made in the notebook."""
         raise NbtasksError(f"{parent.name!r} runs in a worker process: create {name!r} in the notebook")
 
-    def _wait_in_loop(self, task: Task) -> Any:
+    def await_result(self, task: Task) -> Any:
+        """Refuse: the task cannot wait for itself."""
         raise NbtasksError(f"{task.name!r} waits for itself")
 
-    def _wait_in_thread(self, task: Task, timeout: float | None) -> Any:  # noqa: ARG002 - as above
+    def wait_for_result(self, task: Task, timeout: Any) -> Any:  # noqa: ARG002 - as above
+        """Refuse, too."""
         raise NbtasksError(f"{task.name!r} waits for itself")
 
 

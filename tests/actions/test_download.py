@@ -37,7 +37,7 @@ def left_in(folder) -> list[str]:
 def wait_for(task, holds: Callable[[], object]) -> None:
     """Wait until something holds of a task that lives; asked for whenever its progress is told."""
     told = threading.Event()
-    with task._manager.add_event_callback(lambda *_: told.set(), ["progress"], task=task):
+    with task.internals.manager.add_event_callback(lambda *_: told.set(), ["progress"], task=task):
         for _ in range(600):
             if holds():
                 return

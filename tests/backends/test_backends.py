@@ -18,7 +18,7 @@ from nbtasks import TaskFailedError, TaskManager
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.backends.loop import LoopBackend, _Run
 from nbtasks.backends.thread import ThreadBackend
-from nbtasks.task import Outcome, Task, fresh
+from nbtasks.task import Outcome, Task
 from tests.core.clocks import wait_until
 
 
@@ -30,9 +30,7 @@ class Noted(Attempt):
 
 
 def attempt(backend: Backend, function: Callable[..., Any], loop: asyncio.AbstractEventLoop | None = None) -> Noted:
-    task = fresh(Task)
-    task.name = "t"
-    return Noted(task, function, (), backend, contextvars.copy_context(), loop)
+    return Noted(Task(name="t"), function, (), backend, contextvars.copy_context(), loop)
 
 
 @pytest.fixture
@@ -249,7 +247,7 @@ def test_an_end_that_is_told_twice_is_logged_and_changes_nothing(
 ) -> None:
     gate = threading.Event()
     task = manager.create_task("t", gate.wait)
-    first = task._attempt
+    first = task.internals.attempt
     gate.set()
     assert task.wait(30) is True
     first.finished(Outcome(task.state, 5))

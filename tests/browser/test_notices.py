@@ -148,7 +148,7 @@ def test_the_setting_tells_of_every_task_that_ran_long_enough(open_page):
             cell("short", options=""),
             cell("long", options=""),
             # As if it had started earlier: the test need not wait.
-            "long._started_at -= 60\nfor gate in list(gates.values()): gate.set()",
+            "long.internals.started_at -= 60\nfor gate in list(gates.values()): gate.set()",
         ],
     )
     for index in (1, 2):

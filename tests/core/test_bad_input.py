@@ -48,7 +48,7 @@ def test_a_wrong_argument_of_create_task(
 
 
 def test_an_option_that_create_task_does_not_have(manager: TaskManager) -> None:
-    with pytest.raises(TypeError, match=r"unknown option of create_task 'time_out': one of .*did you mean 'timeout'\?"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'time_out'"):
         manager.create_task("t", int, time_out=3)  # type: ignore[call-arg]
     assert manager.list_tasks() == []
 
@@ -133,7 +133,7 @@ def test_how_long_to_wait_is_a_number_of_seconds(manager: TaskManager, gate: thr
             wait(timeout=timeout)
         assert repr(timeout) in str(caught.value)
     for nothing in (0, -1, timedelta(0)):  # as what is left of a time limit may be
-        with pytest.raises(errors.WaitTimeoutError, match="not over after 0 s"):
+        with pytest.raises(errors.WaitTimeoutError, match="timed out after 0 s"):
             task.wait(nothing)
     gate.set()
     assert task.wait(float("inf")) is True

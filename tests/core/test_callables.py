@@ -201,7 +201,7 @@ def test_an_awaitable_that_a_plain_function_returns_is_part_of_the_work(manager:
     with pytest.raises(ValueError, match="in the second half"):
         manager.create_task("t", lambda: fails()).wait(30)
     slow = manager.create_task("slow", lambda: asyncio.sleep(3600))
-    while slow._attempt.backend.name != "loop":
+    while slow.internals.attempt.backend.name != "loop":
         pass
     assert slow.cancel() and not manager.wait(slow, timeout=30) and slow.state == "cancelled"
 

@@ -104,7 +104,7 @@ def test_a_cancel_of_what_runs_is_told_with_progress(manager: TaskManager, gate:
 def test_output_is_told_on_request_coalesced_and_before_the_end(manager: TaskManager) -> None:
     def work(task: Task) -> None:
         for _ in range(1_000):
-            task._output_written()
+            task.output_written()
 
     with EventRecorder(manager, ["output", "completed"]) as recorder:
         task = manager.create_task("t", work)
@@ -117,7 +117,7 @@ def test_output_is_told_on_request_coalesced_and_before_the_end(manager: TaskMan
 def test_output_is_told_before_long_while_the_task_runs(manager: TaskManager, gate: threading.Event) -> None:
     with EventRecorder(manager, ["output"]) as recorder:
         task = manager.create_task("t", gate.wait)
-        task._output_written()
+        task.output_written()
         assert recorder.wait_for("output") is task
 
 

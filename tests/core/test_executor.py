@@ -17,7 +17,6 @@ import pytest
 
 from nbtasks import Retry, TaskManager, TaskState, WaitTimeoutError, current_task
 from nbtasks.exceptions import InvalidValueError, LaneError, ManagerStoppedError, NbtasksError, WorkError
-from tests.core.clocks import wait_until
 from tests.matrix import find_python
 
 ROOT = Path(__file__).parent.parent.parent
@@ -173,7 +172,7 @@ def test_a_failure_is_raised_where_the_result_is_asked_for_and_not_logged_beside
 
 def test_a_result_that_takes_too_long_is_a_time_out_and_the_call_goes_on(executor, gate):
     future = executor.submit(gate.wait, 10)
-    with pytest.raises(TimeoutError, match=r"'wait' is not over after 0.01 s"):
+    with pytest.raises(TimeoutError, match=r"timed out after 0\.01 s; still running: 'wait'"):
         future.result(0.01)
     gate.set()
     assert future.result(10) is True
@@ -190,22 +189,6 @@ def test_who_waits_for_a_call_that_is_tried_again_waits_for_its_last_try(manager
 
     with manager.as_executor(retry=Retry(attempts=3, delay=0.02)) as executor:
         assert executor.submit(work).result(30) == 3
-
-
-@pytest.mark.parametrize("timeout", [None, 30])
-def test_who_is_roused_too_early_sleeps_again(executor, gate, timeout):
-    future = executor.submit(gate.wait)
-    got = []
-    waiter = threading.Thread(target=lambda: got.append(future.result(timeout)))
-    waiter.start()
-    for _ in range(3):
-        wait_until(lambda: future._beds)
-        future.rouse()
-    wait_until(lambda: future._beds)
-    assert got == [] and waiter.is_alive()
-    gate.set()
-    waiter.join(30)
-    assert got == [True]
 
 
 def test_results_live_no_longer_than_their_futures(manager, executor):
@@ -354,7 +337,7 @@ def test_a_manager_that_stops_cancels_its_calls_and_takes_no_more(gate):
 
 
 def test_a_shutdown_that_is_asked_for_in_a_call_of_its_own_is_a_clear_error(executor):
-    with pytest.raises(NbtasksError, match="never end"):
+    with pytest.raises(NbtasksError, match="deadlock"):
         executor.submit(executor.shutdown).result(10)
 
 

@@ -56,7 +56,7 @@ def test_a_priority_can_change_again_and_again(manager: TaskManager, gate: threa
 def test_only_what_is_pending_has_a_place_that_can_change(manager: TaskManager, gate: threading.Event) -> None:
     task = manager.create_task("t", gate.wait)
     assert manager.set_priority(task, 1) is False and manager.set_priority("unknown", 1) is False
-    with pytest.raises(errors.ReadOnlyError, match="'t' is running: only what is pending"):
+    with pytest.raises(errors.ReadOnlyError, match="cannot change priority of 't': it is running, not pending"):
         task.priority = 1
     gate.set()
     task.wait(30)

@@ -104,7 +104,7 @@ def test_the_number_is_changed_at_run_time_and_takes_effect_at_once(manager: Tas
 
 def test_a_completed_record_without_a_time_of_completion_goes(manager: TaskManager) -> None:
     a, _ = completed(manager, "a", "b")
-    a._completed_at = None
+    a.internals.completed_at = None
     manager.max_succeeded_tasks = 5
     assert names(manager) == ["b"]
 
@@ -143,7 +143,7 @@ def test_prune_takes_an_age() -> None:
         completed(manager, "old")
         clock.advance(60)
         undated, _ = completed(manager, "undated", "new")
-        undated._completed_at = None
+        undated.internals.completed_at = None
         clock.advance(10)
         assert manager.prune(older_than=71) == 1 and names(manager) == ["old", "new"]
         assert manager.prune(older_than=timedelta(seconds=30)) == 1 and names(manager) == ["new"]
@@ -151,7 +151,7 @@ def test_prune_takes_an_age() -> None:
 
 @pytest.mark.parametrize("state", ["pending", "running", ["completed", "running"]])
 def test_only_what_is_over_can_be_pruned(manager: TaskManager, state: Any) -> None:
-    with pytest.raises(errors.InvalidValueError, match=r"only tasks that are over can be pruned, not .*ing"):
+    with pytest.raises(errors.InvalidValueError, match=r"only finished tasks can be pruned, not .*ing"):
         manager.prune(state)
 
 
@@ -211,7 +211,7 @@ class Holding(Task):
     def run(self) -> None:
         self.held.append(1)
 
-    def _release(self) -> None:
+    def on_release(self) -> None:
         self.held.clear()
         raise RuntimeError("a kind's own fault")
 
@@ -223,4 +223,4 @@ def test_a_kind_of_task_is_told_to_let_go_when_it_is_pruned_and_its_faults_stay_
     task.wait(30)
     assert task.held == [1]
     manager.prune()
-    assert task.held == [] and "_release failed" in caplog.text
+    assert task.held == [] and "on_release failed" in caplog.text

@@ -69,7 +69,7 @@ class Scene:
 
         def admitted(lane: Lane) -> Task | None:
             task = admit(lane)
-            lent = lane.paused if task is not None and task._wanted else 0
+            lent = lane.paused if task is not None and task.internals.wanted else 0
             if task is not None and lane.limit is not None and lane.running > lane.limit + lent:
                 self.faults.append(f"{task!r} was let into {lane!r}, of which {lane.paused} stand still")
             return task
@@ -248,17 +248,19 @@ class Scene:
             lanes, registry = dispatcher.lanes, dispatcher.registry
             running: dict[str, int] = defaultdict(int)
             for task in registry.by_state[TaskState.RUNNING].values():
-                running[task._lane] += 1
+                running[task.lane] += 1
             counts = {name: lane.running for name, lane in lanes.items() if lane.running}
             assert counts == running and lanes.running == sum(counts.values())
             assert all(0 <= lane.paused <= lane.running for lane in lanes.values())
             assert lanes.paused == sum(lane.paused for lane in lanes.values())
             room = lanes.max_running is None or lanes.running < lanes.max_running
-            lost = [lane for lane in lanes.values() if room and lane.pending and lane.has_room()]
+            lost = [lane for lane in lanes.values() if room and lane.pending and lane.has_free_slot()]
             assert not lost or self.manager._dispatcher.stopped, f"a wake-up was lost: {lost}"
             for task in registry.by_state[TaskState.PENDING].values():
-                ties = task._ties
-                waits = lanes[task._lane].holds(task) or (ties is not None and (ties.blockers or ties.retry_timer))
+                relations = task.internals.relations
+                waits = lanes[task.lane].holds(task) or (
+                    relations is not None and (relations.dependencies or relations.retry_timer)
+                )
                 assert waits, f"nothing will ever start {task!r}"
 
     def come_to_rest(self) -> None:
@@ -286,7 +288,7 @@ class Scene:
         for task, state in states.items():
             ends = [event.value for event in self.recorder.of(task) if event in ("completed", "failed", "cancelled")]
             assert ends == [state.value], f"{task!r} ended as {ends}"
-            assert task.state is state and (task._attempt, task._ties) == (None, None)
+            assert task.state is state and (task.internals.attempt, task.internals.relations) == (None, None)
             assert task.attempts == [event.value for event in self.recorder.of(task)].count("started")
         assert not self.active
 

@@ -134,7 +134,7 @@ def test_a_task_made_while_others_are_told_of_an_end_runs_once() -> None:
         def run(self) -> None:
             raise ValueError("on purpose")
 
-        def _log_failure(self) -> None:
+        def on_failure(self) -> None:
             manager.create_task("made meanwhile", lambda: runs.append("once")).wait(5)
             over.set()
 

@@ -160,7 +160,7 @@ def endless() -> None:
 @pytest.mark.parametrize("timeout", [0.02, timedelta(milliseconds=20)])
 def test_a_time_out_fails_the_attempt(manager: TaskManager, timeout: float | timedelta) -> None:
     task = manager.create_task("slow", endless, timeout=timeout)
-    with pytest.raises(TaskTimeoutError, match=r"'slow' ran longer than its time-out of 0\.02 s"):
+    with pytest.raises(TaskTimeoutError, match=r"'slow' ran longer than its timeout of 0\.02 s"):
         task.wait(30)
     assert task.state == "failed" and isinstance(task.exception, TimeoutError)
 

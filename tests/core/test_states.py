@@ -30,7 +30,7 @@ def test_the_registry_makes_the_transitions_of_the_table_and_no_others(manager: 
         for target in TaskState:
             task = manager.create_task("t", lambda: 1)
             task.wait(30)
-            task._state = state
+            task.internals.state = state
             registry.add(task)
             if target in TRANSITIONS[state]:
                 registry.move(task, target)
@@ -38,9 +38,9 @@ def test_the_registry_makes_the_transitions_of_the_table_and_no_others(manager: 
             else:
                 with pytest.raises(errors.IllegalTransitionError):
                     registry.move(task, target)
-                assert task._state is state
+                assert task.internals.state is state
             registry.remove(task)
-            task._state = TaskState.COMPLETED
+            task.internals.state = TaskState.COMPLETED
     assert len(registry) == 0
 
 
@@ -55,8 +55,8 @@ def test_states_compare_equal_to_their_strings() -> None:
         task_state("runing")
 
 
-def writers(attribute: str) -> set[str]:
-    """`module:function` of each place in the package that writes this attribute of a task (others write their own)."""
+def writers() -> set[str]:
+    """`module:function` of each place in the package that writes the state of a task."""
     root = Path(nbtasks.__file__).parent
     found = set()
     for path in root.rglob("*.py"):
@@ -64,20 +64,16 @@ def writers(attribute: str) -> set[str]:
         functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
         for function in functions:
             for node in ast.walk(function):
-                if not isinstance(node, ast.Attribute) or node.attr != attribute or not isinstance(node.ctx, ast.Store):
-                    continue
-                if path.name == "task.py" or not (isinstance(node.value, ast.Name) and node.value.id == "self"):
-                    found.add(f"{path.relative_to(root)}:{function.name}")
+                if isinstance(node, ast.Attribute) and node.attr == "state" and isinstance(node.ctx, ast.Store):
+                    owner = ast.unparse(node.value)
+                    if owner.split(".")[-1] == "internals" or path.name == "task.py":
+                        found.add(f"{path.relative_to(root)}:{function.name}")
     return found
 
 
 def test_only_the_registry_changes_a_state_and_it_takes_the_way_of_the_table() -> None:
-    """A new record is pending; `add_running` is the step from there that the table was asked for beforehand.
-
-    (In a worker process there is a stand-in for the task, which is running, and no registry.)
-    """
-    writing = writers("_state") - {"workers/worker_side.py:make"}
-    assert writing == {"task.py:fresh", "registry.py:move", "registry.py:add_running"}
+    """A new task is pending. (In a worker process there is a stand-in for the task, running, and no registry.)"""
+    assert writers() == {"task.py:__init__", "registry.py:move", "workers/worker_side.py:make"}
 
 
 @pytest.mark.parametrize("value", ["completed", TaskState.RUNNING, None])

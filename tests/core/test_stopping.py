@@ -93,7 +93,7 @@ async def test_a_graceful_shutdown_waits_for_all_and_says_what_still_runs() -> N
     with TaskManager() as manager:
         manager.create_task("quick", asyncio.sleep(0.01))
         slow = manager.create_task("slow", gate.wait)
-        with pytest.raises(WaitTimeoutError, match=r"'slow' \(running\)") as caught:
+        with pytest.raises(WaitTimeoutError, match=r"still running: 'slow'") as caught:
             await manager.wait_all(timeout=0.1)
         assert caught.value.unfinished == (slow,)
         gate.set()
@@ -222,7 +222,7 @@ def test_an_interpreter_that_exits_does_not_wait_for_tasks() -> None:
 
 @pytest.fixture
 def no_manager(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nbtasks.manager._the_manager", None)
+    monkeypatch.setattr("nbtasks.manager._default_manager", None)
 
 
 @pytest.mark.usefixtures("no_manager")

@@ -327,23 +327,23 @@ class Faulty(Task):
     def run(self) -> int:
         return 1
 
-    def _attempt_ended(self, outcome: Any) -> None:
+    def on_attempt_end(self, outcome: Any) -> None:
         raise RuntimeError("at the end")
 
-    def _wait_ended(self) -> None:
+    def on_wait_end(self) -> None:
         raise RuntimeError("at the wait")
 
 
 def test_the_faults_of_a_kind_keep_no_task_from_ending(manager: TaskManager, caplog: pytest.LogCaptureFixture) -> None:
     assert manager.add_task(Faulty()).wait(30) == 1
-    assert "_attempt_ended failed" in caplog.text and "_wait_ended failed" in caplog.text
+    assert "on_attempt_end failed" in caplog.text and "on_wait_end failed" in caplog.text
 
 
 class FaultyFailure(Task):
     def run(self) -> None:
         raise ValueError
 
-    def _log_failure(self) -> None:
+    def on_failure(self) -> None:
         raise RuntimeError("while it says so")
 
 
@@ -352,7 +352,7 @@ def test_a_kind_that_cannot_say_that_it_failed_has_failed(
 ) -> None:
     task = manager.add_task(FaultyFailure())
     manager.wait(task, timeout=30)
-    wait_until(lambda: "_log_failure failed" in caplog.text)
+    wait_until(lambda: "on_failure failed" in caplog.text)
     assert task.state == "failed"
 
 

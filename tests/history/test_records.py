@@ -118,5 +118,5 @@ def test_what_the_manager_writes_cannot_be_set(manager: TaskManager, attribute: 
 @pytest.mark.parametrize("attribute", ["lane", "backend"])
 def test_lane_and_backend_are_settled(manager: TaskManager, attribute: str) -> None:
     task = manager.create_task("t", lambda: 1)
-    with pytest.raises(errors.ReadOnlyError, match=r"the lane and backend of 't' are settled.*not 'other'"):
+    with pytest.raises(errors.ReadOnlyError, match=r"cannot change lane or backend of 't' after it was added"):
         setattr(task, attribute, "other")

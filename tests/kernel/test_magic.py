@@ -202,7 +202,7 @@ def test_after_waits_for_the_named_tasks(notebook: KernelDriver) -> None:
 def test_a_timeout_fails_the_task_and_says_so(notebook: KernelDriver) -> None:
     cell = notebook.run("%%bgtask slow --quiet --timeout 50ms\nwhile True: pass").check()
     wait_over(notebook, "slow")
-    assert cell.errors == ["TaskTimeoutError: 'slow' ran longer than its time-out of 0.05 s"]
+    assert cell.errors == ["TaskTimeoutError: 'slow' ran longer than its timeout of 0.05 s"]
 
 
 def test_retries_say_each_failure_in_a_line_and_show_the_last(notebook: KernelDriver) -> None:

@@ -268,10 +268,10 @@ def test_an_instance_that_cannot_start_counts_as_a_failure(manager, clock):
         def run(self):
             """Nothing."""
 
-        def _clone(self, *, parent_id=None):
+        def clone(self, *, parent_id=None):
             if parent_id is not None:
                 raise OSError("no copy")
-            return super()._clone()
+            return super().clone()
 
     recurring = manager.add_recurring_task("1m", Broken(name="broken"))
     clock.advance(2 * MINUTE)

@@ -82,7 +82,7 @@ class CellTask(Task):
     """The process in which it runs, if it was launched with options for that."""
     swapped: dict[str, Any] = field(default_factory=swapped_streams, repr=False)
     """What had replaced `sys.stdout` and `sys.stderr` in the notebook when the cell was launched."""
-    _awaits_result = False  # the value of a cell is shown as it is, even a coroutine
+    awaits_result = False  # the value of a cell is shown as it is, even a coroutine
     _names: CellNames | None = field(default=None, init=False)
     _plots: Plots | None = field(default=None, init=False)
     _streams: TaskStreams | None = field(default=None, init=False)
@@ -98,7 +98,7 @@ class CellTask(Task):
     _began_in: contextvars.Context | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.output.on_publish = self._output_written
+        self.output.on_publish = self.output_written
 
     @property
     def source(self) -> str:
@@ -227,10 +227,11 @@ class CellTask(Task):
             if data:  # empty where the object displayed itself
                 sink.result(self.place.kernel.encode(data), metadata, self.cell.execution_count)
 
-    def _may_follow(self, other: Task) -> bool:
-        return other in self.earlier_runs or super()._may_follow(other)
+    def may_follow(self, other: Task) -> bool:
+        """Start after an earlier run of the same cell, whether that completed or not."""
+        return other in self.earlier_runs or super().may_follow(other)
 
-    def _attempt_ended(self, outcome: Outcome) -> Outcome:
+    def on_attempt_end(self, outcome: Outcome) -> Outcome:
         """Show error and plots as after a foreground cell, and commit the names."""
         if isinstance(outcome.exception, _StoppedError):
             outcome = Outcome(outcome.state, None, outcome.exception.__cause__)
@@ -298,7 +299,7 @@ class CellTask(Task):
         put_settings(self._settings)
         return changes_since(before)
 
-    def _wait_ended(self) -> None:
+    def on_wait_end(self) -> None:
         """Commit the names at once for a cell that waited for this task."""
         if self._names is None or self.state is not TaskState.COMPLETED:
             return
@@ -319,7 +320,7 @@ class CellTask(Task):
             f"this cell's {other} in task.namespace\n",
         )
 
-    def _log_failure(self) -> None:
+    def on_failure(self) -> None:
         """Do nothing: the cell shows the error."""
 
     def release(self) -> None:

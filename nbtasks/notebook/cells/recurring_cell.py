@@ -154,8 +154,9 @@ class CellRun(CellTask):
         self._run.state = "running"
         return super().enter()
 
-    def _attempt_ended(self, outcome: Outcome) -> Outcome:
-        outcome = super()._attempt_ended(outcome)
+    def on_attempt_end(self, outcome: Outcome) -> Outcome:
+        """End the run, too."""
+        outcome = super().on_attempt_end(outcome)
         self.runs.ended(self._run, outcome.state)
         return outcome
 
@@ -164,11 +165,12 @@ class CellRun(CellTask):
         options = {name: jsonable(getattr(self, name)) for name in ("priority", "lane", "backend", "timeout", "shared")}
         return {"cell": self.source, "name": self.name, "options": options, "retry": rule_record(self.retry)}
 
-    def _clone(self, *, parent_id: str | None = None) -> Self:
-        twin = super()._clone(parent_id=parent_id)
+    def clone(self, *, parent_id: str | None = None) -> Self:
+        """The task of one run, with an output of its own; without `parent_id` another template."""
+        twin = super().clone(parent_id=parent_id)
         if parent_id is not None:
             # The runs keep the output, but not the task.
-            on_publish = functools.partial(_call_if_alive, weakref.WeakMethod(twin._output_written))
+            on_publish = functools.partial(_call_if_alive, weakref.WeakMethod(twin.output_written))
             twin._run = self.runs.make(on_publish, shows_pages=self.output.shows_pages)
             twin.output = twin._run.output
         return twin
