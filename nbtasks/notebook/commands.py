@@ -75,6 +75,8 @@ class Commands:
             self._session.show_table()
             return
         command, *words = line.split()
+        if command in ("--help", "-h"):
+            command = "help"
         if command not in self._all:
             raise UsageError(f"%bgtask: {unknown('command', command, self._all)}")
         self._all[command](words)
@@ -286,6 +288,7 @@ class Commands:
         print(f"{'%bgtask':18} Show the task table.")
         for name, command in self._all.items():
             print(f"%bgtask {name:10} {command.__doc__}")
+        print("%%bgtask? lists the options of %%bgtask, which runs a cell as a task.")
 
 
 def _named(command: str, what: str, names: list[str], known: Mapping[str, Named]) -> list[Named]:

@@ -1,7 +1,4 @@
-"""What the tests of nbtasks in a kernel share: a kernel with the extension loaded.
-
-Must not drive kernels itself: that is `driver.py`.
-"""
+"""Helpers for tests in a kernel with the extension loaded."""
 
 from __future__ import annotations
 
@@ -26,5 +23,5 @@ def load(kernel: KernelDriver) -> KernelDriver:
 
 
 def wait_over(kernel: KernelDriver, *names: str) -> Cell:
-    """Wait in a foreground cell until the named tasks are over, however they ended."""
+    """Wait in a foreground cell until the named tasks are finished, whether or not they failed."""
     return kernel.run(f"%bgtask wait {' '.join(names)}").check()

@@ -1,4 +1,4 @@
-"""docs/cells.md says what is true: its cells run in order."""
+"""docs/cells.md: its cells run in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A kernel that is told to end, or to start again, does not wait for tasks."""
+"""Shutdown and restart of a kernel do not wait for tasks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def endless():
         except BaseException:
             pass
 
-async def keeps_on():
+async def ignores_cancel():
     begun.release()
     while True:
         try:
@@ -31,7 +31,7 @@ async def keeps_on():
 
 manager = get_manager()
 manager.create_task("endless", endless, lane="multiple")
-manager.create_task("keeps on", keeps_on, lane="multiple")
+manager.create_task("ignores cancel", ignores_cancel, lane="multiple")
 manager.add_recurring_task("1s", endless)
 import nbtasks.executor
 nbtasks.executor.EXIT_SECONDS = 1000  # a kernel does not wait for calls either
@@ -40,7 +40,7 @@ call = manager.as_executor(max_workers=1).submit(endless)
 
 
 @pytest.mark.parametrize("restart", [True, False])
-def test_a_kernel_ends_by_itself_whatever_runs_in_it(kernel, restart):
+def test_a_kernel_shuts_down_whatever_runs_in_it(kernel, restart):
     load(kernel)
     kernel.run(ENDLESS).check()
     kernel.run("%%bgtask cell\nbegun.release()\nthreading.Event().wait()").check()
@@ -48,9 +48,9 @@ def test_a_kernel_ends_by_itself_whatever_runs_in_it(kernel, restart):
     start = time.monotonic()
     kernel.request("shutdown_request", {"restart": restart}, channel="control")
     while kernel.alive and time.monotonic() - start < 30:
-        time.sleep(0.05)  # a process tells nobody of its end
+        time.sleep(0.05)  # the end of a process cannot be awaited
     took = time.monotonic() - start
-    assert not kernel.alive, f"it hangs: it was asked to end {took:.0f} s ago"
+    assert not kernel.alive, f"the kernel still runs {took:.0f} s after the shutdown request"
 
 
 def test_a_new_kernel_of_the_notebook_starts_with_no_tasks(start_kernel):

@@ -1,4 +1,4 @@
-"""The history in a notebook: what a kernel leaves to the next one of the same notebook."""
+"""The history in a notebook: lost tasks, `%bgtask history`, restored schedules."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.kernel.notebook import load
 
 pytestmark = pytest.mark.kernel
 
-NOTEBOOK = "/home/somebody/prices.ipynb"
+NOTEBOOK = "/home/user/prices.ipynb"
 SHORT = "long_name = 'short'"
 
 
 @pytest.fixture
 def start(start_kernel):
-    """Starts kernels of the same notebook, one after the other or at once."""
+    """Start kernels of the same notebook, one after the other or at once."""
     return lambda **env: load(start_kernel(JPY_SESSION_NAME=NOTEBOOK, **env))
 
 
@@ -38,7 +38,7 @@ def test_the_file_is_in_jupyters_data_folder(start, tmp_path) -> None:
     assert notebook.value("get_manager().history.notebook") == NOTEBOOK
 
 
-def test_it_can_be_elsewhere_or_off(start, tmp_path) -> None:
+def test_it_can_be_in_another_file_or_off(start, tmp_path) -> None:
     elsewhere = start(NBTASKS_HISTORY=str(tmp_path / "my.sqlite"))
     assert elsewhere.value("str(get_manager().history.path)") == str(tmp_path / "my.sqlite")
     off = start(NBTASKS_HISTORY="off")
@@ -47,7 +47,7 @@ def test_it_can_be_elsewhere_or_off(start, tmp_path) -> None:
     assert "no history is kept" in cell.stderr
 
 
-def test_after_a_kernel_was_killed_its_tasks_are_lost_with_their_output(start) -> None:
+def test_tasks_of_a_killed_kernel_are_lost_and_keep_their_output(start) -> None:
     first = start()
     first.run("%%bgtask fine\nprint('all of it')").check()
     first.run("fine.wait()").check()
@@ -65,20 +65,20 @@ def test_after_a_kernel_was_killed_its_tasks_are_lost_with_their_output(start) -
     ]
 
 
-def test_the_history_tells_what_is_asked_for(start) -> None:
+def test_the_history_is_filtered_by_options(start) -> None:
     notebook = start()
     notebook.run("%%bgtask broken\nraise ValueError('no data')").check()
     notebook.run("%%bgtask fine\n1").check()
     notebook.run("get_manager().wait()").check()
 
-    def told(options: str) -> str:
+    def shown(options: str) -> str:
         return notebook.run(f"%bgtask history {options}").check().text
 
-    assert "ValueError: no data" in told("--failed") and "fine" not in told("--failed")
-    assert "fine" in told("--since 2d") and "nothing is recorded" in told("--since 1ms")
-    assert "fine" in told("--notebook prices.ipynb") and "nothing is recorded" in told("--notebook other.ipynb")
-    assert "broken" not in told("fine") and "broken" in told("--notebook all") and NOTEBOOK in told("--notebook all")
-    statistics = [line.split() for line in told("--statistics").splitlines()]
+    assert "ValueError: no data" in shown("--failed") and "fine" not in shown("--failed")
+    assert "fine" in shown("--since 2d") and "nothing is recorded" in shown("--since 1ms")
+    assert "fine" in shown("--notebook prices.ipynb") and "nothing is recorded" in shown("--notebook other.ipynb")
+    assert "broken" not in shown("fine") and "broken" in shown("--notebook all") and NOTEBOOK in shown("--notebook all")
+    statistics = [line.split() for line in shown("--statistics").splitlines()]
     assert [line[:3] for line in statistics[1:]] == [["broken", "1", "1"], ["fine", "1", "0"]]
     faults = {"--fast": "unrecognized arguments: --fast", "--since yesterday": "no interval"}
     for wrong, says in {**faults, "--failed --statistics": "not both"}.items():
@@ -94,8 +94,8 @@ def test_schedules_of_a_killed_kernel_are_offered_and_restored_in_one_kernel_onl
     wait_written(first)
     first.kill()
     second, third = start(), start()
-    said = second.run("%bgtask schedules").check().stdout
-    assert "1 schedule of an earlier kernel of this notebook: prices; to restore: %bgtask restore" in said
+    stdout = second.run("%bgtask schedules").check().stdout
+    assert "1 schedule of an earlier kernel of this notebook: prices; to restore: %bgtask restore" in stdout
     assert second.complete("%bgtask restore pr") == ["prices"]
     cell = second.run("%bgtask restore").check()
     assert cell.stdout.startswith("prices is restored; next run in ")
@@ -117,7 +117,7 @@ def test_schedules_of_a_kernel_that_was_shut_down_are_offered_too(start) -> None
     assert second.value("[one.name for one in get_manager().list_recurring_tasks()]") == ["prices"]
 
 
-def test_a_schedule_that_was_removed_or_is_here_again_is_not_offered(start) -> None:
+def test_a_schedule_that_was_removed_or_exists_again_is_not_offered(start) -> None:
     first = start()
     first.run("%%bgtask gone --every 1h\n1").check()
     first.run("%%bgtask back --every 1h\n1").check()
@@ -135,11 +135,11 @@ def test_schedules_of_another_notebook_are_not_offered(start, start_kernel) -> N
     first.run("%%bgtask it --every 1h\n1").check()
     wait_written(first)
     first.kill()
-    other = load(start_kernel(JPY_SESSION_NAME="/home/somebody/other.ipynb"))
+    other = load(start_kernel(JPY_SESSION_NAME="/home/user/other.ipynb"))
     assert other.run("%bgtask schedules").check().text == "no schedules\n"
 
 
-def test_a_class_that_has_changed_meanwhile_says_so_and_its_schedule_is_offered_on(start, tmp_path) -> None:
+def test_a_schedule_whose_class_has_changed_is_not_restored_and_stays_on_offer(start, tmp_path) -> None:
     module = tmp_path / "my_work.py"
     module.write_text(
         "import dataclasses, nbtasks\n\n\n@dataclasses.dataclass(kw_only=True)\nclass Fetch(nbtasks.Task):\n"
@@ -151,15 +151,15 @@ def test_a_class_that_has_changed_meanwhile_says_so_and_its_schedule_is_offered_
     first.kill()
     module.write_text(module.read_text().replace("pages", "sites"))
     second = start()
-    said = second.run("%bgtask restore").check().stdout
-    assert said.startswith("it cannot be restored: my_work.Fetch cannot be made any more: TypeError: ")
+    stdout = second.run("%bgtask restore").check().stdout
+    assert stdout.startswith("it cannot be restored: my_work.Fetch cannot be made any more: TypeError: ")
     module.write_text(module.read_text().replace("sites", "pages"))
     third = start()
     assert third.run("%bgtask restore").check().stdout.startswith("it is restored")
     assert third.value("get_manager().list_recurring_tasks()[0].run_now().wait()") == 3
 
 
-def test_what_cannot_be_restored_says_why(start) -> None:
+def test_a_schedule_that_cannot_be_restored_says_why(start) -> None:
     first = start()
     first.run("get_manager().add_recurring_task('1h', lambda: None, name='it')").check()
     wait_written(first)
@@ -194,7 +194,7 @@ for number in range(50):
 
 
 def check_a_killed_kernel(start, tmp_path, seconds: float) -> None:
-    """Nothing that is older than a second is missing, and what ran is lost with the output that it had."""
+    """Nothing older than a second is missing, and running tasks are lost with the output that they had."""
     log, path = tmp_path / "log", tmp_path / "history.sqlite"
     kernel = start(NBTASKS_HISTORY=str(path))
     for number in range(5):
@@ -203,21 +203,21 @@ def check_a_killed_kernel(start, tmp_path, seconds: float) -> None:
     time.sleep(seconds)  # the moment itself is what is tested
     kernel.kill()
     killed_at = time.time()
-    told: dict[str, str] = {}
+    logged: dict[str, str] = {}
     for line in log.read_text().splitlines():
         at, task_id, what = line.split()
         if float(at) < killed_at - 1.0:
-            told[task_id] = what
+            logged[task_id] = what
     history = History(path)
     try:
         records = {record.id: record for record in history.tasks()}
         offered = [(one.name, one.offered) for one in history.schedules()]
     finally:
         history.close()
-    assert len(told) >= 50 and not told.keys() - records.keys()
+    assert len(logged) >= 50 and not logged.keys() - records.keys()
     lost = [record for record in records.values() if record.state == "lost" and record.name.startswith("w")]
     assert len(lost) == 50 and {str(record.state) for record in records.values()} <= {"completed", "lost"}
-    for task_id, what in told.items():
+    for task_id, what in logged.items():
         record = records[task_id]
         if what == "completed":
             assert record.state == "completed" and record.tail == "run\n"
@@ -258,7 +258,7 @@ def read_only(path: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[str]:
-    """Somebody else writes all the while."""
+    """Another process holds the write lock."""
     History(path).close()
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA journal_mode = WAL")
@@ -268,7 +268,7 @@ def locked(path: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def full(path: Path) -> Iterator[str]:
-    """Files of the kernel that grow beyond 400 kB fail as on a full disk."""
+    """Writing to files of the kernel beyond 400 kB fails as on a full disk."""
     yield "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))\nlong_name = 'n' * 2_000"
 
 
@@ -293,5 +293,5 @@ def test_a_history_that_cannot_be_read_says_so_in_one_line(start, tmp_path) -> N
     path = tmp_path / "my.sqlite"
     path.write_bytes(b"no database" * 500)
     lines = start(NBTASKS_HISTORY=str(path)).run("%bgtask history").stderr.splitlines()
-    [told] = [line for line in lines if "tasks go on without it" not in line]
-    assert told.startswith("UsageError: ") and told.endswith("cannot be used: file is not a database")
+    [shown] = [line for line in lines if "tasks go on without it" not in line]
+    assert shown.startswith("UsageError: ") and shown.endswith("cannot be used: file is not a database")

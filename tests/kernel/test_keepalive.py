@@ -1,4 +1,4 @@
-"""The kernel stays alive and quick while tasks live."""
+"""Keep-alive messages, and settings by `%config BackgroundTasks`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.kernel
 
 
 class Server:
-    """A real Jupyter server that culls kernels which were idle for eight seconds."""
+    """A real Jupyter server that culls kernels after eight idle seconds."""
 
     def __init__(self, home: Path) -> None:
         self.runtime = home / "runtime"
@@ -57,7 +57,7 @@ class Server:
                     return value
             except (urllib.error.URLError, ConnectionError):
                 assert self.process.poll() is None, "the server ended"
-            time.sleep(0.1)  # the server tells nobody: it has to be asked
+            time.sleep(0.1)  # the server has no event for this
         raise AssertionError(f"60 s passed without {what}")
 
     def kernels(self) -> set[str]:
@@ -86,8 +86,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.mark.long
-def test_a_server_does_not_cull_a_kernel_in_which_a_quiet_task_lives(server: Server) -> None:
-    """The heartbeat is a minute apart for users; here it is made quicker, as the server's time-out is shorter."""
+def test_a_server_does_not_cull_a_kernel_with_a_task_that_writes_nothing(server: Server) -> None:
+    """The messages come every half second here, since the timeout of this server is short."""
     with_task, without = (server.ask("kernels", post={"name": "python3"})["id"] for _ in range(2))
     client = server.client(with_task)
     for code in (
@@ -105,7 +105,7 @@ def test_a_server_does_not_cull_a_kernel_in_which_a_quiet_task_lives(server: Ser
     server.wait(lambda: with_task not in server.kernels(), "the end of the kernel after its task")
 
 
-def test_the_switch_interval_is_short_while_a_thread_task_runs_and_restored_after_the_last(
+def test_the_switch_interval_is_short_while_thread_tasks_run_and_restored_after_the_last(
     kernel: KernelDriver,
 ) -> None:
     notebook = load(kernel)

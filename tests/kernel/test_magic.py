@@ -1,4 +1,4 @@
-"""The magics as a user types them: what is refused in one line, what ends only the task, what is steered."""
+"""The magics `%%bgtask` and `%bgtask`: options, errors, `exit`, cancel, commands."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def notebook(module_kernel: KernelDriver) -> KernelDriver:
         ("bad --if-running wait", "--if-running must be error, skip, replace or queue, not 'wait'"),
     ],
 )
-def test_a_wrong_option_is_one_line_and_nothing_is_started(notebook: KernelDriver, line: str, says: str) -> None:
+def test_a_wrong_option_is_a_one_line_error_and_starts_nothing(notebook: KernelDriver, line: str, says: str) -> None:
     cell = notebook.run(f"%%bgtask {line}\nprint('ran')")
     assert cell.reply is not None and cell.reply["status"] == "error"
     assert cell.stderr.startswith("UsageError: ") and says in cell.stderr
@@ -99,7 +99,7 @@ def test_unnamed_tasks_are_numbered(notebook: KernelDriver) -> None:
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
     ],
 )
-def test_a_body_that_raises_exits_or_asks_fails_and_the_kernel_lives(
+def test_a_cell_that_raises_exits_or_asks_for_input_fails_and_the_kernel_survives(
     notebook: KernelDriver, body: str, error: str, backend: str
 ) -> None:
     notebook.run(f"%%bgtask failing --backend {backend}\n{body}").check()
@@ -136,7 +136,7 @@ def test_cancel_stops_a_cell_that_awaits(notebook: KernelDriver, backend: str) -
     assert notebook.value("sleeper.state.value") == "cancelled"
 
 
-def test_the_list_tells_name_state_and_error(notebook: KernelDriver) -> None:
+def test_the_list_shows_name_state_and_error(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask listed\nraise ValueError('boom')").check()
     wait_over(notebook, "listed")
     [line] = [line for line in notebook.run("%bgtask list").stdout.splitlines() if line.startswith("listed ")]
@@ -154,7 +154,7 @@ def test_the_list_tells_name_state_and_error(notebook: KernelDriver) -> None:
         ("list all", "%bgtask list: takes no names, not 'all'"),
     ],
 )
-def test_a_wrong_command_is_one_line(notebook: KernelDriver, line: str, says: str) -> None:
+def test_a_wrong_command_is_a_one_line_error(notebook: KernelDriver, line: str, says: str) -> None:
     cell = notebook.run(f"%bgtask {line}")
     assert says in cell.stderr and cell.stderr.count("\n") == 1
 
@@ -165,29 +165,29 @@ def test_interrupting_a_wait_leaves_the_task_running(notebook: KernelDriver) -> 
         "import asyncio\nwhile not gates['on'].is_set(): await asyncio.sleep(0.01)",
     ):
         notebook.run("gates.pop('on', None)").check()
-        notebook.run(f"%%bgtask goes_on\n{body}").check()
-        waiting = notebook.start_cell("print('waits', flush=True)\ngoes_on.wait()").wait_output("waits")
+        notebook.run(f"%%bgtask it\n{body}").check()
+        waiting = notebook.start_cell("print('waits', flush=True)\nit.wait()").wait_output("waits")
         notebook.interrupt()
         assert waiting.wait().errors[0].startswith("KeyboardInterrupt")
-        assert notebook.value("goes_on.state.value") == "running"
+        assert notebook.value("it.state.value") == "running"
         notebook.run("gates['on'].set()").check()
-        wait_over(notebook, "goes_on")
+        wait_over(notebook, "it")
 
 
-@pytest.mark.parametrize("line", ["goes_on.wait()", "%bgtask wait goes_on", "await goes_on"])
-def test_an_interrupt_does_not_strike_a_coroutine_that_computes_meanwhile(notebook: KernelDriver, line: str) -> None:
+@pytest.mark.parametrize("line", ["it.wait()", "%bgtask wait it", "await it"])
+def test_interrupting_a_wait_does_not_interrupt_a_coroutine_that_computes(notebook: KernelDriver, line: str) -> None:
     notebook.run("gates.clear()").check()
     computes = notebook.run(
-        "%%bgtask goes_on\nimport asyncio\nwhile not gates['on'].is_set():\n    sum(range(1_000_000))\n"
-        "    if gates['waits'].is_set(): print('computes')\n    await asyncio.sleep(0)\n'its end'"
+        "%%bgtask it\nimport asyncio\nwhile not gates['on'].is_set():\n    sum(range(1_000_000))\n"
+        "    if gates['waits'].is_set(): print('computes')\n    await asyncio.sleep(0)\n'the result'"
     ).check()
     waiting = notebook.start_cell(f"gates['waits'].set()\n{line}")
     computes.wait_output("computes")
     notebook.interrupt()
     assert waiting.wait().errors[0].startswith(("KeyboardInterrupt", "CancelledError"))
-    assert notebook.value("goes_on.state.value") == "running"
-    notebook.run("gates['on'].set()\nawait goes_on").check()
-    assert notebook.value("goes_on.result") == "its end"
+    assert notebook.value("it.state.value") == "running"
+    notebook.run("gates['on'].set()\nawait it").check()
+    assert notebook.value("it.result") == "the result"
 
 
 def test_after_waits_for_the_named_tasks(notebook: KernelDriver) -> None:
@@ -199,13 +199,13 @@ def test_after_waits_for_the_named_tasks(notebook: KernelDriver) -> None:
     assert notebook.value("ordered") == ["first", "second"]
 
 
-def test_a_timeout_fails_the_task_and_says_so(notebook: KernelDriver) -> None:
+def test_a_timeout_fails_the_task_with_an_error(notebook: KernelDriver) -> None:
     cell = notebook.run("%%bgtask slow --quiet --timeout 50ms\nwhile True: pass").check()
     wait_over(notebook, "slow")
     assert cell.errors == ["TaskTimeoutError: 'slow' ran longer than its timeout of 0.05 s"]
 
 
-def test_retries_say_each_failure_in_a_line_and_show_the_last(notebook: KernelDriver) -> None:
+def test_retries_report_each_failure_in_one_line_and_show_the_last_error(notebook: KernelDriver) -> None:
     notebook.run("tries = []").check()
     cell = notebook.run("%%bgtask flaky --quiet --retries 1\ntries.append(1)\n1 / 0").check()
     wait_over(notebook, "flaky")
@@ -224,7 +224,7 @@ def test_a_rerun_of_an_unnamed_cell_is_recognised_by_the_cell(notebook: KernelDr
     queued.wait_output("queued\n")
 
 
-def test_what_is_queued_behind_a_run_starts_though_that_one_failed(notebook: KernelDriver) -> None:
+def test_a_queued_run_starts_although_the_run_before_failed(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask line --quiet\ngates['line'].wait()\n1 / 0").check()
     cell = notebook.run("%%bgtask line --quiet --if-running queue\nprint('next')").check()
     notebook.run("gates['line'].set()").check()
@@ -261,6 +261,21 @@ def test_debug_opens_the_debugger_where_the_task_failed(notebook: KernelDriver) 
     notebook.run("%%bgtask fine --quiet\n1").check()
     wait_over(notebook, "fine")
     assert "there is no error to debug" in notebook.run("%bgtask debug fine").stderr
+
+
+def test_the_cell_magic_explains_its_options(notebook: KernelDriver) -> None:
+    shown = notebook.run("%%bgtask helped --help\n1").check().stdout
+    assert "%%bgtask [--backend BACKEND]" in shown and "memory limit of a cell" in shown
+    assert notebook.value("'helped' in globals()") is False
+    assert notebook.value("get_ipython().find_cell_magic('bgtask').__doc__") == shown.removesuffix("\n")
+
+
+def test_help_lists_every_command_with_a_line(notebook: KernelDriver) -> None:
+    shown = notebook.run("%bgtask help").check().stdout
+    commands = [line for line in shown.splitlines() if line.startswith("%bgtask ")]
+    assert {line.split()[1] for line in commands} - {"Show"} <= set(notebook.complete("%bgtask "))
+    assert len(commands) == 18 and [line for line in commands if len(line.split()) < 4 or len(line) > 120] == []
+    assert notebook.run("%bgtask --help").check().stdout == shown
 
 
 def test_tab_completes_commands_and_names(notebook: KernelDriver) -> None:

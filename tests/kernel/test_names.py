@@ -1,4 +1,4 @@
-"""Snapshot isolation: what a background cell sees of the notebook's names, and when its own move over."""
+"""Snapshot isolation: names that a background cell sees, and when it commits its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def notebook(kernel: KernelDriver) -> KernelDriver:
     return load(kernel)
 
 
-def test_loop_variables_never_appear_in_the_foreground_while_it_runs(notebook: KernelDriver) -> None:
+def test_loop_variables_never_appear_in_the_foreground_while_the_cell_runs(notebook: KernelDriver) -> None:
     notebook.run(
         "%%bgtask it\nfor i in range(10**9):\n    gates['in'].set()\n    if gates['go'].is_set(): break"
     ).check()
@@ -41,7 +41,7 @@ def test_a_cell_that_runs_never_sees_a_commit_under_it(notebook: KernelDriver) -
     assert notebook.value("x") == "new"
 
 
-def test_a_foreground_await_is_no_boundary_for_others(notebook: KernelDriver) -> None:
+def test_a_foreground_await_commits_no_names_of_other_tasks(notebook: KernelDriver) -> None:
     notebook.run("import asyncio\nx = 'old'").check()
     notebook.run("%%bgtask it\nawait asyncio.sleep(0)\nx = 'new'").check()
     cell = notebook.run("while it.state != 'completed': await asyncio.sleep(0.01)\nx").check()
@@ -58,7 +58,7 @@ def test_a_cell_that_waits_has_the_names_when_the_wait_ends(notebook: KernelDriv
     assert cell.outputs[-1]["data"]["text/plain"] == "42"
 
 
-def test_a_name_rebound_meanwhile_keeps_the_notebooks_value_and_the_task_says_so(
+def test_a_name_rebound_meanwhile_keeps_the_notebooks_value_and_the_cell_reports_it(
     notebook: KernelDriver,
 ) -> None:
     cell = notebook.run("%%bgtask it\ngates['go'].wait()\nx = 'task'\ny = 'task'").check()
@@ -106,7 +106,7 @@ def test_a_background_cell_that_waits_for_another_has_its_names(notebook: Kernel
     assert notebook.value("(y, z)") == (21, 22)
 
 
-def test_what_a_missing_name_is_waiting_for_is_said(notebook: KernelDriver) -> None:
+def test_a_name_error_names_the_task_that_will_bind_the_name(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask it\ngates['go'].wait()\nmodel = 1").check()
     cell = notebook.run("model")
     assert cell.errors == ["NameError: name 'model' is not defined"]
@@ -139,14 +139,14 @@ def test_functions_of_other_cells_and_the_cell_see_each_others_names(notebook: K
     assert notebook.value("total") == 3 and notebook.value("read()") == 5
 
 
-def test_a_future_statement_holds_for_later_cells_as_in_the_foreground(notebook: KernelDriver) -> None:
+def test_a_future_statement_applies_to_later_cells_as_in_the_foreground(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask it --quiet\nfrom __future__ import annotations").check()
     wait_over(notebook, "it")
     notebook.run("def later(x: NotDefined): ...").check()
     assert notebook.value("later.__annotations__") == {"x": "NotDefined"}
 
 
-def test_a_cell_that_only_makes_aio_tasks_runs_where_they_go_on(notebook: KernelDriver) -> None:
+def test_a_cell_that_only_creates_aio_tasks_runs_on_the_loop_that_runs_them(notebook: KernelDriver) -> None:
     notebook.run("import asyncio\nasync def work():\n    await asyncio.sleep(0)\n    print('worked')").check()
     cell = notebook.run("%%bgtask it --quiet\naio_task = asyncio.create_task(work())").check()
     wait_over(notebook, "it")

@@ -1,4 +1,4 @@
-"""The README says what is true: its code runs, its picture is there, and its commands exist."""
+"""README.md: its code runs, its picture is there, and its commands exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recurring cells: each run takes the cell's names and its place, whatever the foreground does meanwhile."""
+"""Recurring cells (`%%bgtask --every`): runs, their output, overlaps, commands."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def notebook(kernel: KernelDriver) -> KernelDriver:
 
 
 def run_now(notebook: KernelDriver, name: str = "it") -> None:
-    """Run a schedule's cell once, and wait until that is over."""
+    """Run the cell of a schedule once, and wait for that run."""
     notebook.run(f"%bgtask run {name}\nget_manager().wait()").check()
 
 
-def test_each_run_replaces_the_output_of_the_one_before_and_keeps_the_panel(notebook: KernelDriver) -> None:
+def test_each_run_replaces_the_output_of_the_run_before_and_keeps_the_panel(notebook: KernelDriver) -> None:
     notebook.run("n = 0").check()
     cell = notebook.run(HOURLY + "n += 1\nprint('printed', n)\ndisplay(f'shown {n}')").check()
     for number in (1, 2, 3):
@@ -35,7 +35,7 @@ def test_each_run_replaces_the_output_of_the_one_before_and_keeps_the_panel(note
         assert VIEW in cell.outputs[0]["data"] and cell.stdout == f"printed {number}\n"
 
 
-def test_a_run_that_writes_nothing_leaves_nothing_of_the_one_before(notebook: KernelDriver) -> None:
+def test_a_run_without_output_clears_the_output_of_the_run_before(notebook: KernelDriver) -> None:
     notebook.run("say = True").check()
     cell = notebook.run(HOURLY + "if say: print('something')").check()
     run_now(notebook)
@@ -46,7 +46,7 @@ def test_a_run_that_writes_nothing_leaves_nothing_of_the_one_before(notebook: Ke
     assert len(cell.outputs) == 1
 
 
-def test_a_run_that_fails_shows_its_error_and_the_next_one_takes_its_place(notebook: KernelDriver) -> None:
+def test_a_failed_run_shows_its_error_until_the_next_run(notebook: KernelDriver) -> None:
     notebook.run("broken = True").check()
     cell = notebook.run(HOURLY + "if broken: raise ValueError('no data')\nprint('fine')").check()
     run_now(notebook)
@@ -114,7 +114,7 @@ def test_plain_cells_fire_on_time_while_the_foreground_computes(notebook: Kernel
     assert gaps[len(gaps) // 2] == pytest.approx(0.2, abs=0.05)
 
 
-def test_of_runs_that_overlap_the_later_one_has_the_cell(notebook: KernelDriver) -> None:
+def test_the_cell_shows_the_later_of_overlapping_runs(notebook: KernelDriver) -> None:
     cell = notebook.run(
         "%%bgtask it --every 1h --max-concurrent 2\nme = turn\nprint('begun', me)\ngates[me].wait()\nprint('over', me)"
     )
@@ -145,7 +145,7 @@ def test_schedules_are_listed_paused_resumed_and_removed_by_name(notebook: Kerne
     assert notebook.value("get_manager().list_recurring_tasks()") == []
 
 
-def test_a_rerun_of_the_cell_replaces_its_schedule_and_without_one_ends_it(notebook: KernelDriver) -> None:
+def test_a_rerun_of_the_cell_replaces_or_removes_its_schedule(notebook: KernelDriver) -> None:
     cell = notebook.run("%%bgtask --every 1h\n1").check()
     again = notebook.rerun(cell, "%%bgtask --every 2h\n1").check()
     schedules = "[str(one.schedule) for one in get_manager().list_recurring_tasks()]"
@@ -154,7 +154,7 @@ def test_a_rerun_of_the_cell_replaces_its_schedule_and_without_one_ends_it(noteb
     assert notebook.value(schedules) == []
 
 
-def test_when_its_schedule_is_removed_a_picture_takes_the_panels_place(notebook: KernelDriver) -> None:
+def test_a_static_picture_replaces_the_panel_of_a_removed_schedule(notebook: KernelDriver) -> None:
     cell = notebook.run(HOURLY + "1").check()
     notebook.run("%bgtask remove it").check()
     cell.wait_output("[removed] it")
@@ -178,14 +178,14 @@ def test_when_its_schedule_is_removed_a_picture_takes_the_panels_place(notebook:
         ("--tz Europe/Paris", "--tz needs a schedule"),
     ],
 )
-def test_a_wrong_schedule_says_what_is_allowed_and_schedules_nothing(module_kernel, line: str, message: str) -> None:
+def test_a_wrong_schedule_is_a_one_line_error_and_schedules_nothing(module_kernel, line: str, message: str) -> None:
     module_kernel.run("%load_ext nbtasks\nfrom nbtasks import get_manager").check()
     cell = module_kernel.run(f"%%bgtask wrong {line}\n1")
     assert cell.stderr.startswith("UsageError: ") and message in cell.stderr and cell.stderr.count("\n") == 1
     assert module_kernel.value("(get_manager().list_recurring_tasks(), 'wrong' in globals())") == ([], False)
 
 
-def test_a_template_that_runs_is_refused(notebook: KernelDriver) -> None:
+def test_a_running_task_cannot_be_a_template(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask it\ngates['go'].wait()").check()
     cell = notebook.run("get_manager().add_recurring_task('5m', it)")
     assert "is running: a template is never run itself" in cell.errors[0]

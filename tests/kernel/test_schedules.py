@@ -1,4 +1,4 @@
-"""The controls of schedules: what is changed there changes in the manager, and the other way round, in busy kernels."""
+"""The controls of schedules (`%bgtask schedules`), in idle and busy kernels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Controls:
         [self.presets] = notebook.find_models("DropdownModel")
 
     def button(self, name: str) -> str:
-        """The model of the button that reads so, once it does."""
+        """The model of the button with this text; waits for it."""
         self.notebook.wait_until(lambda: self.notebook.find_models("ButtonModel", description=name), what=name)
         [button] = self.notebook.find_models("ButtonModel", description=name)
         return button
@@ -39,7 +39,7 @@ class Controls:
 
     @property
     def text(self) -> str:
-        """What all of it reads."""
+        """All text of the controls."""
         return "\n".join(self.notebook.models[m]["value"] for m in self.notebook.find_models("HTMLModel"))
 
     def type(self, **state: str) -> None:
@@ -47,7 +47,7 @@ class Controls:
         for field, text in state.items():
             self.notebook.set_state(getattr(self, field), value=text)
 
-    def wait_says(self, text: str) -> None:
+    def wait_text(self, text: str) -> None:
         self.notebook.wait_until(lambda: text in self.text, what=lambda: f"{text!r} in {self.text}")
 
     def wait_state(self, model: str, **state: object) -> None:
@@ -59,38 +59,38 @@ class Controls:
 
 @pytest.fixture
 def controls(notebook: KernelDriver) -> Controls:
-    """The controls of `report`, which has no panel besides."""
+    """The controls of `report`, which has no panel."""
     notebook.run(REPORT.replace("--cron", "--quiet --cron")).check()
     data = notebook.run("%bgtask schedules report").check().outputs[0]["data"]
     assert VIEW in data and "report" in data["text/plain"] and "<pre" in data["text/html"]
     return Controls(notebook)
 
 
-def test_they_show_the_schedule_in_words_its_next_fires_and_its_counters(controls: Controls) -> None:
+def test_they_show_the_schedule_in_words_its_next_runs_and_its_counters(controls: Controls) -> None:
     assert controls.state(controls.expression)["value"] == "0 8 * * 1-5"
     assert controls.state(controls.zone)["value"] == "Europe/Paris"
-    controls.wait_says("At 08:00, Monday to Friday · next in ")
-    controls.wait_says("0 runs · 0 failed · 0 skipped")
+    controls.wait_text("At 08:00, Monday to Friday · next in ")
+    controls.wait_text("0 runs · 0 failed · 0 skipped")
     assert controls.text.count("08:00") == 6  # in words, and five fires
 
 
-def test_what_is_typed_is_checked_before_it_is_applied(controls: Controls) -> None:
+def test_an_edited_schedule_is_checked_before_it_is_applied(controls: Controls) -> None:
     button = controls.button("Apply")
     assert controls.state(button)["disabled"]
     controls.type(expression="61 * * * *")
-    controls.wait_says("minute &#x27;61&#x27;: 61 is out of range")
+    controls.wait_text("minute &#x27;61&#x27;: 61 is out of range")
     assert controls.state(button)["disabled"]
     controls.type(expression="0 0 31 2 *")
-    controls.wait_says("never fires: February never has day 31")
+    controls.wait_text("never fires: February never has day 31")
     controls.type(expression="0 9 * * *", zone="Europe/Pari")
-    controls.wait_says("the nearest are Europe/Paris")
+    controls.wait_text("the nearest are Europe/Paris")
     controls.type(zone="Asia/Tokyo")
-    controls.wait_says("At 09:00 · would fire in ")
+    controls.wait_text("At 09:00 · would fire in ")
     controls.wait_state(button, disabled=False)
     assert controls.notebook.value("(str(report.schedule), report.timezone)") == ("0 8 * * 1-5", "Europe/Paris")
 
 
-def test_what_is_changed_there_changes_in_a_busy_kernel(controls: Controls) -> None:
+def test_the_controls_work_while_the_kernel_is_busy(controls: Controls) -> None:
     notebook = controls.notebook
     if not notebook.supports_subshells:
         pytest.skip("ipykernel 6 handles clicks between cells")
@@ -103,68 +103,68 @@ def test_what_is_changed_there_changes_in_a_busy_kernel(controls: Controls) -> N
     controls.type(expression="0 9 * * *", zone="Asia/Tokyo")
     controls.wait_state(controls.button("Apply"), disabled=False)
     notebook.click(controls.button("Apply"))
-    controls.wait_says("At 09:00 · next in ")
+    controls.wait_text("At 09:00 · next in ")
     notebook.click(controls.button("Pause"))
-    controls.wait_says("At 09:00 · paused")
+    controls.wait_text("At 09:00 · paused")
     notebook.click(controls.button("Run now"))
-    controls.wait_says("1 run · 0 failed")
+    controls.wait_text("1 run · 0 failed")
     assert not busy.done
     notebook.interrupt()
     assert busy.wait().stdout == "busy\nAt 09:00 Asia/Tokyo False 1 1\n"
     notebook.click(controls.button("Remove"))
     controls.wait_state(controls.button("Really remove?"), button_style="danger")
     notebook.click(controls.button("Really remove?"))
-    controls.wait_says("removed")
+    controls.wait_text("removed")
     assert notebook.value("get_manager().list_recurring_tasks()") == []
 
 
-def test_what_is_changed_in_the_manager_shows_there(controls: Controls) -> None:
+def test_changes_made_in_the_manager_are_shown(controls: Controls) -> None:
     notebook = controls.notebook
     controls.type(expression="typed and not applied")
     notebook.run("report.change(schedule='5m')").check()
     controls.wait_state(controls.expression, value="5m")
-    controls.wait_says("Every 5 minutes · next in ")
+    controls.wait_text("Every 5 minutes · next in ")
     notebook.run("%bgtask pause report").check()
     controls.wait_state(controls.button("Resume"), disabled=False)
     notebook.run("%bgtask resume report\n%bgtask run report\nget_manager().wait()").check()
-    controls.wait_says("1 run · 0 failed · 0 skipped · last took ")
+    controls.wait_text("1 run · 0 failed · 0 skipped · last took ")
 
 
 def test_a_preset_and_the_enter_key_do_the_same(controls: Controls) -> None:
     controls.notebook.set_state(controls.presets, index=2)
     controls.wait_state(controls.expression, value="*/5 * * * *")
-    controls.wait_says("would fire in ")
+    controls.wait_text("would fire in ")
     controls.notebook.comm_send(controls.expression, {"method": "custom", "content": {"event": "submit"}})
-    controls.wait_says("Every 5 minutes · next in ")
+    controls.wait_text("Every 5 minutes · next in ")
     assert controls.notebook.value("str(report.schedule)") == "*/5 * * * *"
 
 
-def test_a_run_that_fails_or_would_be_too_many_is_told(notebook: KernelDriver) -> None:
+def test_failed_and_skipped_runs_are_shown(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask it --quiet --every 1h\ngates['go'].wait()\nraise ValueError('<b>no data</b>')").check()
     notebook.run("%bgtask schedules it").check()
     controls = Controls(notebook)
     notebook.click(controls.button("Run now"))
-    controls.wait_says("running")
+    controls.wait_text("running")
     notebook.click(controls.button("Run now"))
-    controls.wait_says("not run now: it runs already (1 at once)")
+    controls.wait_text("not run now: it runs already (1 at once)")
     notebook.run("gates['go'].set()").check()
-    controls.wait_says("last error: ValueError: &lt;b&gt;no data&lt;/b&gt;")
-    controls.wait_says("1 run · 1 failed (1 in a row) · 1 skipped")
+    controls.wait_text("last error: ValueError: &lt;b&gt;no data&lt;/b&gt;")
+    controls.wait_text("1 run · 1 failed (1 in a row) · 1 skipped")
 
 
-def test_the_panel_of_a_recurring_cell_has_them_too(notebook: KernelDriver) -> None:
+def test_the_panel_of_a_recurring_cell_has_the_controls(notebook: KernelDriver) -> None:
     notebook.run(REPORT).check()
     assert not notebook.find_models("TextModel", description="Schedule")
     [switch] = notebook.find_models("ToggleButtonModel", description="Schedule")
     notebook.set_state(switch, value=True)
     notebook.wait_until(lambda: notebook.find_models("TextModel", description="Schedule"), what="the controls")
     controls = Controls(notebook)
-    controls.wait_says("At 08:00, Monday to Friday · next in ")
+    controls.wait_text("At 08:00, Monday to Friday · next in ")
     notebook.click(controls.button("Pause"))
-    controls.wait_says("At 08:00, Monday to Friday · paused")
+    controls.wait_text("At 08:00, Monday to Friday · paused")
 
 
-def test_a_schedule_of_ones_own_is_told_in_its_own_words(notebook: KernelDriver) -> None:
+def test_a_custom_schedule_describes_itself(notebook: KernelDriver) -> None:
     notebook.run(
         "from datetime import timedelta\n"
         "class Tides:\n"
@@ -172,7 +172,7 @@ def test_a_schedule_of_ones_own_is_told_in_its_own_words(notebook: KernelDriver)
         "    def describe(self): return 'At high tide'\n"
         "get_manager().add_recurring_task(Tides(), print, name='it')\n%bgtask schedules it"
     ).check()
-    Controls(notebook).wait_says("At high tide · next in 12:25:00: ")
+    Controls(notebook).wait_text("At high tide · next in 12:25:00: ")
 
 
 def test_the_name_alone_shows_the_panel(notebook: KernelDriver) -> None:
