@@ -1,7 +1,4 @@
-"""What a task wrote, as the kernel keeps it: up to a limit, as notebook outputs, readable as text.
-
-Pure data: knows nothing of threads (whoever uses it holds a lock), nor of where the outputs go.
-"""
+"""`KeptOutputs`: the outputs of a task that the kernel keeps, up to a limit."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import collections
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["HEAD_CHARACTERS", "HEAD_LINES", "TAIL_LINES", "Kept", "first_lines", "last_lines", "left_out"]
+__all__ = ["HEAD_CHARACTERS", "HEAD_LINES", "TAIL_LINES", "KeptOutputs", "end_of_first_lines", "last_lines", "omission"]
 
 KEPT_CHARACTERS = 20_000_000
 HEAD_LINES = 1_000
@@ -18,10 +15,10 @@ HEAD_CHARACTERS = 500_000
 EXCERPT_CHARACTERS = 2_000_000
 
 
-class Kept:
-    """Outputs in order. Text of one stream, written in pieces, is one output.
+class KeptOutputs:
+    """Outputs in order. Text that is written to one stream in pieces is one output.
 
-    Beyond 20 million characters the oldest are dropped; `dropped` counts their characters.
+    Beyond 20 million characters the oldest are dropped; `dropped` counts their characters. Not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -47,25 +44,25 @@ class Kept:
         self._grow(_size(output))
 
     def update(self, content: dict[str, Any]) -> None:
-        """Put a display in the place of those with the same display id."""
+        """Replace the displays that have the same display id."""
         display_id = content["transient"].get("display_id")
         for output in self._outputs:
             if display_id is not None and output.get("transient", {}).get("display_id") == display_id:
                 output.update(data=content["data"], metadata=content["metadata"])
 
     def clear(self, *, wait: bool = False) -> None:
-        """Forget all; with `wait`, when something new is added."""
+        """Remove all outputs; with `wait`, when something new is added."""
         self._clears_first = wait
         if not wait:
             self._outputs.clear()
             self.size = 0
 
     def outputs(self) -> list[dict[str, Any]]:
-        """All of it as a notebook holds it (nbformat 4)."""
+        """All of them as notebook outputs (nbformat 4)."""
         return [_as_nbformat(output) for output in self._outputs]
 
     def excerpt(self) -> list[dict[str, Any]]:
-        """The same, but of long texts the first and last lines, and of very much the newest."""
+        """The same, but of long text only the first and last lines, and of very long output the newest part."""
         return [_without(output, "transient") for output in self._newest()]
 
     def messages(self) -> list[tuple[str, dict[str, Any]]]:
@@ -85,12 +82,12 @@ class Kept:
         return list(newest)
 
     def text(self) -> str:
-        """All of it as plain text; where a bundle has no `text/plain`, its mime types are named."""
+        """All of them as plain text; a bundle without `text/plain` is represented by its mime types."""
         dropped = f"[... {self.dropped:,} characters dropped ...]\n" if self.dropped else ""
         return dropped + "".join(_as_text(output) for output in self.outputs())
 
     def ending(self, characters: int) -> str:
-        """The end of `text`, without making all of it."""
+        """At most the last `characters` of `text`, without joining all of it."""
         parts: collections.deque[str] = collections.deque()
         missing = characters
         for output in reversed(self._outputs):
@@ -113,8 +110,8 @@ class Kept:
             self.dropped += size
 
 
-def first_lines(text: str, lines: int, characters: int) -> int:
-    """Where to cut a text so that no more than so many whole lines and characters come before."""
+def end_of_first_lines(text: str, lines: int, characters: int) -> int:
+    """The index after the first `lines` whole lines that together have at most `characters`."""
     if text.count("\n") <= lines and len(text) <= characters:
         return len(text)
     cut = 0
@@ -125,7 +122,7 @@ def first_lines(text: str, lines: int, characters: int) -> int:
 
 
 def last_lines(text: str, lines: int = TAIL_LINES) -> str:
-    """The last lines of a text, not longer than a head may be."""
+    """The last lines of a text, at most HEAD_CHARACTERS of them."""
     start = len(text)
     for _ in range(lines + 1):
         start = text.rfind("\n", 0, start)
@@ -134,8 +131,8 @@ def last_lines(text: str, lines: int = TAIL_LINES) -> str:
     return text[start + 1 :][-HEAD_CHARACTERS:]
 
 
-def left_out(lines: int) -> str:
-    """The line that stands for lines that are not shown."""
+def omission(lines: int) -> str:
+    """The line that replaces this many lines that are not shown; empty for none."""
     return f"[... {lines:,} lines left out; task.output has them ...]\n" if lines else ""
 
 
@@ -165,10 +162,10 @@ def _as_excerpt(output: dict[str, Any]) -> dict[str, Any]:
     if output["output_type"] != "stream":
         return output
     text = "".join(output["pieces"])
-    cut = first_lines(text, HEAD_LINES, HEAD_CHARACTERS)
+    cut = end_of_first_lines(text, HEAD_LINES, HEAD_CHARACTERS)
     if cut < len(text):
         tail = last_lines(text[cut:])
-        text = text[:cut] + left_out(text.count("\n", cut) - tail.count("\n")) + tail
+        text = text[:cut] + omission(text.count("\n", cut) - tail.count("\n")) + tail
     return {"output_type": "stream", "name": output["name"], "text": text}
 
 

@@ -1,7 +1,4 @@
-"""What a background cell wrote: kept in the kernel, and published to the launching cell a few times a second.
-
-Knows nothing of IPython or of where writes come from (`routing.py`), nor of the kernel: it is handed a `send` function.
-"""
+"""`Output`: the output of a task, kept in the kernel and published to cells."""
 
 from __future__ import annotations
 
@@ -14,48 +11,58 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from nbtasks.notebook.output.kept_output import HEAD_CHARACTERS, HEAD_LINES, Kept, first_lines, last_lines, left_out
+from nbtasks.notebook.output.kept_output import (
+    HEAD_CHARACTERS,
+    HEAD_LINES,
+    KeptOutputs,
+    end_of_first_lines,
+    last_lines,
+    omission,
+)
 from nbtasks.notebook.output.publisher import Publisher
 
-__all__ = ["Output"]
+__all__ = ["Message", "Output", "Send"]
 
 Message = tuple[str, dict[str, Any]]
 """A message type of the Jupyter protocol and its content."""
 Send = Callable[[str, dict[str, Any]], None]
 
 CLEAR_SECONDS = 0.25
-PANEL_LINES = 5
+"""The shortest time between two clears of a cell: an animation that clears more often loses frames."""
+TAIL_LINES = 5
+"""How many of the latest lines `Output.tail` has."""
 
 
 class Output:
     """The output of one task, in order: text, displays, results, errors.
 
-    It is kept up to 20 million characters, the oldest dropped first (`dropped_characters` tells how many), and can be
-    read as text (`text`, `str()`), as notebook outputs (`outputs`), searched, and displayed again anywhere.
+    Up to 20 million characters are kept. Beyond that the oldest are dropped, and `dropped_characters` is their number.
+    It can be read as text (`text`, `str()`) or as notebook outputs (`outputs`), searched, and displayed in any cell.
 
-    `_lock` guards what is kept and what waits to be published; `_publishing` keeps the published messages in order.
+    `_lock` guards the kept outputs and the messages to publish; `_publishing` keeps published messages in order.
     Any thread may call any method.
     """
 
     def __init__(self, send: Send | None = None, publisher: Publisher | None = None) -> None:
         self.header: Callable[[], Message | None] | None = None
-        """Gives the message that stays at the top of the cell when the task clears its output: its panel."""
+        """Returns the message that stays at the top of the cell when the task clears its output: its panel."""
         self.on_publish: Callable[[], None] | None = None
+        """Called after each round of messages."""
         self.stdout: Callable[[str], int] = functools.partial(self.write, "stdout")
         self.stderr: Callable[[str], int] = functools.partial(self.write, "stderr")
         self.shows_pages = True
-        """Whether what goes to the pager (`x?`) is shown with the output."""
+        """Whether text for the pager (`x?`) is shown with the output."""
         self._send = send
         self._followers: dict[str, tuple[Send, Callable[[], Message | None]]] = {}
         self._publisher = publisher
         self._lock = threading.Lock()
         self._publishing = threading.Lock()
-        self._kept = Kept()
+        self._kept = KeptOutputs()
         self._open_stream = ""
         self._open: list[str] = []
         self._outbox: list[Message] = []
         self._dirty = False
-        self._head = _Head()
+        self._limit = _FloodLimit()
         self._cleared_at = float("-inf")
 
     # -- writing -----------------------------------------------------------------------------------------------
@@ -81,7 +88,7 @@ class Output:
         *,
         update: bool = False,
     ) -> None:
-        """Add a mime bundle, or with `update` put it in the place of those with the same display id."""
+        """Add a mime bundle. With `update` it replaces those that have the same display id."""
         content = {"data": data, "metadata": metadata, "transient": transient}
         with self._lock:
             self._close_stream()
@@ -93,7 +100,7 @@ class Output:
         self._changed()
 
     def result(self, data: dict[str, Any], metadata: dict[str, Any], execution_count: int | None) -> None:
-        """Add the value of the cell's last expression, as a mime bundle."""
+        """Add the value of the cell's last expression as a mime bundle."""
         content = {"data": data, "metadata": metadata, "execution_count": execution_count}
         self._add("execute_result", content)
 
@@ -102,7 +109,7 @@ class Output:
         self._add("error", {"ename": ename, "evalue": evalue, "traceback": traceback})
 
     def take(self, messages: Iterable[Iterable[Any]]) -> None:
-        """Add streams and errors as messages have them: pairs of a type and a content."""
+        """Add stream and error messages: pairs of a type and a content."""
         for kind, content in messages:
             if kind == "stream":
                 self.write(content["name"], content["text"])
@@ -110,17 +117,17 @@ class Output:
                 self.error(content["ename"], content["evalue"], content["traceback"])
 
     def flush(self) -> None:
-        """Nothing: what is written is published in order by one thread, within moments."""
+        """Do nothing: the publisher's thread sends all text in order, within milliseconds."""
 
     def sync(self) -> None:
-        """Publish what was written, now: what follows is sent to the front end by another way."""
+        """Publish all text now, before a message that is sent to the front end directly."""
         self.publish(now=True)
 
     def clear(self, *, wait: bool = False) -> None:
-        """Clear what the task wrote; with `wait` only when something new comes."""
+        """Clear the output; with `wait` only when something new is written."""
         with self._lock:
             self._close_stream()
-            if wait:  # what is there stays for as long as nothing follows
+            if wait:
                 self._outbox.append(("clear_output", {"wait": True}))
             else:
                 self._outbox = [("clear_output", {"wait": False})]
@@ -128,7 +135,7 @@ class Output:
         self._changed()
 
     def page(self, data: dict[str, Any]) -> None:
-        """Take what the foreground would show in the pager, which has no place for it later."""
+        """Show text for the pager as output, since the reply of a cell that has ended cannot carry it."""
         if self.shows_pages:
             self.display(data, {}, {})
 
@@ -145,7 +152,7 @@ class Output:
             self._publisher.changed(self)
 
     def _close_stream(self) -> None:
-        """Under the lock: turn the text written so far to the open stream into one piece."""
+        """Under the lock: join the text that was written to the open stream to one message."""
         if not self._open:
             return
         name, text = self._open_stream, "".join(self._open)
@@ -157,7 +164,7 @@ class Output:
 
     @property
     def dropped_characters(self) -> int:
-        """How much of what was written is not kept."""
+        """How many characters of the output were dropped."""
         return self._kept.dropped
 
     @property
@@ -169,32 +176,32 @@ class Output:
 
     @property
     def excerpt(self) -> list[dict[str, Any]]:
-        """The same, but of a flood its first and last lines, and of very much output the newest."""
+        """The same, but of long text only the first and last lines, and of very long output the newest part."""
         with self._lock:
             self._close_stream()
             return self._kept.excerpt()
 
     @property
     def text(self) -> str:
-        """The kept output as plain text; where a bundle has no `text/plain`, its mime types are named."""
+        """The kept output as plain text; a bundle without `text/plain` is represented by its mime types."""
         with self._lock:
             self._close_stream()
             return self._kept.text()
 
     def ending(self, characters: int) -> str:
-        """The end of `text`, so many characters or fewer."""
+        """At most the last `characters` of `text`."""
         with self._lock:
             self._close_stream()
             return self._kept.ending(characters)
 
     @property
     def tail(self) -> str:
-        """The last lines of a flood that the cell does not show while it lasts; else nothing."""
+        """The latest lines of text that is too long for the cell and so is not published yet; else empty."""
         with self._lock:
-            return self._head.tail(PANEL_LINES)
+            return self._limit.tail(TAIL_LINES)
 
     def search(self, pattern: str) -> list[str]:
-        """The lines of `text` in which the regular expression `pattern` is found."""
+        """The lines of `text` that contain a match of the regular expression `pattern`."""
         compiled = re.compile(pattern)
         return [line for line in self.text.splitlines() if compiled.search(line)]
 
@@ -205,7 +212,7 @@ class Output:
         return f"<Output of {len(self.outputs)} parts, {self._kept.size:,} characters>"
 
     def _ipython_display_(self) -> None:
-        """Show all of it again in the cell that displays it."""
+        """Display all kept outputs in the current cell."""
         from IPython.display import publish_display_data
 
         for output in self.outputs:
@@ -229,19 +236,19 @@ class Output:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Publish nothing meanwhile: what comes first in the cell is being put there."""
+        """Publish nothing within this context, so that another message can be the first in the cell."""
         with self._publishing:
             yield
 
     def follow(self, place: str, send: Send, header: Callable[[], Message | None]) -> None:
-        """Show all of it in another cell, too, and there whatever follows; `place` names that cell.
+        """Also publish to another cell, identified by `place`: first the `excerpt`, then all new output.
 
-        One that followed there before follows no more. Of a flood it shows what `excerpt` has.
+        An earlier `follow` for the same place ends.
         """
         with self._publishing:
             with self._lock:
                 self._close_stream()
-                outbox, self._outbox = _without_what_is_cleared(self._outbox)
+                outbox, self._outbox = _split_at_clear(self._outbox)
                 already = self._kept.messages()
             self._followers.pop(place, None)
             self._send_to_all(list(self._messages(outbox)))
@@ -250,20 +257,21 @@ class Output:
             self._followers[place] = send, header
 
     def publish(self, *, now: bool = False, final: bool = False) -> int:
-        """Send what waits; returns the number of messages sent.
+        """Send the new output; returns the number of messages sent.
 
-        A clear that follows the last one too quickly waits, but for `now`; `final` also sends the tail of a flood.
+        A clear that comes too soon after the last one is delayed, except with `now` and `final`. `final` also sends the
+        last lines of text that is too long for the cell.
         """
         with self._publishing:
             with self._lock:
                 self._dirty = False
                 self._close_stream()
-                if self._must_wait(at_all=not (now or final)):
+                if self._has_only_waiting_clear() or (not (now or final) and self._clears_too_soon()):
                     return 0
-                outbox, self._outbox = _without_what_is_cleared(self._outbox)
+                outbox, self._outbox = _split_at_clear(self._outbox)
             messages = list(self._messages(outbox))
             if final:
-                messages += self._head.rest()
+                messages += self._limit.rest()
             self._send_to_all(messages)
         if messages and self.on_publish is not None:
             self.on_publish()
@@ -271,27 +279,25 @@ class Output:
 
     @property
     def pending(self) -> bool:
-        """Whether something waits to be published that `publish` would send by now or soon."""
-        return bool(self._open or (self._outbox and not self._holds_back()))
+        """Whether there is output that `publish` would send, now or after a delay."""
+        return bool(self._open or (self._outbox and not self._has_only_waiting_clear()))
 
-    def _holds_back(self) -> bool:
-        """A `clear_output(wait=True)` with nothing after it yet."""
+    def _has_only_waiting_clear(self) -> bool:
+        """Whether the only message is a `clear_output(wait=True)` that nothing has followed yet."""
         return len(self._outbox) == 1 and self._outbox[0] == ("clear_output", {"wait": True})
 
-    def _must_wait(self, *, at_all: bool) -> bool:
-        if self._holds_back():
-            return True
+    def _clears_too_soon(self) -> bool:
         clears = any(kind == "clear_output" for kind, _ in self._outbox)
-        return at_all and clears and time.monotonic() - self._cleared_at < CLEAR_SECONDS
+        return clears and time.monotonic() - self._cleared_at < CLEAR_SECONDS
 
     def _messages(self, outbox: list[Message]) -> Iterator[Message]:
         for kind, content in outbox:
             if kind == "clear_output":
                 self._cleared_at = time.monotonic()
-                self._head = _Head()
+                self._limit = _FloodLimit()
                 yield kind, {"wait": len(outbox) > 1}
             elif kind == "stream":
-                yield from self._head.admit(content["name"], content["text"])
+                yield from self._limit.admit(content["name"], content["text"])
             else:
                 yield kind, content
 
@@ -303,7 +309,7 @@ class Output:
 
 
 def _send_to(send: Send, header: Callable[[], Message | None] | None, messages: list[Message]) -> None:
-    """Send the messages to a cell. Clear, panel and new content go out in one burst: the panel never flickers."""
+    """Send messages to a cell. After a clear its panel follows at once, so that it does not flicker."""
     for kind, content in messages:
         top = header() if kind == "clear_output" and header is not None else None
         if top is None:
@@ -313,8 +319,8 @@ def _send_to(send: Send, header: Callable[[], Message | None] | None, messages: 
             send(*top)
 
 
-def _without_what_is_cleared(outbox: list[Message]) -> tuple[list[Message], list[Message]]:
-    """What of the messages is to be sent, and what is to wait: a last clear that nothing follows yet."""
+def _split_at_clear(outbox: list[Message]) -> tuple[list[Message], list[Message]]:
+    """The messages to send, without those before a clear, and those to keep: a clear at the end."""
     waiting: list[Message] = []
     if outbox and outbox[-1] == ("clear_output", {"wait": True}):
         waiting.append(outbox.pop())
@@ -322,8 +328,8 @@ def _without_what_is_cleared(outbox: list[Message]) -> tuple[list[Message], list
     return outbox[clears[-1] if clears else 0 :], waiting
 
 
-class _Head:
-    """Lets the first lines of what is written through, and keeps the last ones and the number between."""
+class _FloodLimit:
+    """Limits the text in a cell: first lines, finally the last ones and an omission."""
 
     def __init__(self) -> None:
         self._lines_left = HEAD_LINES
@@ -334,8 +340,8 @@ class _Head:
         self._full = False
 
     def admit(self, name: str, text: str) -> Iterator[Message]:
-        """What of `text` goes to the cell now."""
-        cut = 0 if self._full else first_lines(text, self._lines_left, self._characters_left)
+        """The messages with the part of `text` that the cell shows now."""
+        cut = 0 if self._full else end_of_first_lines(text, self._lines_left, self._characters_left)
         if cut:
             self._lines_left -= text.count("\n", 0, cut)
             self._characters_left -= cut
@@ -347,13 +353,13 @@ class _Head:
             self._tail = last_lines(self._tail + text[cut:])
 
     def tail(self, lines: int) -> str:
-        """The last lines of what was held back."""
+        """The last lines of the text that was not admitted."""
         return last_lines(self._tail, lines)
 
     def rest(self) -> list[Message]:
-        """The last lines, said with the number of those left out before them."""
+        """A message with the last lines, after the number of those left out, if any."""
         if not self._tail:
             return []
-        text = left_out(self._lines_held - self._tail.count("\n")) + self._tail
+        text = omission(self._lines_held - self._tail.count("\n")) + self._tail
         self._tail, self._lines_held = "", 0
         return [("stream", {"name": self._name, "text": text})]

@@ -1,7 +1,4 @@
-"""The one thread that publishes what tasks write, paced so that all of them together send a few messages a second.
-
-Knows nothing of what is written or where it goes.
-"""
+"""`Publisher`: a thread that publishes the output of all tasks at a limited rate."""
 
 from __future__ import annotations
 
@@ -12,24 +9,28 @@ from nbtasks.interrupts import start_thread, uninterrupted
 
 __all__ = ["Publisher"]
 
-# One message takes this many seconds of the publisher's time, so that many writers share a few a second.
 SECONDS_PER_MESSAGE = 0.06
+"""The pause after each round, per message that was sent: many tasks together send about 16 a second."""
 GATHER_SECONDS = 0.02
+"""The delay of the first message, in which more text is collected."""
 
 
 class Publishable(Protocol):
-    """What has something to publish now and then."""
+    """A source of messages."""
 
     def publish(self) -> int:
-        """Send what waits; returns the number of messages sent."""
+        """Send the pending messages; returns their number."""
 
     @property
     def pending(self) -> bool:
-        """Whether something waits to be sent."""
+        """Whether there is something to publish, now or after a delay."""
 
 
 class Publisher:
-    """Calls `publish` of what changed. `_condition` guards those that wait, and the stop flag."""
+    """Calls `publish` of outputs that changed.
+
+    `_condition` guards the set of those, and the stop flag.
+    """
 
     def __init__(self) -> None:
         self._condition = threading.Condition(threading.Lock())
@@ -37,9 +38,9 @@ class Publisher:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    @uninterrupted  # the writing thread may be cancelled at any moment, but not while it holds the condition
+    @uninterrupted  # the writing thread must not be interrupted while it holds the condition
     def changed(self, output: Publishable) -> None:
-        """Publish `output` soon."""
+        """Have `output` published soon."""
         with self._condition:
             self._waiting[output] = None
             if self._thread is None and not self._closed:
@@ -47,7 +48,7 @@ class Publisher:
             self._condition.notify()
 
     def close(self) -> None:
-        """Publish what waits and end the thread; output that changes later starts another one."""
+        """Publish all pending output and end the thread; output that changes later starts another one."""
         with self._condition:
             self._closed = True
             thread = self._thread
@@ -64,7 +65,6 @@ class Publisher:
         while True:
             with self._condition:
                 self._condition.wait_for(lambda: self._waiting or self._closed)
-                # A moment for what is being written together; then the pause that the last round has earned.
                 self._condition.wait_for(lambda: self._closed, timeout=max(GATHER_SECONDS, pause))
                 outputs, self._waiting = list(self._waiting), {}
                 if self._closed and not outputs:

@@ -1,4 +1,4 @@
-"""Monkeypatches of `capture_output` (`%%capture`) and `shell.run_cell`: both per background cell.
+"""Monkeypatches of `capture_output` (`%%capture`) and `shell.run_cell`.
 
 In a background cell neither replaces a stream or a publisher of the process, and the foreground captures no output of
 background cells.
@@ -87,7 +87,7 @@ def _begin_capture(capture: capture_output, outer: Sink) -> CapturedIO:
 
 
 class _Capture:
-    """A sink that keeps the kinds of output that `capture_output` captures, and forwards the others."""
+    """A sink that keeps the captured kinds of output and forwards the others."""
 
     def __init__(self, capture: capture_output, outer: Sink) -> None:
         self.out = io.StringIO() if capture.stdout else None

@@ -1,6 +1,6 @@
-"""Monkeypatches of IPython and ipykernel: displays, errors, parents, magics, completion, events.
+"""Monkeypatches of IPython and ipykernel: displays, errors, magics, events.
 
-What code of a background cell displays or raises goes to the sink of its context. The shell, the display publisher and
+Displays and errors of code in a background cell go to the sink of its context. The shell, the display publisher and
 the kernel stay the same objects, so that libraries and logging handlers that hold them are covered too.
 """
 
@@ -42,7 +42,7 @@ def shell_patches(shell: InteractiveShell) -> PatchSet:
 
 
 def kernel_patches(shell: Any, kernel: Kernel) -> PatchSet:
-    """Patches of what the shell of a kernel sends to front ends: displays, errors, payloads, and their parents."""
+    """Patches of the messages of a kernel to front ends: displays, errors, payloads, and their parents."""
     publish, clear = functools.partial(_publish_to_sink, kernel.encode), _clear_sink
     return PatchSet(
         [
@@ -146,7 +146,7 @@ def _constant(value: Any) -> Wrap:
 
 
 def _by_sink(in_task: Callable[..., None], *, of_class: bool = False) -> Wrap:
-    """Make a function that calls `in_task` with the sink of the context first, or the original where there is none."""
+    """Call `in_task`, with the sink as its first argument, in contexts that have one, else the original."""
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -195,7 +195,7 @@ def _ignore(_sink: Sink, *_: Any) -> None:
 
 
 def _parent_by_context(get_parent: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a task the request of its cell. (ipykernel 7 keeps the request per context itself, 6 has only one.)"""
+    """Return the launching request of a background cell, also on ipykernel 6, which has one for all."""
 
     @functools.wraps(get_parent)
     def get(*channel: Any) -> Any:
@@ -205,7 +205,7 @@ def _parent_by_context(get_parent: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _output_widget_patches(module: ModuleType) -> list[Patch]:
-    """Publish earlier output of the cell before an Output widget asks the front end to redirect what follows."""
+    """Publish the output so far before an Output widget asks the front end to redirect new output."""
     if not hasattr(module.Output, "_flush"):
         return []
     return [Patch(module.Output, "_flush", _by_sink(lambda sink: sink.sync(), of_class=True))]

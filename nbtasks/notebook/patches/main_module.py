@@ -1,7 +1,7 @@
-"""Monkeypatches of `shell.user_ns` and the module `__main__`: in a background cell they are the cell's names.
+"""Monkeypatches of `shell.user_ns` and the module `__main__`.
 
-Magics, pickling, doctest, dataclasses and type hints thus work in a background cell, and nothing changes in the
-foreground.
+In a background cell both have the names of the cell, so that magics, pickling, doctest, dataclasses and type hints
+work there. Nothing changes in the foreground.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ _names: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("
 
 
 def use_names(names: dict[str, Any]) -> None:
-    """From now on in this context, and in threads started from it, the notebook's names are `names`."""
+    """Make `names` the notebook's names in this context, and in threads that are started from it."""
     _names.set(names)
 
 
 def current_names() -> dict[str, Any] | None:
-    """The names of the cell in whose context this is called; None in the foreground, which has the notebook's own."""
+    """The names of the background cell in whose context this is called; None in the foreground."""
     return _names.get()
 
 
 def main_module_patches(shell: InteractiveShell) -> PatchSet:
-    """Patches of the classes that look the names up; `__main__` and the notebook's names stay the same objects."""
+    """Patches of the classes that look names up; the module and the notebook's dict stay the same objects."""
     return PatchSet([_UserNamesPatch(shell), Patch(shell.user_module, "__class__", _main_class)])
 
 
 class _UserNamesPatch(Patch):
-    """The property `user_ns` of the shell's class, which had none or another extension's."""
+    """The property `user_ns` of the shell's class, which may have one already."""
 
     owner: type[InteractiveShell]
 
@@ -66,7 +66,7 @@ class _UserNamesPatch(Patch):
 
 def _main_class(base: type[types.ModuleType]) -> type[types.ModuleType]:
     class MainByContext(base):  # type: ignore[misc, valid-type]
-        """The module `__main__`, with the notebook's names, or in a background cell with the cell's."""
+        """The module `__main__`; in a background cell it has the names of the cell."""
 
         @property
         def __dict__(self) -> dict[str, Any]:  # type: ignore[override]

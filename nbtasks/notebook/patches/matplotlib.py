@@ -1,4 +1,4 @@
-"""Monkeypatches of matplotlib: figures and settings per background cell, and one lock for rendering.
+"""Monkeypatches of matplotlib: figures and settings per cell, one rendering lock.
 
 A plot of a background cell never shows in a foreground cell and is never closed by one, nor the other way round.
 matplotlib is not imported here: each module is patched once the user has imported it.
@@ -131,7 +131,7 @@ def _one_at_a_time(print_figure: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _FiguresByContext(collections.abc.MutableMapping[Any, Any]):
-    """pyplot's mapping of open figures: in a background cell the cell's, else the notebook's."""
+    """pyplot's open figures: those of the background cell, else the notebook's."""
 
     def __init__(self, notebook: collections.OrderedDict[Any, Any]) -> None:
         self._notebook = notebook
@@ -200,7 +200,7 @@ def _notebook_figures() -> _FiguresByContext | None:
 
 
 class _ShowByContext:
-    """The inline backend's `show`: in a background cell, its flags on what to draw are the cell's."""
+    """The inline backend's `show`, with flags per background cell."""
 
     def __init__(self, show: Callable[..., None]) -> None:
         functools.update_wrapper(self, show)
@@ -233,7 +233,7 @@ def _settings_class(plain: type[Any]) -> type[Any]:
     base: Any = plain
 
     class RcParams(base):
-        """matplotlib's settings: in a background cell the cell's. Copies of them have one value for all."""
+        """matplotlib's settings: those of the background cell, else the notebook's."""
 
         def _get(self, key: str) -> Any:
             settings = _task_settings(self)

@@ -1,8 +1,8 @@
-"""`sys.stdout`, `sys.stderr` and `sys.displayhook` by context: code of a task that swaps them swaps its own.
+"""Monkeypatches of `sys.stdout`, `sys.stderr` and `sys.displayhook`.
 
-`redirect_stdout`, doctest and the like do so. In a task they change nothing for the foreground, and what the foreground
-swaps in takes nothing of a task's. The streams stay the objects that they are, so that what holds them (logging
-handlers, libraries) is routed too. Knows nothing of what a task is.
+Output of a background cell goes to its sink. Code that replaces one of the three (`redirect_stdout`, doctest) replaces
+it in the background cell only, or in the foreground only. The kernel's streams stay the same objects, so that logging
+handlers and libraries that hold them are covered too.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _NAMES = ("stdout", "stderr", "displayhook")
 
 _streams: contextvars.ContextVar[TaskStreams | None] = contextvars.ContextVar("nbtasks_streams", default=None)
 _through: contextvars.ContextVar[bool] = contextvars.ContextVar("nbtasks_through", default=False)
-"""Whether a stream that was swapped in is writing: what it hands on goes where the task's output goes."""
+"""Whether a replaced stream is writing: text that it passes on to the original goes to the sink of the task."""
 
 
 class TaskStreams:
-    """What one attempt has put in the place of the three; `display` shows a value as its `sys.displayhook` does.
+    """The replacements of the three in an attempt; `display` is its `sys.displayhook`.
 
-    It starts with what was `swapped` in for the foreground where the task was launched.
+    It starts with those that the foreground had when the task was launched: `swapped`.
     """
 
     def __init__(self, display: Callable[[Any], None], swapped: Mapping[str, Any]) -> None:
@@ -41,11 +41,11 @@ class TaskStreams:
         self._restored: dict[str, Any] = {}
 
     def enter(self) -> None:
-        """From now on in this context, and in threads started from it, what is swapped is swapped here."""
+        """Use these replacements in this context, and in threads that are started from it."""
         _streams.set(self)
 
     def commit(self) -> None:
-        """Hand the changes that are left over to the notebook. (A hook holds for its cell, in IPython.)"""
+        """Replace streams in the notebook, where the attempt left them replaced. (IPython resets the hook.)"""
         swapped, self._swapped = self._swapped, {}
         for name in ("stdout", "stderr"):
             now = swapped.get(name)
@@ -54,7 +54,7 @@ class TaskStreams:
 
     @contextmanager
     def set_aside(self) -> Iterator[None]:
-        """As if nothing were swapped, meanwhile."""
+        """Use no replacements within this context."""
         swapped, self._swapped = self._swapped, {}
         try:
             yield
@@ -62,11 +62,11 @@ class TaskStreams:
             self._swapped = swapped
 
     def get(self, name: str) -> Any:
-        """What is swapped in for `name`; None if nothing is."""
+        """The replacement of `name`; None if there is none."""
         return self._swapped.get(name)
 
     def put(self, name: str, value: Any) -> None:
-        """Swap `value` in; the one that was there before anything was swapped ends that."""
+        """Replace `name` by `value`; the original ends the replacement."""
         if isinstance(value, _GuardedHook) or (_is_routed(value) and getattr(value, "name", None) == name):
             self._swapped.pop(name, None)
             self._restored[name] = value
@@ -75,18 +75,18 @@ class TaskStreams:
 
 
 def swapped_streams() -> dict[str, Any]:
-    """What stands in the place of the kernel's own streams in the foreground, by name."""
+    """The replacements of the kernel's streams in the foreground, by name."""
     present = {name: sys.__dict__[name] for name in ("stdout", "stderr")}
     return {name: stream.bare for name, stream in present.items() if isinstance(stream, _GuardedStream)}
 
 
 def current_streams() -> TaskStreams | None:
-    """Those of the task in whose context this is called; None in the foreground."""
+    """The replacements in the task in whose context this is called; None in the foreground."""
     return None if current_sink() is None else _streams.get()
 
 
 def stream_patches() -> PatchSet:
-    """Patches of the methods of the kernel's streams, and of `sys.stdout`, `sys.stderr` and `sys.displayhook`."""
+    """Patches of the methods of the kernel's streams, and of the three attributes of `sys`."""
     classes = {type(stream) for stream in (sys.stdout, sys.stderr) if hasattr(stream, "set_parent")}
     methods = [
         Patch(stream_class, method, functools.partial(_ByContext, method))
@@ -97,18 +97,18 @@ def stream_patches() -> PatchSet:
 
 
 class _SwapPatch(ItemPatch):
-    """Guards the item of `vars(sys)`, also after the foreground has swapped in another object."""
+    """Guards an item of `vars(sys)`, also after the foreground has replaced it."""
 
     def __init__(self, name: str) -> None:
         super().__init__(vars(sys), name, functools.partial(_guarded, name))
 
     @property
     def is_applied(self) -> bool:
-        """Whether background cells are kept off the object that is there now."""
+        """Whether output of background cells is kept out of the current object."""
         return self.current is _guarded(self.name, self.current)
 
     def revert(self) -> None:
-        """Restore the object that the foreground has there now."""
+        """Remove the guard from the current object."""
         self._write(_bare(self.current))
 
 
@@ -118,7 +118,7 @@ def _by_context(name: str) -> property:
         swapped = None if streams is None else streams.get(name)
         if swapped is not None:
             return swapped
-        # The hook that shows a task's results is not the foreground's.
+        # A background cell calls the guard, which knows its hook.
         return present if streams is not None and name == "displayhook" else _bare(present)
 
     def put(module: types.ModuleType, value: Any) -> None:
@@ -132,7 +132,7 @@ def _by_context(name: str) -> property:
 
 
 class _SysByContext(types.ModuleType):
-    """The module `sys`. What its dict holds, which `print` and the interpreter use, tells tasks from the foreground."""
+    """The module `sys`. `print` and the interpreter use the guards in its dict."""
 
     stdout = _by_context("stdout")
     stderr = _by_context("stderr")
@@ -140,9 +140,9 @@ class _SysByContext(types.ModuleType):
 
 
 class _ByContext:
-    """A method of a stream class that is another one in a task's context.
+    """A method of a stream class, which is another method in a background cell.
 
-    It is a descriptor on the class, because IPython sets `write` on the stream itself while a cell runs, and back.
+    It is a data descriptor of the class, because IPython sets `write` on the stream while a cell runs.
     """
 
     def __init__(self, name: str, original: Any) -> None:
@@ -166,7 +166,7 @@ class _ByContext:
 
 
 class _GuardedStream:
-    """A stream that the foreground has swapped in, as the interpreter sees it: a task's writes do not reach it."""
+    """A stream of the foreground without the output of background cells."""
 
     def __init__(self, stream: Any, name: str) -> None:
         self.bare = stream
@@ -191,7 +191,7 @@ class _GuardedStream:
 
 
 class _GuardedHook:
-    """The hook that displays results, as the interpreter sees it: a task's values do not reach the foreground's."""
+    """A displayhook of the foreground without the values of background cells."""
 
     def __init__(self, hook: Any) -> None:
         self.bare = hook
@@ -211,7 +211,7 @@ class _GuardedHook:
 
 
 def _of_task(sink: Sink, name: str, method: str) -> Callable[..., Any]:
-    """The method that writes or flushes what a task writes to the stream `name`."""
+    """The method that a background cell calls to write to the stream `name`, or to flush it."""
     streams = _streams.get()
     swapped = None if streams is None or _through.get() else streams.get(name)
     if swapped is not None:

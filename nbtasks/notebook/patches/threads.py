@@ -1,4 +1,4 @@
-"""Monkeypatches of `Thread` and `ThreadPoolExecutor`: what a background cell starts runs in the cell's context."""
+"""Monkeypatches of `Thread` and `ThreadPoolExecutor`: context of background cells."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def thread_patches() -> PatchSet:
 
 
 def _start_in_context(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
-    """Copy the context of a background cell to the threads that its code starts (CPython does so from 3.14)."""
+    """Copy the context of a background cell to threads that its code starts (as CPython does from 3.14)."""
 
     @functools.wraps(start)
     def start_in_context(thread: threading.Thread) -> None:
@@ -42,7 +42,7 @@ def _start_in_context(start: Callable[[threading.Thread], None]) -> Callable[[th
 
 
 def _submit_in_context(submit: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
-    """Run a submitted function in the context of its submitter: the pool's thread may have that of another cell."""
+    """Run a function in the context that submitted it: the pool's thread may have that of another cell."""
     used_by_tasks: weakref.WeakSet[ThreadPoolExecutor] = weakref.WeakSet()
 
     @functools.wraps(submit)

@@ -1,4 +1,4 @@
-"""Monkeypatches of tqdm: every bar sets the progress of the task that it belongs to."""
+"""Monkeypatches of tqdm: every bar sets the progress of its task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["tqdm_patches"]
 
 
 def tqdm_patches() -> ModulePatches:
-    """Patches after which every tqdm bar sets the progress of the task that it belongs to, and still draws itself.
+    """Patches after which every tqdm bar sets the progress of its task, and still draws itself.
 
     All kinds of bars are patched where they refresh their display, a few times a second, so that an iteration costs
     nothing more. tqdm is not imported: the patches are applied after its import.

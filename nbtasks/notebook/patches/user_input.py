@@ -1,4 +1,4 @@
-"""Monkeypatches of `input()`, `getpass()` and `breakpoint()`, which a background cell may not call."""
+"""Monkeypatches of `input()`, `getpass()` and `breakpoint()` for background cells."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def user_input_patches(shell: Any) -> PatchSet:
 def refuse_input(call: str, *_: Any, **__: Any) -> NoReturn:
     """Raise the error for `call` in code to which no user can reply."""
     raise NoInputError(
-        f"{call} was called in a background cell, which nobody can answer: "
+        f"{call} was called in a background cell, which gets no user input: "
         "ask in a foreground cell and use the answer here"
     )
 
@@ -60,7 +60,10 @@ class _Refused:
 
 
 class _MovedPatch(Patch):
-    """A patch of a function that the kernel saves, replaces and restores: any replacement of ours counts as applied."""
+    """A patch of a function that the kernel saves, replaces and restores.
+
+    It counts as applied with any replacement of ours, which may be the one that was made for another patch.
+    """
 
     def __init__(self, owner: Any, name: str, call: str) -> None:
         super().__init__(owner, name, functools.partial(_Refused, call))
