@@ -123,6 +123,9 @@ class KeptOutput(Protocol):
     def tail(self) -> str:
         """The last lines of output that is held back from the cell because there is too much of it."""
 
+    def ending(self, characters: int) -> str:
+        """The last characters that the cell wrote."""
+
 
 class CellDetails(Protocol):
     """What views show of a task made from a notebook cell, besides the fields of every task."""
