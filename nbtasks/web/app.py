@@ -76,7 +76,7 @@ class _Routes:
         max_listeners: int,
     ) -> None:
         self._manager = manager
-        self._retry = retry or (lambda task: manager.add_task(task._clone()))
+        self._retry = retry or (lambda task: manager.add_task(task.clone()))
         self.events = events
         self._page = page
         self._max_listeners = max_listeners
