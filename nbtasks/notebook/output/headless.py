@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from nbtasks.notebook.cells.cell_task import CellTask
-from nbtasks.notebook.cells.recurring_cell import CellRun
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.schedules.recurring_task import RecurringTask
+from nbtasks.task import Task
 from nbtasks.widgets.recurring_shown import shown_of
 from nbtasks.widgets.snapshot import PanelPicture, plain_text
 
@@ -25,7 +24,7 @@ __all__ = ["Slots"]
 
 @dataclass
 class _Slot:
-    task: CellTask | RecurringTask
+    task: Task | RecurringTask
     display_id: str
     sent: dict[str, Any]
 
@@ -37,7 +36,7 @@ class Slots:
         self._kernel = kernel
         self._open: list[_Slot] = []
 
-    def open(self, task: CellTask | RecurringTask, cell: LaunchingCell) -> None:
+    def open(self, task: Task | RecurringTask, cell: LaunchingCell) -> None:
         """Make the slot of `task` in `cell`."""
         slot = _Slot(task, f"nbtasks-{task.id}-output", {})
         self._open.append(slot)
@@ -60,19 +59,21 @@ class Slots:
             self._kernel.send(cell, kind, content)
 
 
-def _is_over(task: CellTask | RecurringTask) -> bool:
-    return task.done if isinstance(task, CellTask) else task.removed and not task.instances
+def _is_over(task: Task | RecurringTask) -> bool:
+    return task.removed and not task.instances if isinstance(task, RecurringTask) else task.done
 
 
-def _outputs(task: CellTask | RecurringTask) -> list[dict[str, Any]]:
-    """What the task wrote, or the last run of a recurring cell; one that runs, and wrote nothing yet, is no run yet."""
-    if isinstance(task, CellTask):
-        return task.output.excerpt
-    runs = task.template.runs.kept if isinstance(task.template, CellRun) else []
-    for run in reversed(runs):
-        outputs: list[dict[str, Any]] = run.output.excerpt
-        if outputs or run.state not in ("pending", "running"):
+def _outputs(task: Task | RecurringTask) -> list[dict[str, Any]]:
+    """What a cell wrote; of a recurring cell, what its last run wrote that has finished or has written something."""
+    if not isinstance(task, RecurringTask):
+        details = task.cell_details()
+        return [] if details is None else details.output.excerpt
+    runs = task.template.kept_runs()
+    for run in reversed([] if runs is None else runs.kept):
+        if outputs := run.output.excerpt:
             return outputs
+        if run.state not in ("pending", "running"):
+            break
     return []
 
 
