@@ -155,7 +155,7 @@ def _do_call(key: str, _: str, content: dict[str, Any], buffers: Sequence[Any], 
 
     joined = threading.Event()
     pickled = bytes(buffers[split])
-    if b"dask" in pickled or b"distributed" in pickled or b"_future" in pickled:
+    if b"dask" in pickled or b"distributed" in pickled:
         joined.set()  # it may wait for what the cluster does: it must not keep a place there
     outcome = _do(key, _threads, task, function, joined)
     here.end()

@@ -21,7 +21,7 @@ _REQUIRES = re.compile(r"^# requires: *(.*)$", re.MULTILINE)
 
 REASONS = {
     "alive": "It binds, or goes on with, what lives in one process: a lock or an event, a thread that runs, a "
-    "generator, a pool, a socket or a pipe, a context variable.",
+    "generator, a pool, a socket or a pipe, a weak reference, a context variable.",
     "identity": "It asks for what tells an object from its copy, or how it was made.",
     "library": "It goes on with what a cell before it has registered in a library.",
 }

@@ -14,7 +14,6 @@ import sys
 import threading
 import traceback
 import types
-import weakref
 from multiprocessing.pool import ThreadPool
 
 import pytest
@@ -164,13 +163,6 @@ async def _exhaust(ticks):
 def test_a_generator_that_goes_on_is_not_sent():
     with pytest.raises(TypeError):
         pack(one for one in (1, 2))
-
-
-def test_a_dead_reference_arrives_dead():
-    target = threading.Event()
-    reference = weakref.ref(target)
-    del target
-    assert there_and_back(reference)() is None
 
 
 def test_a_function_that_dispatches_arrives_with_what_was_registered():

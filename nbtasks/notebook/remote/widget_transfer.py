@@ -12,7 +12,7 @@ from typing import Any
 
 from traitlets import All, EventHandler, HasTraits
 
-from nbtasks.workers.reducers import add_rule
+from nbtasks.workers.reducers import reduces
 
 __all__ = ["install"]
 
@@ -26,7 +26,7 @@ _here = {"worker": False}
 def install(*, worker: bool = False) -> None:
     """Let widgets be sent from now on; in a worker only what it has changed of those that came from the notebook."""
     _here["worker"] = worker
-    add_rule("ipywidgets.Widget", _widget)
+    reduces("ipywidgets.Widget")(_widget)
 
 
 def _widget(widget: Any) -> tuple[Any, ...]:
