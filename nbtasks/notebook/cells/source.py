@@ -1,7 +1,4 @@
-"""A cell's source as IPython reads it: transformed, parsed, named, and cut into the steps that it runs in.
-
-Knows nothing of tasks, nor of how the steps are run.
-"""
+"""`CellSource`: the source of a cell, transformed and parsed as IPython does it."""
 
 from __future__ import annotations
 import __future__
@@ -23,7 +20,7 @@ FUTURES = functools.reduce(
     operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 )
 
-# What needs the event loop that runs, though nothing is awaited: in the foreground one always does.
+# Functions that need a running event loop, though nothing is awaited: in the foreground the loop is always running.
 _LOOP_CALLS = frozenset(
     f"asyncio.{name}"
     for name in (
@@ -34,9 +31,9 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 class CellSource:
-    """The source of a cell, transformed, parsed and named as IPython does it for the foreground.
+    """The source of a cell, transformed, parsed and named as IPython does it.
 
-    Raises SyntaxError where IPython would. `nested` is one that a cell runs by `shell.run_cell`.
+    Raises SyntaxError as IPython does. `nested` is the source that a cell passes to `shell.run_cell`.
     """
 
     def __init__(
@@ -44,15 +41,15 @@ class CellSource:
     ) -> None:
         self.source = source
         transformed = shell.transform_cell(source)
-        # The kernel asks, and the shell asks again: each time the compiler's warnings show, as they do here.
+        # Kernel and shell both call this for a foreground cell, and warnings of the compiler are shown twice.
         if not nested:
             shell.should_run_async(source, transformed_cell=transformed)
         self.awaits: bool = shell.should_run_async(source, transformed_cell=transformed)
-        # The kernel names a cell's file by its text; to a cell magic's body IPython has added the end of its last line.
+        # The kernel derives the file name from the text; IPython has appended a newline to the body of a cell magic.
         self.filename = shell.compile.cache(transformed, execution_count or 0, raw_code=source.removesuffix("\n"))
         tree = shell.transform_ast(shell.compile.ast_parse(transformed, filename=self.filename))
         self.flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-        """The compiler's flags; those of the future statements that ran are among them."""
+        """The compiler's flags, including those of future statements that have run."""
         self.tree = tree
         self._nodes = _with_shown(tree.body, shell.ast_node_interactivity)
         self.quiet = DisplayHook.semicolon_at_end_of_expression(transformed)
@@ -65,13 +62,13 @@ class CellSource:
 
     @classmethod
     def of_other_language(cls, shell: InteractiveShell, source: str, execution_count: int | None) -> CellSource:
-        """A cell in another language than Python, of which nothing but the text is known."""
+        """The source of a cell in another language than Python: only its text is known."""
         code = cls(shell, "", execution_count)
         code.source = source
         return code
 
     def steps(self) -> Generator[tuple[Any, bool], None, None]:
-        """The code objects of the statements in turn, each with whether its value is to be displayed."""
+        """The code objects of the statements in order, each with whether its value is to be displayed."""
         for node, shown in self._nodes:
             kind, top = ("eval", ast.Expression(node.value)) if shown else ("exec", ast.Module([node], []))
             code = compile(top, self.filename, kind, flags=self.flags, dont_inherit=True)
@@ -80,7 +77,7 @@ class CellSource:
 
 
 def _with_shown(body: list[ast.stmt], interactivity: str) -> list[tuple[Any, bool]]:
-    """The statements, each with whether its value is displayed, by IPython's setting `ast_node_interactivity`."""
+    """The statements, each with whether its value is displayed according to `ast_node_interactivity`."""
     nodes: list[ast.stmt] = list(body)
     if interactivity == "last_expr_or_assign":
         name = _assigned_name(nodes[-1]) if nodes else None
@@ -103,9 +100,9 @@ def _assigned_name(node: ast.stmt) -> str | None:
 
 
 def _calls_loop(tree: ast.Module, names: Mapping[str, Any]) -> bool:
-    """Whether the cell itself, and not only a function that it defines, calls what needs a running event loop.
+    """Whether the cell itself, not only its functions, calls a function that needs a running event loop.
 
-    A name means what the cell imports by it, else what it means in the notebook: `current_task` is ours, too.
+    Names are resolved by the imports of the cell, then by the notebook's names: nbtasks has a `current_task` too.
     """
     imported = dict(_imports(tree))
     left: list[ast.AST] = list(tree.body)
@@ -120,7 +117,7 @@ def _calls_loop(tree: ast.Module, names: Mapping[str, Any]) -> bool:
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """The names that the cell imports, each with its full name."""
+    """The names that the cell imports, with their full names."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.asname or alias.name, alias.name) for alias in node.names)
@@ -129,7 +126,7 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _full_name(called: ast.expr, imported: Mapping[str, str], names: Mapping[str, Any]) -> str | None:
-    """What is called, as `package.function`, as far as that can be told without calling anything."""
+    """The called function as `package.function`, if that is known without calling anything."""
     if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
         name = called.value.id
         module = imported.get(name) or getattr(names.get(name), "__name__", None)
@@ -152,7 +149,7 @@ def _bound_names(tree: ast.Module) -> frozenset[str]:
 
 def _symbols(tree: ast.Module) -> symtable.SymbolTable | None:
     try:
-        # The text is made anew: of the cell's own, the compiler would repeat its warnings.
+        # From unparsed text: for the text of the cell the compiler would repeat its warnings.
         return symtable.symtable(ast.unparse(tree), "<cell>", "exec")
     except SyntaxError:
         return None
@@ -174,7 +171,7 @@ def _bound_within(shell: InteractiveShell, tree: ast.Module) -> frozenset[str]:
 
 
 def _magics_texts(tree: ast.Module) -> Iterator[str]:
-    """What the cell's magics are given, which may be Python: `%time x = 1`, and what follows `%%time`."""
+    """The arguments and bodies of the cell's magics, which may be Python: `%time x = 1`, `%%time`."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(ast.Attribute(attr="run_line_magic" | "run_cell_magic"), [*_, ast.Constant(str(text))]):
