@@ -148,7 +148,7 @@ class TaskMagics(Magics):
             backend=options.backend or _backend(code, elsewhere),
             after=[*after, *(earlier if options.if_running == "queue" else ())],
             code=code,
-            place=self._session.place,
+            notebook=self._session.notebook,
             cell=launching,
             output=output,
             shared=options.shared,

@@ -15,7 +15,7 @@ from nbtasks.exceptions import InvalidValueError
 from nbtasks.history.history import History
 from nbtasks.history.records import ScheduleRecord
 from nbtasks.manager import get_manager
-from nbtasks.notebook.cells.cell_task import CellPlace, CellTask
+from nbtasks.notebook.cells.cell_task import CellTask, Notebook
 from nbtasks.notebook.cells.context_variables import NotebookVariables
 from nbtasks.notebook.cells.namespace import NotebookNames
 from nbtasks.notebook.cells.recurring_cell import CellRun, repeated, restored_template, run_once
@@ -54,7 +54,7 @@ class NotebookSession:
         self.panels = Panels(self.manager, self.kernel, self.retry, self.settings)
         self.slots = Slots(self.kernel)
         self.workers = Workers(self.manager, shell)
-        self.place = CellPlace(shell, self.kernel, self.names, self.variables, WorkerProcess())
+        self.notebook = Notebook(shell, self.kernel, self.names, self.variables, WorkerProcess())
 
     def keep_history(self) -> None:
         """Record tasks and schedules in the history file, unless a history is kept already or is switched off."""
@@ -147,7 +147,7 @@ class NotebookSession:
 
     def restored_template(self, record: ScheduleRecord) -> CellRun | None:
         """The template of a recurring cell that an earlier kernel recorded; None for other records."""
-        return restored_template(record.details["work"], self.place, self.kernel.launching_cell(), self.publisher)
+        return restored_template(record.details["work"], self.notebook, self.kernel.launching_cell(), self.publisher)
 
     def repeatable(self) -> list[str]:
         """Names of tasks that can be put on a schedule and have none, the newest first."""

@@ -31,7 +31,7 @@ from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
 from nbtasks.workers.process_settings import put_settings
 
-__all__ = ["CellPlace", "CellTask", "Elsewhere"]
+__all__ = ["CellTask", "Elsewhere", "Notebook"]
 
 
 class Elsewhere(Protocol):
@@ -42,7 +42,7 @@ class Elsewhere(Protocol):
 
 
 @dataclass(frozen=True)
-class CellPlace:
+class Notebook:
     """The parts of a notebook that its cell tasks use."""
 
     shell: InteractiveShell
@@ -66,7 +66,7 @@ class CellTask(Task):
     """
 
     code: CellSource
-    place: CellPlace = field(repr=False)
+    notebook: Notebook = field(repr=False)
     cell: LaunchingCell
     output: Output
     """What the cell wrote: as text, as notebook outputs, or shown again in any cell."""
@@ -128,7 +128,7 @@ class CellTask(Task):
     def remote_work(self, attempt: Attempt) -> RemoteWork:
         """Run the cell in another process."""
         self._drawn_elsewhere = True
-        return (self.elsewhere or self.place.elsewhere).work(self, attempt)
+        return (self.elsewhere or self.notebook.elsewhere).work(self, attempt)
 
     def bring_back(self, settings: Mapping[str, Any], put_shell_state: Callable[[], None]) -> None:
         """Keep what the cell has set in another process, to be set here when the names are committed."""
@@ -150,21 +150,21 @@ class CellTask(Task):
         return result
 
     def _run_source(self, source: str) -> Any:
-        code = CellSource(self.place.shell, source, self.cell.execution_count, nested=True)
-        names = self.place.shell.user_ns
+        code = CellSource(self.notebook.shell, source, self.cell.execution_count, nested=True)
+        names = self.notebook.shell.user_ns
         return run_in_own_loop(self._run_awaiting(code, names)) if code.awaits else self._run_plain(code, names)
 
     def show_plots(self) -> None:
         """Show the plots as at the end of a cell; to be called in the task's context."""
         try:
             if self._plots is not None:
-                self._plots.show(self.place.shell)
+                self._plots.show(self.notebook.shell)
         except Exception as error:  # noqa: BLE001 - drawing runs the user's artists and formatters
             self.show_error(error)
 
     def show_error(self, error: BaseException) -> None:
         """Show an error in the cell as the foreground would."""
-        show_error(self.place.shell, self.output, error)
+        show_error(self.notebook.shell, self.output, error)
 
     def enter(self) -> dict[str, Any]:
         """Set up the current context for an attempt: output, plots and names. Returns the namespace to run in."""
@@ -175,13 +175,13 @@ class CellTask(Task):
         self._streams.enter()
         self._plots = Plots()
         self._plots.enter()
-        names = self.place.shell.user_ns if self.shared else self._open_names()
+        names = self.notebook.shell.user_ns if self.shared else self._open_names()
         self._inside = self._began_in = contextvars.copy_context()
         return names
 
     def _open_names(self) -> dict[str, Any]:
         exit_task = ExitTask()
-        self._names = self.place.names.open({"exit": exit_task, "quit": exit_task}, self.code.may_bind)
+        self._names = self.notebook.names.open({"exit": exit_task, "quit": exit_task}, self.code.may_bind)
         self._names.on_commit = self._commit_settings
         self._names.on_kept = self._report_kept
         use_names(self._names.layer)
@@ -215,7 +215,7 @@ class CellTask(Task):
 
     def _show(self, code: CellSource, value: Any) -> Any:
         if not code.quiet:
-            show = sys.displayhook if self.place.kernel.exists else self._display
+            show = sys.displayhook if self.notebook.kernel.exists else self._display
             show(value)
         return value
 
@@ -223,9 +223,9 @@ class CellTask(Task):
         """The task's `sys.displayhook`."""
         sink = current_sink()
         if value is not None and sink is not None:
-            data, metadata = self.place.shell.display_formatter.format(value)
+            data, metadata = self.notebook.shell.display_formatter.format(value)
             if data:  # empty where the object displayed itself
-                sink.result(self.place.kernel.encode(data), metadata, self.cell.execution_count)
+                sink.result(self.notebook.kernel.encode(data), metadata, self.cell.execution_count)
 
     def may_follow(self, other: Task) -> bool:
         """Start after an earlier run of the same cell, whether that completed or not."""
@@ -242,7 +242,7 @@ class CellTask(Task):
         if completed and self.shared:
             self._commit_settings()
         if self._names is not None:
-            self.place.names.end(self._names, commit=completed)
+            self.notebook.names.end(self._names, commit=completed)
         if not completed:
             self._plots = self._streams = self._began_in = None
         self._inside = None
@@ -264,7 +264,7 @@ class CellTask(Task):
 
     def _show_uncaught(self, error: BaseException) -> None:
         """Handle an error in the task's context as the shell does for a foreground cell."""
-        shell = self.place.shell
+        shell = self.notebook.shell
         messages = remote_messages(error)
         if messages is not None:
             self.output.take(messages)
@@ -291,8 +291,8 @@ class CellTask(Task):
             self._variables = began_in.copy().run(self._put_settings, began_in)
         if self._put_shell_state is not None:
             self._put_shell_state()
-        self.place.variables.commit(self._variables or {})
-        self.place.shell.compile.flags |= self.code.flags & FUTURES
+        self.notebook.variables.commit(self._variables or {})
+        self.notebook.shell.compile.flags |= self.code.flags & FUTURES
 
     def _put_settings(self, before: contextvars.Context) -> Changes:
         """Apply settings from a worker process; returns those that libraries keep in context variables."""
@@ -305,9 +305,9 @@ class CellTask(Task):
             return
         waiting = current_task()
         if isinstance(waiting, CellTask) and waiting._names is not None:
-            self.place.names.adopt(self._names, waiting._names)
+            self.notebook.names.adopt(self._names, waiting._names)
         elif not isinstance(waiting, CellTask):
-            self.place.names.commit(self._names)
+            self.notebook.names.commit(self._names)
         take_over(self._variables or {})
 
     def _report_kept(self, kept: tuple[str, ...]) -> None:

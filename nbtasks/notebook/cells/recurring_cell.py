@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from nbtasks.notebook.cells.cell_task import CellPlace, CellTask
+from nbtasks.notebook.cells.cell_task import CellTask, Notebook
 from nbtasks.notebook.cells.source import CellSource
 from nbtasks.notebook.kernel import LaunchingCell
 from nbtasks.notebook.output.output import Message, Output, Send
@@ -177,7 +177,7 @@ class CellRun(CellTask):
 
 
 def restored_template(
-    work: Mapping[str, Any], place: CellPlace, here: LaunchingCell, publisher: Publisher
+    work: Mapping[str, Any], notebook: Notebook, here: LaunchingCell, publisher: Publisher
 ) -> CellRun | None:
     """The template of a recurring cell that another kernel recorded; None for other records.
 
@@ -185,12 +185,12 @@ def restored_template(
     """
     if "cell" not in work:
         return None
-    code = CellSource(place.shell, work["cell"], here.execution_count)
+    code = CellSource(notebook.shell, work["cell"], here.execution_count)
     return CellRun(
         name=work["name"],
         retry=rule_from(work["retry"]),
         code=code,
-        place=place,
+        notebook=notebook,
         cell=here,
         output=Output(),
         runs=CellRuns(None, publisher),

@@ -126,7 +126,7 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _full_name(called: ast.expr, imported: Mapping[str, str], names: Mapping[str, Any]) -> str | None:
-    """The called function as `package.function`, if that is known without calling anything."""
+    """The called function as `package.function`, if it can be found without running code."""
     if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
         name = called.value.id
         module = imported.get(name) or getattr(names.get(name), "__name__", None)

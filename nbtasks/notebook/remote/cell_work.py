@@ -71,7 +71,7 @@ class CellWork(RemoteWork):
         """The cell, and the names that it reads. Raises NotSendableError, which says which of them cannot be sent."""
         task = self._task
         self._names = task.enter()
-        code, shell = task.code, task.place.shell
+        code, shell = task.code, task.notebook.shell
         work = {
             "source": code.source,
             "filename": code.filename,
@@ -85,7 +85,7 @@ class CellWork(RemoteWork):
 
     def _packed(self, work: dict[str, Any]) -> Buffers:
         names = self._names
-        reads = names_read(self._task.code.tree, self._task.place.shell.transform_cell)
+        reads = names_read(self._task.code.tree, self._task.notebook.shell.transform_cell)
         work["changed"] = reads.changed
         sure = {name: names[name] for name in reads.sure if name in names and name not in _WORKERS_OWN}
         others: Iterable[str] = names.keys() if reads.everything else reads.maybe
@@ -120,7 +120,7 @@ class CellWork(RemoteWork):
         return refused
 
     def _is_main(self, names: Any) -> bool:
-        return names is self._names or isinstance(names, Layer) or names is self._task.place.names.live
+        return names is self._names or isinstance(names, Layer) or names is self._task.notebook.names.live
 
     def receive(self, message: Message) -> None:
         """Progress goes to the task, output to its cell."""
@@ -139,7 +139,7 @@ class CellWork(RemoteWork):
         elif message.kind == "nbtasks_failed":
             self._failed(content, message.buffers)
         elif message.kind in _WIDGETS:
-            self._task.place.kernel.forward(
+            self._task.notebook.kernel.forward(
                 self._task.cell, message.kind, self._captured(content), message.buffers, message.metadata
             )
         else:
@@ -185,7 +185,7 @@ class CellWork(RemoteWork):
         if self._failure is not None:
             return Outcome(TaskState.FAILED, None, self._failure)
         if ended.state is TaskState.COMPLETED:
-            self._task.bring_back(changed, partial(put_state, self._task.place.shell, state))
+            self._task.bring_back(changed, partial(put_state, self._task.notebook.shell, state))
             self._say_stayed(content["stayed"])
         return ended
 

@@ -145,7 +145,7 @@ class ForeignWork(CellWork):
 
     def _packed_names(self) -> str:
         names = self._names
-        reads = names_read(self._task.code.tree, self._task.place.shell.transform_cell)
+        reads = names_read(self._task.code.tree, self._task.notebook.shell.transform_cell)
         wanted: Iterable[str] = {*reads.sure, *reads.maybe} & names.keys() - {"get_ipython", "exit", "quit", "open"}
         packed = {}
         for name in wanted:
