@@ -18,8 +18,8 @@ __all__ = ["Snapshot"]
 Place = tuple[int, Any]
 """An owner's id, and the name of its attribute, the key of its item, or the item of a list itself."""
 
-CACHES = ("__slotnames__", "_gc", "_last_input_line")
-"""Of copyreg, pyzmq and IPython, filled when they are first used."""
+CACHES = ("__annotations__", "__slotnames__", "_gc", "_last_input_line")
+"""Attributes that Python, copyreg, pyzmq and IPython set when they are first used."""
 
 ABSENT: Any = types.SimpleNamespace()
 

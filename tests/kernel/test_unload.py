@@ -14,6 +14,8 @@ import asyncio, builtins, concurrent.futures, getpass, io, sys, tempfile, thread
 import ipywidgets, matplotlib.pyplot as plt, nest_asyncio2, tqdm.auto, tqdm.notebook
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from IPython.utils.capture import capture_output
+from jupyter_client.provisioning import KernelProvisionerFactory
+KernelProvisionerFactory.instance()
 tempfile.TemporaryDirectory().cleanup()
 nest_asyncio2.apply()  # used by blocking waits; it has no way back
 """
