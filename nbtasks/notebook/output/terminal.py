@@ -1,7 +1,8 @@
-"""The lowest lines of a terminal, set apart and kept up to date while a foreground line waits.
+"""Status lines at the bottom of a terminal, updated while a foreground line waits.
 
-Knows nothing of tasks. All else that is written, by whatever thread or process, scrolls in the rest of the screen: the
-terminal itself keeps the two apart, so that neither garbles the other.
+The terminal's scroll region excludes them, so that other output scrolls above, from whichever thread or process it
+comes. (`rich.live` sees only what goes through `sys.stdout`: it overwrites lines that a child process writes, and adds
+a line break after text that is written without one.)
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ __all__ = ["BottomLines", "terminal_of"]
 logger = logging.getLogger(__name__)
 
 DRAW_SECONDS = 0.1
-LEAST_ROWS = 4
-"""Of the screen, which are left to all else."""
-MOST_SHARE = 3
-"""At most one part in so many of the screen is set apart."""
+SCROLLING_ROWS = 4
+"""How many rows are left to other output at least."""
+LARGEST_SHARE = 3
+"""At most the third part of the screen has status lines."""
 
 _SAVE, _RESTORE, _DOWN, _UP = "\x1b7", "\x1b8", "\x1bD", "\x1b[{}A"
 _SCROLL_ABOVE, _SCROLL_ALL = "\x1b[1;{}r", "\x1b[r"
@@ -34,20 +35,21 @@ _NO_WRAP, _WRAP, _PLAIN = "\x1b[?7l", "\x1b[?7h", "\x1b[0m"
 
 
 def terminal_of(stream: object) -> int | None:
-    """The file of the terminal that `stream` writes to; None where it is none, or cannot move its cursor."""
+    """The descriptor of the terminal of `stream`; None if it is none, or one that cannot move its cursor."""
     if os.name != "posix" or os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
         return None
     try:
         number: int = stream.fileno()  # type: ignore[attr-defined]
         return number if os.isatty(number) else None
-    except (AttributeError, OSError, ValueError):  # replaced by something that is no file, or closed
+    except (AttributeError, OSError, ValueError):  # not a file, or closed
         return None
 
 
 class BottomLines:
-    """While this context lasts, what `read(columns, rows)` gives stands in the lowest lines of the terminal.
+    """Shows the lines of `read(columns, rows)` at the bottom of a terminal.
 
-    `read` is called on a thread of its own, some times a second, and gives at most `rows` lines of so many `columns`.
+    A context manager. `read` is called ten times a second on another thread; it returns at most `rows` lines of at most
+    `columns` characters.
     """
 
     def __init__(self, terminal: int, read: Callable[[int, int], list[str]]) -> None:
@@ -75,10 +77,10 @@ class BottomLines:
         except OSError:
             logger.debug("the terminal is gone")
         finally:
-            self._give_back()
+            self._remove()
 
-    def _give_back(self) -> None:
-        """The whole screen scrolls again, and what stood below is gone."""
+    def _remove(self) -> None:
+        """Remove the lines; the whole screen scrolls again."""
         if self._height:
             with contextlib.suppress(OSError):  # the terminal is gone
                 self._write(_SAVE + _SCROLL_ALL + _RESTORE + _REST_OF_SCREEN)
@@ -89,10 +91,10 @@ class BottomLines:
             if self._height:
                 codes = _SAVE + _SCROLL_ALL + _RESTORE + _REST_OF_SCREEN
             self._size, self._height, self._drawn = size, 0, []
-        most = min(size.lines - LEAST_ROWS, max(2, size.lines // MOST_SHARE))
+        most = min(size.lines - SCROLLING_ROWS, max(2, size.lines // LARGEST_SHARE))
         lines = self._read(size.columns, most) if most > 1 else []
         if lines != self._drawn:
-            codes += self._make_room(len(lines))
+            codes += self._reserve(len(lines))
             self._drawn, top = lines, size.lines - self._height
             blank = [""] * (self._height - len(lines))
             placed = [_LINE.format(top + row) + line + _REST_OF_LINE for row, line in enumerate([*lines, *blank], 1)]
@@ -100,18 +102,18 @@ class BottomLines:
         if codes:
             self._write(codes)
 
-    def _make_room(self, height: int) -> str:
-        """What sets so many lines apart; where more are needed than before, what is on the screen moves up."""
+    def _reserve(self, height: int) -> str:
+        """Codes that exclude this many lines from scrolling; if more than before, other output moves up."""
         more = height - self._height
         if more <= 0:
             return ""
         self._height = height
         above = _SCROLL_ABOVE.format(self._size.lines - height)
-        # The column stays, for somebody may be in the middle of a line.
+        # The cursor keeps its column: other output may be in the middle of a line.
         return _DOWN * more + _UP.format(more) + _SAVE + above + _RESTORE
 
     def _write(self, codes: str) -> None:
-        """All at once, so that nobody else's writing comes between."""
+        """Write the codes in one call, so that no other output comes between them."""
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         data = codes.encode(encoding, "replace")
         while data:
