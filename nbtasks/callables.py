@@ -67,6 +67,8 @@ def is_async(work: Any) -> bool:
     """Whether calling `work` gives a coroutine, as far as one can tell beforehand."""
     while isinstance(work, partial):
         work = work.func
+    if type(work) is FunctionType and not work.__dict__:  # without a mark of `inspect.markcoroutinefunction`
+        return bool(work.__code__.co_flags & inspect.CO_COROUTINE)
     if isinstance(work, Once) or inspect.iscoroutinefunction(work):
         return True
     if isinstance(work, FunctionType | MethodType | type):

@@ -166,7 +166,7 @@ class Dispatcher:
 
     def lane_of(self, task: Task) -> Lane:
         """The lane of a task that was added, or is about to be."""
-        return self.lanes[task.internals.lane]  # type: ignore[index]  # set by the manager's checks
+        return self.lanes[task.internals.lane]
 
     # -- an attempt: running ----------------------------------------------------------------------------------
 
@@ -213,7 +213,8 @@ class Dispatcher:
             return None
         if attempt.timed_out:
             outcome = _timed_out(task, outcome)
-        outcome = call_hook(task.on_attempt_end, outcome) or outcome
+        if type(task) is not Task:
+            outcome = call_hook(task.on_attempt_end, outcome) or outcome
         with self.lock:
             if task.internals.attempt is not attempt:
                 logger.error("%r was reported as finished twice", attempt)

@@ -24,7 +24,7 @@ _COMPACT_FROM = 64
 def order_key(task: Task) -> int:
     """One number that orders tasks: by priority, higher ones first, then in the order of their creation."""
     internals = task.internals
-    return internals.number - ((internals.priority or 0) << _NUMBER_BITS)
+    return internals.number - (internals.priority << _NUMBER_BITS)
 
 
 class Lane:

@@ -44,7 +44,7 @@ from nbtasks.progress import CURRENT
 from nbtasks.registry import PRUNED_STATES, matches, states_of
 from nbtasks.retry import Retry, checked_retry
 from nbtasks.states import FINAL_STATES, LIVE_STATES, TaskState
-from nbtasks.task import PastAttempt, Task, call_hook, number_of
+from nbtasks.task import PastAttempt, Task, TaskInternals, call_hook, number_of
 from nbtasks.waiting import Waits, finish, result_of
 
 if TYPE_CHECKING:
@@ -146,21 +146,24 @@ class TaskManager:
         `nbtasks.exceptions` for what is not allowed, with nothing started.
         """
         function, takes_task, coroutine = describe(work)
-        task = Task(
-            name=name,
-            priority=priority,
-            lane=lane,
-            backend=backend or ("loop" if coroutine else "thread"),
-            timeout=timeout,
-            retry=retry,
-            after=after,
-            tags=tags,
-            parameters=parameters,
-            heading=heading,
-            body=body,
-            img=img,
+        task = Task.of(
+            TaskInternals(
+                name=name,
+                priority=priority,
+                lane=lane,
+                backend=backend or ("loop" if coroutine else "thread"),
+                timeout=timeout,
+                retry=retry,
+                after=after,
+                tags=tags,
+                parameters=parameters,
+                heading=heading,
+                body=body,
+                img=img,
+                work=function,
+                takes_task=takes_task,
+            )
         )
-        task.internals.work, task.internals.takes_task = function, takes_task
         protected(self._add, task, parent)
         return task
 
@@ -177,22 +180,22 @@ class TaskManager:
 
     def check_task(self, task: Task) -> None:
         """Raise what adding this task would raise for its fields; else bring them into their usual form."""
-        internals, kind = task.internals, type(task)
-        work = internals.work
-        if work is None and kind.run is Task.run:
-            raise WorkError(f"{kind.__name__} has no run(self): a Task subclass needs one")
-        backend = task.backend or ("loop" if is_async(work or task.run) else "thread")
+        internals = task.internals
+        work, backend = internals.work, internals.backend
+        if work is None and type(task).run is Task.run:
+            raise WorkError(f"{type(task).__name__} has no run(self): a Task subclass needs one")
+        if backend is None:
+            backend = "loop" if is_async(work or task.run) else "thread"
         if backend not in self.backends:
             raise UnknownBackendError(unknown("backend", backend, self.backends.names))
-        lane = self._dispatcher.lanes[task.lane].name
-        priority, tags = validation.priority(task.priority), validation.tags(task.tags)
-        timeout, retry = validation.timeout(task.timeout), checked_retry(task.retry)
-        interval, name = validation.update_interval(task.update_sleep_time), validation.name(task.name)
+        lane = self._dispatcher.lanes[internals.lane].name
+        name, tags = validation.name(internals.name), validation.tags(internals.tags)
+        priority, timeout = validation.priority(internals.priority), validation.timeout(internals.timeout)
+        retry, interval = checked_retry(internals.retry), validation.update_interval(internals.update_sleep_time)
         if retry is not None and isinstance(work, Once):
             raise RetryError(f"{name!r}: a coroutine object runs once; to retry it give the coroutine function")
         internals.name, internals.lane, internals.priority, internals.backend = name, lane, priority, backend
         internals.timeout, internals.tags, internals.update_sleep_time = timeout, tags, interval
-        internals.retry = retry
 
     def default_loop(self) -> asyncio.AbstractEventLoop:
         """The loop for coroutines that are created where none runs."""
@@ -205,7 +208,7 @@ class TaskManager:
         internals = task.internals
         if internals.manager is not None:
             raise AlreadyAddedError(f"{task.name!r} ({task.id}) was added before; a task runs once")
-        after = self._dependencies(task)
+        after = self._dependencies(task) if internals.after else []
         parent_task = None if parent is None else self._known(parent)
         self.check_task(task)
         internals.after = tuple(other.id for other in after)
@@ -220,7 +223,7 @@ class TaskManager:
         return self._dispatcher.submit(task, after, parent_task, taker)
 
     def _dependencies(self, task: Task) -> list[Task]:
-        after = _listed(task.after)
+        after = _listed(task.internals.after)
         for other in after:
             if isinstance(other, Task) and other.internals.manager is None:
                 _check_cycle(task, other)
@@ -763,7 +766,8 @@ def _check_cycle(task: Task, other: Task) -> None:
         if path[-1] is task:
             names = " after ".join(repr(one.name) for one in path)
             raise DependencyCycleError(f"tasks that come after each other never start: {names}")
-        todo += [(*path, one) for one in _listed(path[-1].after) if isinstance(one, Task) and one not in path[1:]]
+        following = _listed(path[-1].internals.after)
+        todo += [(*path, one) for one in following if isinstance(one, Task) and one not in path[1:]]
 
 
 def _can_end(task: Task) -> bool:

@@ -194,6 +194,7 @@ def number_of(task_id: object) -> int | None:
     return int(number) if prefix == _id_prefix and number.isdecimal() else None
 
 
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class TaskInternals:
     """The data of a task, as `Task.internals`: for nbtasks itself and its backends, not for users of tasks.
 
@@ -201,65 +202,55 @@ class TaskInternals:
     sets without a lock. Only `Registry.move` changes `state`. Times are seconds since 1970.
     """
 
-    __slots__ = (
-        *("name", "priority", "lane", "backend", "timeout", "retry", "after", "parent_id", "tags", "parameters"),
-        *("heading", "body", "img", "update_sleep_time"),
-        *("number", "state", "manager", "attempts", "progress", "result", "exception", "reason"),
-        *("created_at", "started_at", "completed_at", "cancel_requested_at"),
-        *("work", "takes_task", "context", "loop", "attempt", "relations", "wanted"),
-    )
+    # The fields of `Task`, and their defaults.
+    name: str | None = None
+    priority: int = 0
+    lane: str = "default"
+    backend: str | None = None
+    timeout: float | timedelta | None = None
+    retry: Retry | None = None
+    after: Iterable[Task | str] | Task | str = ()
+    parent_id: str | None = None
+    tags: Iterable[str] = ()
+    parameters: Mapping[str, Any] | None = None
+    heading: str | None = None
+    body: str | None = None
+    img: Any = None
+    update_sleep_time: float = 1.0
 
-    def __init__(self) -> None:
-        # The fields of `Task`, in the order of their declaration; None: the default of the class.
-        self.name: str | None = None
-        self.priority: int | None = None
-        self.lane: str | None = None
-        self.backend: str | None = None
-        self.timeout: float | timedelta | None = None
-        self.retry: Retry | None = None
-        self.after: Iterable[Task | str] | Task | str | None = None
-        self.parent_id: str | None = None
-        self.tags: Iterable[str] | None = None
-        self.parameters: Mapping[str, Any] | None = None
-        self.heading: str | None = None
-        self.body: str | None = None
-        self.img: Any = None
-        self.update_sleep_time: float | None = None
-
-        self.number = next(_numbers)
-        self.state = TaskState.PENDING
-        self.manager: TaskOwner | None = None
-        self.attempts = 0
-        self.progress: float | Callable[[], float] | None = None
-        """A number, or a function that computes it from the count of a loop."""
-        self.result: Any = None
-        self.exception: BaseException | None = None
-        self.reason: str | None = None
-        """Why it was cancelled; of a released task, the error."""
-        self.created_at: float | None = None
-        self.started_at: float | None = None
-        self.completed_at: float | None = None
-        self.cancel_requested_at: float | None = None
-
-        self.work: Any = None
-        """What is called; None: the `run` of the class."""
-        self.takes_task = False
-        """Whether `work` is called with the task."""
-        self.context: Context | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None
-        """The event loop for coroutines."""
-        self.attempt: Any = None
-        """The running attempt (`backends.base.Attempt`)."""
-        self.relations: Any = None
-        """Relations to other tasks and to waiters (`dependencies.Relations`), of tasks that have any."""
-        self.wanted = 0
-        """How many running tasks wait for this one."""
+    work: Any = None
+    """What is called; None: the `run` of the class."""
+    takes_task: bool = False
+    """Whether `work` is called with the task."""
+    number: int = field(default_factory=_numbers.__next__)
+    state: TaskState = TaskState.PENDING
+    manager: TaskOwner | None = None
+    attempts: int = 0
+    progress: float | Callable[[], float] | None = None
+    """A number, or a function that computes it from the count of a loop."""
+    result: Any = None
+    exception: BaseException | None = None
+    reason: str | None = None
+    """Why it was cancelled; of a released task, the error."""
+    created_at: float | None = None
+    started_at: float | None = None
+    completed_at: float | None = None
+    cancel_requested_at: float | None = None
+    context: Context | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+    """The event loop for coroutines."""
+    attempt: Any = None
+    """The running attempt (`backends.base.Attempt`)."""
+    relations: Any = None
+    """Relations to other tasks and to waiters (`dependencies.Relations`), of tasks that have any."""
+    wanted: int = 0
+    """How many running tasks wait for this one."""
 
 
 class TaskField:
     """A field of `Task` as a descriptor: the value is kept in `task.internals`.
 
-    Where the value is None, the default of the class shows, which a subclass gives in its body (`lane = "single"`).
+    None stands for the default of the class, which a subclass gives in its body (`lane = "single"`).
     `change(task, name, value)` is called to set the value; without it the value is stored.
     """
 
@@ -270,12 +261,13 @@ class TaskField:
         self._name = name
 
     def __get__(self, task: Any, owner: type[Any]) -> Any:
-        if task is None:  # `@dataclass` asks Task itself for the default of the constructor's argument: None
+        if task is None:
             return owner.class_defaults.get(self._name)
-        value = getattr(task.internals, self._name)
-        return task.default_of(self._name) if value is None else value
+        return getattr(task.internals, self._name)
 
     def __set__(self, task: Any, value: Any) -> None:
+        if value is None:
+            value = task.class_defaults.get(self._name)
         if self._change is None:
             setattr(task.internals, self._name, value)
         else:
@@ -314,8 +306,6 @@ class _InitSignature:
         signature = inspect.signature(owner.__init__)
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
-
-_DEFAULTS: Mapping[str, Any] = {"priority": 0, "lane": "default", "after": (), "tags": (), "update_sleep_time": 1.0}
 
 # -- tasks --------------------------------------------------------------------------------------------------------
 
@@ -367,7 +357,7 @@ class Task:
         __slots__ = ("__weakref__", "internals")
 
     class_defaults: ClassVar[dict[str, Any]] = {}
-    """The defaults that a subclass gives to the fields above, its base classes' included."""
+    """The defaults of the fields above, but those that are None; a subclass has its own."""
     awaits_result: ClassVar[bool] = True
     """Whether an awaitable that plain work returns is awaited, as part of the work."""
     __signature__: ClassVar[Any] = _InitSignature()
@@ -375,7 +365,14 @@ class Task:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
         """A new task has its internals, whatever a subclass's own `__init__` does or leaves out."""
         task = object.__new__(cls)
-        task.internals = TaskInternals()
+        task.internals = TaskInternals(**cls.class_defaults)
+        return task
+
+    @classmethod
+    def of(cls, internals: TaskInternals) -> Self:
+        """A new task with these internals; `__init__` is not called."""
+        task = object.__new__(cls)
+        task.internals = internals
         return task
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -398,7 +395,7 @@ class Task:
             if not isinstance(value, MemberDescriptorType):  # `@dataclass(slots=True)` makes slots for all fields
                 annotations.pop(name, None)
                 defaults[name] = value.default if isinstance(value, Field) else value
-        cls.class_defaults = {**_DEFAULTS, **cls.class_defaults, **defaults}
+        cls.class_defaults = {**cls.class_defaults, **defaults}
         inherited = {None, *(base.__name__ for base in cls.__mro__)}
         if "name" not in defaults and cls.class_defaults.get("name") in inherited:
             cls.class_defaults["name"] = cls.__name__
@@ -416,11 +413,6 @@ class Task:
 
     def __copy__(self) -> Self:
         return self.clone(parent_id=self.parent_id)
-
-    @classmethod
-    def default_of(cls, name: str) -> Any:
-        """The default of a field, for tasks of this class."""
-        return cls.class_defaults.get(name, _DEFAULTS.get(name))
 
     # -- for subclasses ---------------------------------------------------------------------------------------
 
@@ -646,6 +638,8 @@ class Task:
 
 
 _FIELDS = tuple(f.name for f in fields(Task))
+# Not before `@dataclass` has seen Task: in its constructor, and those of subclasses, None stands for the default.
+Task.class_defaults = {f.name: f.default for f in fields(TaskInternals) if f.name in _FIELDS and f.default is not None}
 _RESERVED = frozenset(name for name in dir(Task) if not name.startswith("__")) - set(_FIELDS)
 _RECORD = (
     *("id", "name", "state", "priority", "lane", "backend", "progress", "heading", "body", "img", "parameters"),

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from nbtasks.states import TaskState
-from nbtasks.task import Task
+from nbtasks.task import Task, TaskInternals
 
 __all__ = ["TASK_COLUMNS", "ScheduleRecord", "Statistics", "TaskRecord", "moment", "statistics_of", "task_row"]
 
@@ -26,8 +26,8 @@ TASK_COLUMNS = (
     *("kind", "error", "source", "tail"),
 )
 # What is read of every task, in one go: there may be tens of thousands a second.
-_plain: Callable[[Task], tuple[Any, ...]] = attrgetter(
-    *("_number", "name", "parent_id", "_lane", "_state", "_attempts", "_created_at", "_started_at", "_completed_at")
+_plain: Callable[[TaskInternals], tuple[Any, ...]] = attrgetter(
+    *("number", "name", "parent_id", "lane", "state", "attempts", "created_at", "started_at", "completed_at")
 )
 _NO_MORE = ("Task", None, None, None)
 
@@ -94,13 +94,13 @@ class Statistics:
 def task_row(task: Task) -> tuple[Any, ...]:
     """The values of TASK_COLUMNS; the tail of output as it is now."""
     if type(task) is Task and task.error is None:
-        return _plain(task) + _NO_MORE
+        return _plain(task.internals) + _NO_MORE
     try:
         error, source = task.error, getattr(task, "source", None)
     except Exception as fault:  # noqa: BLE001 - the error's own `__str__`, or a property of a kind of task
         error, source = f"{type(fault).__name__} while the error was read", None
     source = source if isinstance(source, str) else None
-    return (*_plain(task), type(task).__name__, error, source, tail_of(task))
+    return (*_plain(task.internals), type(task).__name__, error, source, tail_of(task))
 
 
 def tail_of(task: Task) -> str | None:
