@@ -93,7 +93,7 @@ class Statistics:
 
 def task_row(task: Task) -> tuple[Any, ...]:
     """The values of TASK_COLUMNS; the tail of output as it is now."""
-    if type(task) is Task and task.error is None:
+    if type(task) is Task and task.internals.exception is None and task.internals.reason is None:
         return _plain(task.internals) + _NO_MORE
     try:
         error, source = task.error, getattr(task, "source", None)
