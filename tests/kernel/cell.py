@@ -1,7 +1,4 @@
-"""Holds what a notebook's cell shows: its outputs, merged by the rules that JupyterLab follows.
-
-Must not know how messages arrive: it is handed them one by one, in order.
-"""
+"""Outputs of a notebook cell, merged from messages by the rules of JupyterLab."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ def without_ansi(text: str) -> str:
 
 
 def as_on_a_terminal(text: str) -> str:
-    r"""What `\r` and `\b` leave of the text: `\r` goes back to the start of the line, to write over it."""
+    r"""The text as a terminal shows it: `\r` moves to the start of the line, `\b` one character back."""
     if "\r" not in text and "\b" not in text:
         return text
     return "\n".join(_overwritten(line) for line in text.replace("\r\n", "\n").split("\n"))
@@ -45,10 +42,10 @@ def _overwritten(line: str) -> str:
 
 
 class OutputArea:
-    """The outputs of one cell, kept as JupyterLab keeps them.
+    """The outputs of one cell, as JupyterLab keeps them.
 
-    Streams of the same name that follow each other are one output. `clear_output` clears at once or, with
-    `wait`, when the next output comes. An update changes every output that carries its display id.
+    Consecutive streams of the same name are one output. `clear_output` clears at once or, with `wait`, when the next
+    output arrives. An update changes every output that has its display id.
     """
 
     def __init__(self) -> None:
@@ -57,7 +54,7 @@ class OutputArea:
         self._clear_next = False
 
     def add(self, msg_type: str, content: dict[str, Any]) -> None:
-        """Takes in one output message's content."""
+        """Add the content of an output message."""
         display_id = content.get("transient", {}).get("display_id")
         if msg_type == "clear_output":
             self._clear_next = bool(content.get("wait"))
@@ -72,7 +69,7 @@ class OutputArea:
             self._append(msg_type, content, display_id)
 
     def update(self, display_id: str | None, content: dict[str, Any]) -> None:
-        """Gives new content to every output shown under the display id."""
+        """Replace the content of every output that has the display id."""
         for output, known_id in zip(self._outputs, self._display_ids, strict=True):
             if display_id is not None and known_id == display_id:
                 output["data"] = deepcopy(content["data"])
@@ -83,7 +80,7 @@ class OutputArea:
         return list(self._display_ids)
 
     def as_notebook(self, *, as_sent: bool = False) -> list[Output]:
-        r"""The outputs as a notebook file would hold them; `as_sent`: with each `\r` and what it overwrites."""
+        r"""The outputs as in a notebook file; with `as_sent`, without applying `\r` and `\b`."""
         outputs = deepcopy(self._outputs)
         for output in outputs:
             if output["output_type"] == "stream" and not as_sent:
@@ -107,7 +104,7 @@ class OutputArea:
 
 
 def texts(outputs: list[Output]) -> Iterator[str]:
-    """What a reader sees of each output as plain text: streams, `text/plain`, tracebacks without colours."""
+    """Each output as plain text: streams, `text/plain`, tracebacks without colours."""
     for output in outputs:
         if output["output_type"] == "stream":
             yield str(output["text"])

@@ -1,4 +1,4 @@
-"""Fixtures that start real kernels, each in folders of its own."""
+"""Fixtures that start real kernels, each with its own folders."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def kernel_env(home: Path) -> dict[str, str]:
 
 
 class Kernels:
-    """The kernels of a session.
+    """The kernels of a test session.
 
-    One ends while the next test runs already, in a folder that pytest keeps, and those of a test's own start while the
-    test before runs. None outlives the session.
+    A kernel ends in the background while the next test runs, and a kernel for a single test is started while the test
+    before it runs. All have ended at the end of the session.
     """
 
     def __init__(self, new_folder: Callable[[], Path], wanted: int) -> None:
         self._new_folder = new_folder
         self._wanted = wanted
-        """How many of a test's own are still to be asked for, at most."""
+        """How many kernels for single tests are still needed at most."""
         self._aside = ThreadPoolExecutor(3)
         self._next: Future[KernelDriver] | None = None
         self._ends: list[Future[None]] = []
 
     def start(self, home: Path, **env: str) -> KernelDriver:
-        """A kernel whose settings and data are in that folder, which also is its working directory."""
+        """Start a kernel with settings and data in the folder, which is also its working directory."""
         kernel = KernelDriver({**kernel_env(home), **env}, cwd=home)
         try:
             kernel.start()
@@ -57,7 +57,7 @@ class Kernels:
         return kernel
 
     def fresh(self) -> KernelDriver:
-        """A kernel with folders of its own."""
+        """A kernel with its own folders."""
         coming = self._next or self._begin()
         self._wanted -= 1
         self._next = self._begin() if self._wanted > 0 else None
@@ -67,11 +67,11 @@ class Kernels:
         return self._aside.submit(_apart, self.start, self._new_folder())
 
     def end(self, kernel: KernelDriver) -> None:
-        """It will be needed no more."""
+        """End the kernel in the background."""
         self._ends.append(self._aside.submit(_apart, kernel.shutdown))
 
     def close(self) -> None:
-        """Wait until all have ended. Raises what went wrong with that."""
+        """Wait until all kernels have ended; raises errors of their shutdown."""
         if self._next is not None:
             self.end(self._next.result())
         self._aside.shutdown()
@@ -80,7 +80,7 @@ class Kernels:
 
 
 def _apart(call: Callable[..., T], *args: Any) -> T:
-    """Call it in a context of its own, and close the loop that jupyter_client makes for each."""
+    """Call a function in its own context, and close the event loop that jupyter_client creates there."""
 
     def call_and_close() -> T:
         try:
@@ -101,7 +101,7 @@ def kernels(request, tmp_path_factory) -> Iterator[Kernels]:
 
 @pytest.fixture
 def start_kernel(tmp_path, kernels) -> Iterator[Callable[..., KernelDriver]]:
-    """Starts kernels in the test's folder, with more environment variables if given; ended with the test."""
+    """Start kernels in the folder of the test, with further environment variables; they end with the test."""
     with contextlib.ExitStack() as stack:
 
         def start(**env: str) -> KernelDriver:
@@ -114,7 +114,7 @@ def start_kernel(tmp_path, kernels) -> Iterator[Callable[..., KernelDriver]]:
 
 @pytest.fixture
 def kernel(kernels) -> Iterator[KernelDriver]:
-    """A fresh kernel of the test's own; its folder is `kernel.cwd`."""
+    """A new kernel for the test; its folder is `kernel.cwd`."""
     kernel = kernels.fresh()
     yield kernel
     kernels.end(kernel)
@@ -122,7 +122,7 @@ def kernel(kernels) -> Iterator[KernelDriver]:
 
 @pytest.fixture(scope="module")
 def module_kernel(tmp_path_factory, kernels) -> Iterator[KernelDriver]:
-    """One kernel for all cheap tests of a module: they leave names behind, so each uses its own."""
+    """One kernel for all quick tests of a module; they share its names, so each uses different ones."""
     kernel = kernels.start(tmp_path_factory.mktemp("kernel"))
     yield kernel
     kernels.end(kernel)

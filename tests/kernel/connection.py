@@ -1,7 +1,4 @@
-"""Starts a kernel and owns the connection to it: one thread sends, receives, and hands on what arrives.
-
-Must not know what the messages mean.
-"""
+"""Connection to a kernel: starts it, sends and receives messages on one thread."""
 
 from __future__ import annotations
 
@@ -23,13 +20,13 @@ from jupyter_client.session import Session
 Message = dict[str, Any]
 Content = dict[str, Any]
 
-# A wait that lasts longer fails: nothing in the tests takes half as long.
+# Waiting longer than this fails; nothing in the tests takes half as long.
 TIME_LIMIT = 150.0
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A message as it came, and when: `at` is in seconds of the monotonic clock."""
+    """A received message, and when it arrived, by the monotonic clock."""
 
     at: float
     channel: str
@@ -46,26 +43,26 @@ class Arrival:
 
     @property
     def parent_id(self) -> str | None:
-        """The request that the message answers; None for a message that answers none."""
+        """The id of the request that the message belongs to, if any."""
         parent_id: str | None = self.message["parent_header"].get("msg_id")
         return parent_id
 
 
 class _ThisInterpreter(KernelSpecManager):
-    """Offers one kernel: ipykernel in the interpreter that runs the tests, whatever else is installed."""
+    """Has one kernel: ipykernel in the interpreter that runs the tests."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        # With frozen modules the debugger warns on stderr, at a moment of its choosing.
+        # With frozen modules the debugger writes a warning to stderr at any time.
         options = ["-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         argv = [sys.executable, *options]
         return KernelSpec(argv=argv, display_name="this interpreter", language="python")
 
 
 class Connection:
-    """A kernel's process and the sockets to it.
+    """A kernel process and the sockets to it.
 
-    `on_arrival` is called for every message, in order of arrival, on the one thread that owns the sockets.
-    All other methods may be called on any thread.
+    `on_arrival` is called for every message, in order, on the thread that owns the sockets. All methods may be called
+    on any thread.
     """
 
     def __init__(self, env: Mapping[str, str], cwd: Path, on_arrival: Callable[[Arrival], None]) -> None:
@@ -75,13 +72,13 @@ class Connection:
         self._outbox: queue.SimpleQueue[tuple[str, Message]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stop = False
-        # A kernel cannot ask for input before it knows the front end's stdin socket.
+        # A kernel cannot request input before the stdin socket of the front end is connected.
         self._stdin_known = threading.Event()
-        # A session counts its messages to name them.
-        self._naming = threading.Lock()
+        # A session numbers its messages, without a lock of its own.
+        self._numbering = threading.Lock()
 
     def open(self) -> None:
-        """Starts the kernel and connects. The kernel does not listen yet."""
+        """Start the kernel and connect to it. The kernel may not listen yet."""
         self._manager.start_kernel(env=self._env, cwd=str(self._cwd))
         self.session = Session(key=self._manager.session.key, username="tests")
         self._wake_read, self._wake_write = socket.socketpair()
@@ -89,11 +86,11 @@ class Connection:
         self._thread.start()
 
     def wait_connected(self) -> bool:
-        """Waits until the kernel knows the stdin socket; the others show it by their first message."""
+        """Wait until the stdin socket is connected; the other sockets show that by their first message."""
         return self._stdin_known.wait(TIME_LIMIT)
 
     def close(self, *, now: bool = False) -> None:
-        """Asks the kernel to end, and kills it if it does not within five seconds, or `now`."""
+        """Shut the kernel down; kill it after five seconds, or `now`."""
         if self._thread is not None:
             self._stop = True
             self._wake_write.send(b".")
@@ -117,7 +114,7 @@ class Connection:
         self._manager.interrupt_kernel()
 
     def send(self, channel: str, msg_type: str, content: Content, subshell: str | None = None) -> str:
-        """Sends a new message and gives its id."""
+        """Send a new message; returns its id."""
         message = self.message(msg_type, content)
         if subshell is not None:
             message["header"]["subshell_id"] = subshell
@@ -125,13 +122,13 @@ class Connection:
         return str(message["header"]["msg_id"])
 
     def message(self, msg_type: str, content: Content, metadata: Content | None = None) -> Message:
-        """A new message, not yet sent."""
-        with self._naming:
+        """A new message, not sent yet."""
+        with self._numbering:
             message: Message = self.session.msg(msg_type, content, metadata=metadata)
         return message
 
     def post(self, channel: str, message: Message) -> None:
-        """Sends a message made before."""
+        """Send a message that was made by `message`."""
         self._outbox.put((channel, message))
         self._wake_write.send(b".")
 

@@ -1,7 +1,4 @@
-"""Drives a real ipykernel as JupyterLab would: every message is filed under the cell it belongs to.
-
-Must not know what runs in the kernel: nothing here is about nbtasks.
-"""
+"""`KernelDriver`: a front end for a real ipykernel that works as JupyterLab does."""
 
 from __future__ import annotations
 
@@ -17,19 +14,19 @@ from tests.kernel.cell import OUTPUT_TYPES, Output, OutputArea, stream_text, tex
 from tests.kernel.connection import TIME_LIMIT, Arrival, Connection, Content
 
 STARTS = 3
-"""How many kernels are started at most, until one finds its ports free."""
+"""How many times a kernel is started at most, if another process has taken one of its ports."""
 
 
 class KernelEndedError(AssertionError):
-    """The kernel's process ended while something was awaited of it."""
+    """The kernel process ended during a wait."""
 
 
 class TimeLimitError(AssertionError):
-    """What was awaited did not happen in time."""
+    """A wait took too long."""
 
 
 class Cell:
-    """One run of one cell. Its outputs grow for as long as messages arrive for it, after it went idle too."""
+    """One run of a cell. It also takes output that arrives after the run is finished."""
 
     def __init__(self, kernel: KernelDriver, code: str, msg_id: str, cell_id: str) -> None:
         self.kernel = kernel
@@ -39,7 +36,7 @@ class Cell:
         self.area = OutputArea()
         self.reply: Content | None = None
         self.idle = False
-        # Set once the same cell is run again: JupyterLab then drops what still comes for the old run.
+        # Whether the same cell has been run again: JupyterLab then drops output of the earlier run.
         self.replaced = False
 
     def __repr__(self) -> str:
@@ -48,7 +45,7 @@ class Cell:
 
     @property
     def done(self) -> bool:
-        """Whether the reply and the idle status have come."""
+        """Whether the reply and the idle status have arrived."""
         return self.idle and self.reply is not None
 
     @property
@@ -57,13 +54,13 @@ class Cell:
 
     @property
     def outputs(self) -> list[Output]:
-        """The outputs so far, as a notebook file would hold them."""
+        """The outputs so far, as in a notebook file."""
         with self.kernel.changed:
             return self.area.as_notebook()
 
     @property
     def text(self) -> str:
-        """All that a reader sees as text: streams, `text/plain` of results and displays, tracebacks."""
+        """All outputs as plain text: streams, `text/plain` of results and displays, tracebacks."""
         return "".join(texts(self.outputs))
 
     @property
@@ -80,19 +77,19 @@ class Cell:
         return [f"{o['ename']}: {o['evalue']}" for o in self.outputs if o["output_type"] == "error"]
 
     def wait(self, timeout: float = TIME_LIMIT) -> Cell:
-        """Waits until the cell is done."""
-        self.kernel.wait_until(lambda: self.done, timeout, what=f"the end of {self!r}")
+        """Wait until the run is finished."""
+        self.kernel.wait_until(lambda: self.done, timeout, what=f"the cell being finished: {self!r}")
         return self
 
     def check(self) -> Cell:
-        """Waits, and fails with the traceback if the cell failed."""
+        """Wait, and raise AssertionError with the traceback if the cell failed."""
         self.wait()
         if not self.ok:
             raise AssertionError(f"the cell failed:\n{self.code}\n{self.text}\n{self.reply}")
         return self
 
     def wait_output(self, wanted: str | Callable[[Cell], Any], timeout: float = TIME_LIMIT) -> Cell:
-        """Waits until the cell's text contains the string, or the predicate holds for the cell."""
+        """Wait until the text of the cell contains a string, or a predicate is true of the cell."""
         if isinstance(wanted, str):
             self.kernel.wait_until(lambda: wanted in self.text, timeout, what=lambda: f"{wanted!r} in {self!r}")
         else:
@@ -101,11 +98,10 @@ class Cell:
 
 
 class KernelDriver:
-    """A real kernel and its one front end. Also a context manager, which starts and ends it.
+    """A real kernel with a front end; as a context manager, it starts and ends it.
 
-    All state is guarded by the condition `changed`, which is notified of every arrival.
-    Messages of the driver's own requests (`value`, `complete`) belong to no cell: output under them
-    is stray, as it would be for a front end.
+    The condition `changed` guards all state and is notified of every message. Requests of the driver itself (`value`,
+    `complete`) belong to no cell: their output is `stray`, as in a front end.
     """
 
     def __init__(self, env: Mapping[str, str], cwd: Path) -> None:
@@ -136,10 +132,10 @@ class KernelDriver:
         self.shutdown()
 
     def start(self) -> None:
-        """Starts the kernel and waits until it answers on every channel.
+        """Start the kernel and wait until it answers on every channel.
 
-        Its ports are free when they are chosen; where one is taken by the time that it opens them, it ends at once, and
-        another is started.
+        If another process takes one of its ports before the kernel opens it, the kernel exits, and a new one is
+        started.
         """
         for starts_left in reversed(range(STARTS)):
             try:
@@ -154,7 +150,7 @@ class KernelDriver:
     def _begin(self) -> None:
         self._connection.open()
         deadline = time.monotonic() + TIME_LIMIT
-        # The first messages on iopub are lost until the subscription is through: ask again.
+        # Messages on iopub are lost until the subscription has arrived: request again.
         while not self._greet():
             if time.monotonic() > deadline:
                 raise TimeLimitError(f"the kernel was not ready after {TIME_LIMIT} s")
@@ -177,11 +173,11 @@ class KernelDriver:
         )
 
     def shutdown(self) -> None:
-        """Asks the kernel to end, and kills it if it does not within five seconds."""
+        """Shut the kernel down; kill it after five seconds."""
         self._connection.close()
 
     def kill(self) -> None:
-        """SIGKILL, as an out-of-memory killer would."""
+        """Send SIGKILL, as the out-of-memory killer does."""
         self._connection.close(now=True)
 
     @property
@@ -193,13 +189,13 @@ class KernelDriver:
         return self._connection.pid
 
     def interrupt(self) -> None:
-        """Kernel > Interrupt: SIGINT."""
+        """Interrupt the kernel with SIGINT, as the menu does."""
         self._connection.interrupt()
 
     # ----------------------------------------------------------------------------------- cells
 
     def start_cell(self, code: str, *, cell_id: str | None = None, store_history: bool = True) -> Cell:
-        """Runs a cell without waiting. The id of an earlier cell re-runs that one, replacing its old run."""
+        """Run a cell without waiting; with the id of an earlier cell, as a re-run of that cell."""
         cell_id = cell_id or str(uuid.uuid4())
         content = {
             "code": code,
@@ -220,32 +216,32 @@ class KernelDriver:
         return cell
 
     def run(self, code: str, *, cell_id: str | None = None, timeout: float = TIME_LIMIT) -> Cell:
-        """Runs a cell and waits until it is done. It may have failed: see `Cell.ok` and `Cell.check`."""
+        """Run a cell and wait until it is finished; it may have failed: see `Cell.ok` and `Cell.check`."""
         return self.start_cell(code, cell_id=cell_id).wait(timeout)
 
     def rerun(self, cell: Cell, code: str | None = None) -> Cell:
-        """Runs the same cell again, with new code if given, and waits."""
+        """Run a cell again, with new code if given, and wait."""
         return self.run(cell.code if code is None else code, cell_id=cell.cell_id)
 
     def answer_input(self, text: str) -> None:
-        """Answers the `input()` of a foreground cell."""
+        """Answer the `input()` of a foreground cell."""
         self._connection.send("stdin", "input_reply", {"value": text})
 
     # -------------------------------------------------------------------------------- requests
 
     def request(self, msg_type: str, content: Content, channel: str = "shell", subshell: str | None = None) -> Content:
-        """Sends a request and gives the content of its reply."""
+        """Send a request; returns the content of the reply."""
         return self._reply_to(self._connection.send(channel, msg_type, content, subshell))
 
     def value(self, expression: str) -> Any:
-        """What an expression is in the notebook now, asked without running a cell; a literal or its repr."""
-        asked = {
+        """Evaluate an expression in the notebook without running a cell; returns a literal, or the repr."""
+        content = {
             "code": "",
             "silent": True,
             "store_history": False,
             "user_expressions": {"it": f"repr({expression})"},
         }
-        answer = self.request("execute_request", asked)["user_expressions"]["it"]
+        answer = self.request("execute_request", content)["user_expressions"]["it"]
         if answer["status"] != "ok":
             raise AssertionError(f"{expression}: {answer['ename']}: {answer['evalue']}")
         text = ast.literal_eval(answer["data"]["text/plain"])
@@ -255,7 +251,7 @@ class KernelDriver:
             return text
 
     def complete(self, code: str, cursor_pos: int | None = None) -> list[str]:
-        """What Tab offers at the position, the end by default."""
+        """The completions at a position, by default at the end."""
         position = len(code) if cursor_pos is None else cursor_pos
         reply = self.request("complete_request", {"code": code, "cursor_pos": position})
         return list(reply["matches"])
@@ -268,19 +264,19 @@ class KernelDriver:
 
     @property
     def comm_messages(self) -> list[Arrival]:
-        """What the kernel said about comms: opened, message, closed."""
+        """Messages about comms: opened, message, closed."""
         with self.changed:
             return [arrival for arrival in self.messages if arrival.type.startswith("comm_")]
 
     def create_subshell(self) -> str:
-        """A new subshell's id (ipykernel 7)."""
+        """Create a subshell (ipykernel 7); returns its id."""
         reply = self.request("create_subshell_request", {}, channel="control")
         if reply["status"] != "ok":
             raise AssertionError(f"no subshell: {reply}")
         return str(reply["subshell_id"])
 
     def comm_subshell(self, comm_id: str) -> str | None:
-        """The subshell on which JupyterLab sends to the comm: one per target; None where there are none."""
+        """The subshell that JupyterLab uses for the comm, one for each target; None without subshells."""
         if not self.supports_subshells:
             return None
         target = self.targets.get(comm_id, "")
@@ -289,21 +285,21 @@ class KernelDriver:
         return self._subshells[target]
 
     def comm_send(self, comm_id: str, data: Content, subshell_id: str | None = None) -> str:
-        """Sends a comm message from the front end, without waiting; gives its message id."""
+        """Send a comm message from the front end, without waiting; returns its id."""
         return self._connection.send("shell", "comm_msg", {"comm_id": comm_id, "data": data}, subshell_id)
 
     def set_state(self, comm_id: str, **state: Any) -> str:
-        """Changes a widget's state from the front end, as JupyterLab does."""
+        """Change the state of a widget from the front end, as JupyterLab does."""
         data = {"method": "update", "state": state, "buffer_paths": []}
         return self.comm_send(comm_id, data, self.comm_subshell(comm_id))
 
     def click(self, comm_id: str) -> str:
-        """Clicks a widget button, as JupyterLab does."""
+        """Click a button widget, as JupyterLab does."""
         data = {"method": "custom", "content": {"event": "click"}}
         return self.comm_send(comm_id, data, self.comm_subshell(comm_id))
 
     def find_models(self, model_name: str, **state: Any) -> list[str]:
-        """The ids of the open widget models of that name whose state has these values, oldest first."""
+        """The ids of the open widget models with this name and these values, oldest first."""
         with self.changed:
             return [
                 comm_id
@@ -319,15 +315,15 @@ class KernelDriver:
         timeout: float = TIME_LIMIT,
         what: str | Callable[[], str] = "the condition",
     ) -> Any:
-        """Waits for messages until the predicate is true, and gives its value. Fails after `timeout` s."""
+        """Wait for messages until the predicate is true; returns its value. Fails after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         with self.changed:
             while not (value := predicate()):
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise TimeLimitError(f"{timeout} s passed without {_told(what)}")
+                    raise TimeLimitError(f"{timeout} s passed without {_description(what)}")
                 if not self.changed.wait(min(left, 1.0)) and not self.alive:
-                    raise KernelEndedError(f"the kernel ended without {_told(what)}")
+                    raise KernelEndedError(f"the kernel ended without {_description(what)}")
         return value
 
     def _reply_to(self, msg_id: str, timeout: float = TIME_LIMIT) -> Content:
@@ -383,10 +379,10 @@ class KernelDriver:
             self.targets[comm_id] = arrival.content["target_name"]
             self.models[comm_id] = {}
         elif comm_id in self.targets and comm_id not in self.models:
-            return  # it was closed: a front end has nobody to tell
+            return  # the comm was closed
         data = arrival.content["data"]
         self.models.setdefault(comm_id, {}).update(data.get("state") or {})
 
 
-def _told(what: str | Callable[[], str]) -> str:
+def _description(what: str | Callable[[], str]) -> str:
     return what if isinstance(what, str) else what()

@@ -1,7 +1,4 @@
-"""IPython's terminal, real, in a pseudo-terminal: lines go in, what it prints comes out.
-
-Must not know nbtasks.
-"""
+"""IPython in a real pseudo-terminal: types lines, reads what is printed."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ PROMPT, CONTINUATION = r"In \[\d+\]: ", r" {3,}\.\.\.: "
 
 
 class Screen:
-    """What one sees in a terminal of so many rows and columns to which all of this was written."""
+    """The screen of a terminal, after everything that was written to it."""
 
     def __init__(self, rows: int = 24, columns: int = 80) -> None:
         import pyte  # most terminals of the tests have no screen
@@ -34,14 +31,14 @@ class Screen:
         self._stream = pyte.Stream(self._screen)
 
     def write(self, text: str) -> None:
-        """Written by the child."""
+        """Write to the screen; called by pexpect."""
         self._stream.feed(text)
 
     def flush(self) -> None:
-        """It is there at once."""
+        """Do nothing: `write` changes the screen at once."""
 
     def resize(self, rows: int, columns: int) -> None:
-        """The corner of the window was dragged."""
+        """Change the size of the screen."""
         self.size = (rows, columns)
         self._screen.resize(rows, columns)
 
@@ -55,9 +52,9 @@ class Screen:
 
 
 class Terminal:
-    """One IPython in a terminal, with plain prompts, which say when it is ready. Also a context manager.
+    """IPython in a terminal, as a context manager; its prompts show when it is ready.
 
-    A `screen` makes it a terminal that can move its cursor, and is what one then sees there.
+    With a `screen` the terminal can move its cursor.
     """
 
     def __init__(self, env: Mapping[str, str], cwd: Path, screen: Screen | None = None) -> None:
@@ -85,7 +82,7 @@ class Terminal:
             self._child.close()
 
     def run(self, code: str) -> str:
-        """Type a line or a cell; what was printed until the next prompt."""
+        """Type a line or a cell; returns what is printed until the next prompt."""
         printed, lines = "", code.splitlines()
         while True:
             self._child.sendline(lines.pop(0) if lines else "")  # empty lines end a cell of several
@@ -95,15 +92,15 @@ class Terminal:
                 return printed.replace("\r\n", "\n").strip()
 
     def read_until(self, text: str) -> None:
-        """Wait until something is printed without anything being typed."""
+        """Wait until the text is printed, without typing anything."""
         self._child.expect_exact(text)
 
     def start(self, line: str) -> None:
-        """Type a line, and wait for nothing."""
+        """Type a line, without waiting."""
         self._child.sendline(line)
 
     def wait_seen(self, seen: Callable[[list[str]], bool], what: str) -> list[str]:
-        """Read until `seen` is true of the lines of the screen; returns them."""
+        """Read until `seen` is true of the lines of the screen; returns the lines."""
         assert self.screen is not None
         deadline = time.monotonic() + TIME_LIMIT
         while not seen(lines := self.screen.lines):
@@ -114,23 +111,23 @@ class Terminal:
         return lines
 
     def wait_prompt(self) -> list[str]:
-        """Read until there is a new prompt in the lowest line that is written on; returns the lines of the screen."""
+        """Read until the last line of the screen is a prompt; returns the lines."""
         return self.wait_seen(
             lambda lines: bool(lines) and re.fullmatch(PROMPT.strip(), lines[-1]) is not None, "a prompt"
         )
 
     def resize(self, rows: int, columns: int) -> None:
-        """As one who drags the corner of its window."""
+        """Change the size of the window."""
         assert self.screen is not None
         self.screen.resize(rows, columns)
         self._child.setwinsize(rows, columns)
 
     def interrupt(self) -> None:
-        """Ctrl-C."""
+        """Press Ctrl-C."""
         self._child.sendintr()
 
     def interrupt_once(self, line: str, text: str) -> str:
-        """Type a line, and Ctrl-C when it has printed the text; what is printed from there until the next prompt."""
+        """Type a line, and Ctrl-C when it has printed the text; returns what is printed after that."""
         self._child.sendline(line)
         self.read_until(text)
         self._child.sendintr()
@@ -139,7 +136,7 @@ class Terminal:
         return printed
 
     def exit(self, timeout: float = TIME_LIMIT) -> int | None:
-        """Type `exit`; the exit code. Raises if it does not end by itself in time."""
+        """Type `exit`; returns the exit code. Raises if IPython does not exit in time."""
         self._child.sendline("exit")
         self._child.expect(pexpect.EOF, timeout=timeout)
         self._child.close()

@@ -1,4 +1,4 @@
-"""The kernel driver itself, with plain kernels: outputs are filed and merged as JupyterLab does it."""
+"""The kernel driver, with plain kernels: it merges output as JupyterLab does."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_failing_cell_has_its_error(module_kernel):
         cell.check()
 
 
-def test_streams_that_follow_each_other_are_one_output(module_kernel):
+def test_consecutive_streams_are_one_output(module_kernel):
     cell = module_kernel.run("for i in range(3): print(i, flush=True)")
     assert [(o["output_type"], o["text"]) for o in cell.outputs] == [("stream", "0\n1\n2\n")]
 
@@ -86,7 +86,7 @@ def test_output_under_no_cell_is_stray(kernel):
     assert [arrival.content["text"] for arrival in kernel.stray] == ["lost"]
 
 
-def test_output_for_a_run_that_was_replaced_is_dropped(kernel):
+def test_output_of_a_replaced_run_is_dropped(kernel):
     first = kernel.run(
         "import asyncio\ngo = asyncio.Event()\nasync def later():\n    await go.wait()\n    print('late')\n"
         "late = asyncio.create_task(later())"
@@ -97,7 +97,7 @@ def test_output_for_a_run_that_was_replaced_is_dropped(kernel):
     assert first.cell_id == second.cell_id
 
 
-def test_a_wait_ends_as_soon_as_the_output_is_there(kernel):
+def test_a_wait_ends_as_soon_as_the_output_arrives(kernel):
     cell = kernel.start_cell("print('ready')\ninput('name? ')")
     cell.wait_output("ready")
     assert not cell.done
@@ -113,7 +113,7 @@ def test_an_interrupt_ends_the_cell(kernel):
     assert cell.wait().errors == ["KeyboardInterrupt: "]
 
 
-def test_a_value_is_asked_without_running_a_cell(kernel):
+def test_a_value_is_read_without_running_a_cell(kernel):
     cell = kernel.run("x = {'a': [1, 2.5, None]}\nran = []\nget_ipython().events.register('pre_run_cell', ran.append)")
     assert cell.ok
     assert kernel.value("x") == {"a": [1, 2.5, None]}
@@ -128,17 +128,17 @@ def test_completions_are_those_of_tab(module_kernel):
     assert module_kernel.complete("a_rather_l") == ["a_rather_long_name"]
 
 
-def test_a_wait_fails_when_its_time_is_over(module_kernel):
+def test_a_wait_fails_after_its_timeout(module_kernel):
     with pytest.raises(TimeLimitError, match=r"0\.1 s passed without rain"):
         module_kernel.wait_until(lambda: False, timeout=0.1, what="rain")
 
 
-def test_a_kernel_that_finds_a_port_taken_is_followed_by_another(tmp_path):
+def test_a_kernel_that_finds_a_port_taken_is_started_again(tmp_path):
     driver = KernelDriver(kernel_env(tmp_path), tmp_path)
     unlucky = driver._connection
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        unlucky._manager.cache_ports = False  # which would choose others
+        unlucky._manager.cache_ports = False  # it would choose other ports
         unlucky._manager.control_port = taken.getsockname()[1]
         with driver:
             assert driver.value("6 * 7") == 42

@@ -1,4 +1,4 @@
-"""What holds in IPython's terminal, where no loop turns between two lines."""
+"""Tasks in IPython's terminal, where no event loop runs between two lines."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ def terminal(tmp_path_factory) -> Iterator[Terminal]:
         yield terminal
 
 
-def test_a_coroutine_runs_on_a_private_loop_thread_and_is_waited_for(terminal):
+def test_a_coroutine_runs_on_the_loop_thread_and_can_be_waited_for(terminal):
     terminal.run("t = get_manager().create_task('t', where)")
     assert "'nbtasks-loop'" in terminal.run("t.wait(30)")
     assert "'nbtasks-loop'" in terminal.run("await t")
 
 
-def test_a_coroutine_that_an_awaiting_line_starts_goes_on_after_it(terminal):
+def test_a_coroutine_started_by_a_line_with_await_runs_on_after_the_line(terminal):
     terminal.run("t = get_manager().create_task('t', where); await asyncio.sleep(0)")
     assert "'nbtasks-loop'" in terminal.run("t.wait(30)")
     terminal.run("both = get_manager().create_task('both', lambda: where()); await asyncio.sleep(0)")
     assert "'nbtasks-loop'" in terminal.run("both.wait(30)")
 
 
-def test_a_cell_in_the_background_prints_when_it_prints_and_its_names_arrive(terminal):
+def test_a_background_cell_prints_at_once_and_commits_its_names(terminal):
     terminal.run("%%bgtask fit\ntime.sleep(0.2)\nanswer = 6 * 7\nprint('worked', 'out')\nanswer")
     terminal.read_until("worked out")
     assert terminal.run("await fit; print(answer)").endswith("42")
     assert "completed" in terminal.run("%bgtask list")
 
 
-def test_the_cancel_of_a_task_is_a_line_away(terminal):
+def test_a_task_is_cancelled_by_a_line(terminal):
     terminal.run("t = get_manager().create_task('endless', asyncio.Event().wait)")
     assert "True" in terminal.run("t.cancel()")
     assert "cancelled" in terminal.run("get_manager().wait(t, timeout=30); t")
@@ -56,7 +56,7 @@ def test_an_interrupt_ends_a_wait_and_leaves_the_task_running(terminal):
     assert "True" in terminal.run("t.cancel()")
 
 
-def test_exit_does_not_wait_for_what_runs(tmp_path):
+def test_exit_does_not_wait_for_running_tasks(tmp_path):
     with Terminal(kernel_env(tmp_path), tmp_path) as terminal:
         terminal.run("import asyncio, threading; from nbtasks import get_manager")
         terminal.run("%load_ext nbtasks")

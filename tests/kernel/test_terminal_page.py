@@ -1,4 +1,4 @@
-"""docs/how-to/terminal.md says what is true: its lines, typed into IPython's terminal, give what it shows."""
+"""docs/how-to/terminal.md: its lines, typed into IPython, print what it shows."""
 
 from __future__ import annotations
 

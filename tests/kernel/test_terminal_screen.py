@@ -1,4 +1,4 @@
-"""What one sees in a terminal while a line waits: a panel or a table that moves in place, and all else as it was."""
+"""Panels and tables at the bottom of a terminal during a wait."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def terminal(tmp_path) -> Iterator[Terminal]:
 
 @pytest.fixture
 def open_gate(tmp_path) -> Callable[[str], None]:
-    """Lets the `passes(name)` of a task return: the terminal itself is waiting."""
+    """Let the `passes(name)` of a task return, while the terminal itself waits."""
     return lambda name: (tmp_path / name).touch()
 
 
 def wait_below(terminal: Terminal, *words: str, bars: list[int] | None = None) -> list[str]:
-    """Wait until the lowest lines have these words, and bars with so much of them full; the lines of the screen."""
+    """Wait until the last lines have these words, and bars this far; returns the lines of the screen."""
 
     def seen(lines: list[str]) -> bool:
         full = [line.count(FULL) for line in lines if EMPTY in line]
@@ -41,7 +41,7 @@ def wait_below(terminal: Terminal, *words: str, bars: list[int] | None = None) -
     return terminal.wait_seen(seen, f"{words} with bars {bars}")
 
 
-def test_a_wait_shows_a_panel_that_moves_in_place_and_goes(terminal, open_gate):
+def test_a_wait_shows_a_panel_that_is_updated_in_place_and_removed(terminal, open_gate):
     steps = "for n in range(5):\n    current_task().progress, current_task().body = 20 * n, f'epoch {n}'\n"
     terminal.run(f"%%bgtask fit\n{steps}    passes(f'gate{{n}}')")
     terminal.start("%bgtask wait fit")
@@ -54,7 +54,7 @@ def test_a_wait_shows_a_panel_that_moves_in_place_and_goes(terminal, open_gate):
     assert not [line for line in lines if FULL in line or EMPTY in line]
 
 
-def test_what_is_written_meanwhile_scrolls_above_it_whole(terminal, open_gate):
+def test_output_during_a_wait_scrolls_above_the_panel(terminal, open_gate):
     written = (
         "for n in range(40): print('line', n)\nprint('half a ', end='', flush=True); passes('half'); print('line')\n"
     )
@@ -90,7 +90,7 @@ def test_a_wait_for_several_shows_a_table(terminal, open_gate):
     assert not [line for line in lines if EMPTY in line]
 
 
-def test_of_very_many_tasks_as_many_are_shown_as_there_is_room_for(terminal, open_gate):
+def test_as_many_of_the_tasks_are_shown_as_fit_on_the_screen(terminal, open_gate):
     terminal.run(
         "tasks = [get_manager().create_task(f't{n}', lambda: passes('go'), lane='multiple') for n in range(50)]"
     )
@@ -101,7 +101,7 @@ def test_of_very_many_tasks_as_many_are_shown_as_there_is_room_for(terminal, ope
     terminal.wait_prompt()
 
 
-def test_plain_waits_show_it_too(terminal, open_gate):
+def test_waits_of_tasks_and_managers_show_it_too(terminal, open_gate):
     terminal.run("task = get_manager().create_task('fetch', lambda: passes('go'))")
     terminal.start("task.wait()")
     wait_below(terminal, "fetch  running")
@@ -114,7 +114,7 @@ def test_plain_waits_show_it_too(terminal, open_gate):
     assert not [line for line in lines if EMPTY in line or FULL in line]
 
 
-def test_an_interrupt_takes_it_away(terminal, open_gate):
+def test_an_interrupt_removes_the_panel(terminal, open_gate):
     terminal.run("%%bgtask fit\npasses('go')")
     terminal.start("%bgtask wait fit")
     wait_below(terminal, "fit  running")
@@ -126,7 +126,7 @@ def test_an_interrupt_takes_it_away(terminal, open_gate):
     assert "fit: completed" in terminal.run("%bgtask wait fit")
 
 
-def test_a_cell_that_waits_shows_it_too_and_how_it_ended(terminal, open_gate):
+def test_a_cell_with_wait_shows_the_panel_and_the_final_state(terminal, open_gate):
     terminal.start("%%bgtask fit --wait\npasses('go')\nprint('worked', 'out')\n\n")
     wait_below(terminal, "fit  running")
     open_gate("go")
@@ -134,7 +134,7 @@ def test_a_cell_that_waits_shows_it_too_and_how_it_ended(terminal, open_gate):
     assert "worked out" in lines and [line for line in lines if line.startswith("[completed] fit")]
 
 
-def test_a_window_of_another_size_shows_it_at_its_foot(terminal, open_gate):
+def test_the_panel_stays_at_the_bottom_when_the_window_is_resized(terminal, open_gate):
     terminal.run("%%bgtask fit\npasses('go')")
     terminal.start("%bgtask wait fit")
     wait_below(terminal, "fit  running")
