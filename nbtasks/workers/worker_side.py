@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 from nbtasks.exceptions import NbtasksError, NoInputError
 from nbtasks.interrupts import run_in_own_loop, start_thread
+from nbtasks.patch import ItemPatch, Patch, PatchSet
 from nbtasks.progress import CURRENT, meters_of
 from nbtasks.states import TaskState
 from nbtasks.task import Task, use_id_prefix
@@ -211,14 +212,20 @@ class WorkerKernel:
         """How many bytes this process may use."""
         self.handlers: dict[str, Callable[[dict[str, Any], Task], Awaitable[Answer]]] = {"call": self._call}
         """What is done for each kind of request."""
+        self.patches = PatchSet(
+            [
+                ItemPatch(kernel.shell_handlers, "nbtasks_run", lambda _: self.run),
+                ItemPatch(kernel.shell_handlers, "nbtasks_prepare", lambda _: self.prepare),
+                Patch(kernel, "raw_input", lambda _: functools.partial(self.refuse, "input()")),
+                Patch(kernel, "getpass", lambda _: functools.partial(self.refuse, "getpass()")),
+                Patch(sys, "breakpointhook", lambda _: functools.partial(self.refuse, "breakpoint()")),
+            ]
+        )
+        """Monkeypatches of the kernel, which last as long as its process."""
 
     def install(self) -> None:
-        """Take requests, and refuse what needs somebody at the keyboard."""
-        self.kernel.shell_handlers["nbtasks_run"] = self.run
-        self.kernel.shell_handlers["nbtasks_prepare"] = self.prepare
-        self.kernel.raw_input = functools.partial(self.refuse, "input()")
-        self.kernel.getpass = functools.partial(self.refuse, "getpass()")
-        sys.breakpointhook = functools.partial(self.refuse, "breakpoint()")
+        """Handle requests, and refuse to read from the keyboard."""
+        self.patches.apply()
 
     def refuse(self, what: str, *_: Any, **__: Any) -> NoReturn:
         """Raise the error for code that reads from the keyboard."""

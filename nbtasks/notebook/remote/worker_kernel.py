@@ -20,6 +20,7 @@ from nbtasks.notebook.patches.user_input import refuse_input
 from nbtasks.notebook.remote import widget_transfer
 from nbtasks.notebook.remote.plots import put_figures, take_figures
 from nbtasks.notebook.remote.shell_state import changed_state, put_state, take_state
+from nbtasks.patch import ItemPatch, Patch, PatchSet
 from nbtasks.progress import CURRENT
 from nbtasks.task import Task
 from nbtasks.workers.messages import FIGURES, RESULT, STATE
@@ -44,18 +45,22 @@ class CellKernel(WorkerKernel):
         self._value: Any = None
         self._failure: dict[str, Any] = {}
         self._source = self._filename = ""
+        shell = self.shell
+        patches: list[Patch | PatchSet] = [
+            Patch(shell, "run_cell_async", self._counted),
+            Patch(shell, "showtraceback", self._diverted),
+            Patch(shell, "showsyntaxerror", self._diverted),
+            Patch(shell.display_trap, "hook", lambda _: _Recorder(shell.displayhook, self)),
+            Patch(shell.compile, "get_code_name", self._named),
+            ItemPatch(shell.user_ns, "exit", lambda _: ExitTask()),
+            ItemPatch(shell.user_ns, "quit", lambda _: ExitTask()),
+            tqdm_patches(),
+        ]
+        self.patches.add(PatchSet(patches))
 
     def install(self) -> None:
-        """Take requests, and change what a notebook's kernel does otherwise."""
+        """Handle requests, and change what a notebook's kernel does otherwise."""
         super().install()
-        shell = self.shell
-        shell.run_cell_async = self._counted(shell.run_cell_async)
-        shell.showtraceback = self._diverted(shell.showtraceback)
-        shell.showsyntaxerror = self._diverted(shell.showsyntaxerror)
-        shell.display_trap.hook = _Recorder(shell.displayhook, self)
-        shell.compile.get_code_name = self._named(shell.compile.get_code_name)
-        shell.user_ns["exit"] = shell.user_ns["quit"] = ExitTask()
-        tqdm_patches().apply()
         widget_transfer.install(worker=True)
 
     def refuse(self, what: str, *_: Any, **__: Any) -> NoReturn:
@@ -70,7 +75,8 @@ class CellKernel(WorkerKernel):
         self._source, self._filename = work["source"], work["filename"]
         put_state(shell, work["state"])
         put_figures(work["figures"])
-        shell.CustomTB = self._told(shell.CustomTB)
+        custom_traceback = Patch(shell, "CustomTB", self._told)
+        custom_traceback.apply()
         shell.last_execution_result = ExecutionResult(None)
         shell.execution_count = work["count"] or 1
         before, settings, state = dict(names), take_settings(), take_state(shell)
@@ -82,6 +88,7 @@ class CellKernel(WorkerKernel):
         CURRENT.set(task)
         self._value = None
         reply = await self.kernel.do_execute(self._source, False, store_history=True, allow_stdin=False)
+        custom_traceback.revert()
         bound = {
             name: value
             for name, value in names.items()
@@ -150,12 +157,13 @@ class CellKernel(WorkerKernel):
             if isinstance(error, MemoryError) and self.memory is not None:
                 said.write(f"nbtasks: this worker process was limited to {self.memory:,} bytes of memory\n")
                 error.args = error.args or ("the limit of the worker process is reached",)
-            own, self.shell._showtraceback = self.shell._showtraceback, collect
+            collecting = Patch(self.shell, "_showtraceback", lambda _: collect)
+            collecting.apply()
             try:
                 with contextlib.redirect_stderr(said):
                     show(exc_tuple, *args, **kwargs)
             finally:
-                self.shell._showtraceback = own
+                collecting.revert()
             if said.getvalue():
                 shown.append(["stream", {"name": "stderr", "text": said.getvalue()}])
             self._tell_failure(error, shown)
