@@ -1,4 +1,7 @@
-"""The layer over the notebook's names, and when a background cell's names move over."""
+"""The names of background cells: their snapshot of the notebook's, when theirs are committed, and what runs on them.
+
+Every test runs twice: over plain dicts, as cells run where CPython allows it, and over layers, as they run elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from nbtasks.notebook.cells.cell_globals import ExactGlobals, LayeredGlobals
 from nbtasks.notebook.cells.namespace import CellNames, NotebookNames
+from nbtasks.notebook.cells.object_layout import is_supported
 
 
 @pytest.fixture
@@ -21,23 +26,26 @@ def notebook() -> dict[str, Any]:
     return {"__name__": "__main__", "__builtins__": builtins, "x": 1, "items": []}
 
 
-@pytest.fixture
-def names(notebook: dict[str, Any]) -> NotebookNames:
-    return NotebookNames(notebook)
+needs_exact = pytest.mark.skipif(not is_supported(), reason="no plain dict can be made a view in this Python")
+
+
+@pytest.fixture(params=[pytest.param(ExactGlobals, marks=needs_exact), LayeredGlobals])
+def names(request: pytest.FixtureRequest, notebook: dict[str, Any]) -> NotebookNames:
+    return NotebookNames(notebook, request.param(notebook))
 
 
 def run(names: NotebookNames, source: str, *, commit: bool = True) -> CellNames:
     """Run a background cell from its start to its end."""
     cell = names.open()
-    exec(compile(source, "<cell>", "exec", dont_inherit=True), cell.layer)
+    exec(compile(source, "<cell>", "exec", dont_inherit=True), cell.globals)
     names.end(cell, commit=commit)
     return cell
 
 
 def test_a_running_cell_reads_the_notebook_and_writes_its_own(names: NotebookNames, notebook: dict[str, Any]) -> None:
     cell = names.open()
-    exec("y = x + 1\nfor i in range(3): x = i", cell.layer)
-    assert cell.layer["y"] == 2
+    exec("y = x + 1\nfor i in range(3): x = i", cell.globals)
+    assert cell.globals["y"] == 2
     assert "y" not in notebook and "i" not in notebook and notebook["x"] == 1
 
 
@@ -46,8 +54,8 @@ def test_a_running_cell_does_not_see_what_the_notebook_binds_meanwhile(
 ) -> None:
     cell = names.open()
     notebook["x"] = 100
-    exec("seen = x", cell.layer)
-    assert cell.layer["seen"] == 1
+    exec("seen = x", cell.globals)
+    assert cell.globals["seen"] == 1
 
 
 def test_names_are_committed_at_once_where_no_foreground_cell_runs(
@@ -107,7 +115,7 @@ def test_a_name_that_the_notebook_rebound_keeps_its_value_and_is_told(
     told: list[tuple[str, ...]] = []
     cell = names.open()
     cell.on_kept = told.append
-    exec("x = 'task'\ny = 'task'", cell.layer)
+    exec("x = 'task'\ny = 'task'", cell.globals)
     notebook["x"] = "notebook"
     names.end(cell, commit=True)
     assert notebook["x"] == "notebook" and notebook["y"] == "task"
@@ -117,7 +125,7 @@ def test_a_name_that_the_notebook_rebound_keeps_its_value_and_is_told(
 
 def test_a_name_that_the_notebook_deleted_stays_deleted(names: NotebookNames, notebook: dict[str, Any]) -> None:
     cell = names.open()
-    exec("x = 'task'", cell.layer)
+    exec("x = 'task'", cell.globals)
     del notebook["x"]
     names.end(cell, commit=True)
     assert "x" not in notebook and cell.kept == ("x",)
@@ -125,7 +133,7 @@ def test_a_name_that_the_notebook_deleted_stays_deleted(names: NotebookNames, no
 
 def test_a_name_that_appeared_in_the_notebook_meanwhile_is_kept(names: NotebookNames, notebook: dict[str, Any]) -> None:
     cell = names.open()
-    exec("fresh = 'task'", cell.layer)
+    exec("fresh = 'task'", cell.globals)
     notebook["fresh"] = "notebook"
     names.end(cell, commit=True)
     assert notebook["fresh"] == "notebook" and cell.kept == ("fresh",)
@@ -138,9 +146,9 @@ def test_between_two_cells_the_later_commit_wins(
     if in_foreground:
         names.foreground_began("request")
     first, second = names.open(), names.open()
-    exec("x = 'second'\nnew = 'second'", second.layer)
+    exec("x = 'second'\nnew = 'second'", second.globals)
     names.end(second, commit=True)
-    exec("x = 'first'\nnew = 'first'", first.layer)
+    exec("x = 'first'\nnew = 'first'", first.globals)
     names.end(first, commit=True)
     names.foreground_ended()
     assert notebook["x"] == "first" and notebook["new"] == "first"
@@ -151,8 +159,8 @@ def test_an_attempt_starts_with_commits_that_still_wait(names: NotebookNames, no
     names.foreground_began("request")
     run(names, "y = 2\ndel items")
     later = names.open()
-    exec("z = y + 1", later.layer)
-    assert "items" not in later.layer
+    exec("z = y + 1", later.globals)
+    assert "items" not in later.globals
     names.end(later, commit=True)
     names.foreground_ended()
     assert notebook["z"] == 3 and notebook["y"] == 2 and later.kept == ()
@@ -191,7 +199,7 @@ def test_overrides_hold_while_the_cell_runs_and_are_never_committed(
     names: NotebookNames, notebook: dict[str, Any]
 ) -> None:
     cell = names.open({"exit": "refused"})
-    exec("seen = exit", cell.layer)
+    exec("seen = exit", cell.globals)
     names.end(cell, commit=True)
     assert notebook["seen"] == "refused" and "exit" not in notebook
 
@@ -201,11 +209,11 @@ def test_a_cell_that_waited_for_another_has_its_names_and_does_not_claim_them(
 ) -> None:
     names.foreground_began("request")
     waiting = names.open()
-    exec("mine = 1", waiting.layer)
+    exec("mine = 1", waiting.globals)
     cell = run(names, "y = 2\nmine = 2")
     names.adopt(cell, waiting)
-    exec("z = y", waiting.layer)
-    assert waiting.layer["z"] == 2 and waiting.layer["mine"] == 1
+    exec("z = y", waiting.globals)
+    assert waiting.globals["z"] == 2 and waiting.globals["mine"] == 1
     assert waiting.current() == {"mine": 1, "z": 2}
     names.end(waiting, commit=True)
     names.foreground_ended()
@@ -306,18 +314,25 @@ def test_the_snapshot_is_let_go_when_the_attempt_ends(names: NotebookNames, note
     assert gone() is None and cell.current().keys() == {"f", "keep"}
 
 
-def test_layers_that_nothing_refers_to_are_forgotten(names: NotebookNames, notebook: dict[str, Any]) -> None:
-    layer = weakref.ref(run(names, "y = 1").layer)
+def test_the_dict_of_a_cell_that_left_nothing_behind_is_freed(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    class Probe:
+        pass
+
+    cell = run(names, "y = 1")
+    dict.__setitem__(cell.globals, "__doc__", probe := Probe())  # it stays in the view, and goes with it
+    gone = weakref.ref(probe)
+    del cell, probe
+    names.foreground_began("a")
     gc.collect()
-    assert layer() is None
+    assert gone() is None
 
 
 def test_a_lookup_of_a_builtin_in_a_running_cell_takes_no_python_call(names: NotebookNames) -> None:
     cell = names.open()
     calls: list[types.FrameType] = []
 
-    exec("def f():\n for _ in range(10): len([])", cell.layer)
-    f = cell.layer["f"]
+    exec("def f():\n for _ in range(10): len([])", cell.globals)
+    f = cell.globals["f"]
     before = sys.getprofile()
     sys.setprofile(lambda frame, event, arg: calls.append(frame) if event == "call" else None)
     try:
@@ -365,7 +380,7 @@ def test_commits_from_many_threads_lose_no_name(names: NotebookNames, notebook: 
 def run_binding(names: NotebookNames, source: str, *binds: str) -> CellNames:
     """Run a cell that is known to bind some names."""
     cell = names.open(binds=binds)
-    exec(compile(source, "<cell>", "exec", dont_inherit=True), cell.layer)
+    exec(compile(source, "<cell>", "exec", dont_inherit=True), cell.globals)
     names.end(cell, commit=True)
     return cell
 
@@ -380,8 +395,8 @@ def test_a_function_of_another_cell_reads_what_the_running_cell_bound(
 ) -> None:
     define(notebook, "def read(): return x")
     cell = names.open(binds=["x"])
-    exec("x = 2\nseen = read()", cell.layer)
-    assert cell.layer["seen"] == 2 and notebook["read"]() == 1
+    exec("x = 2\nseen = read()", cell.globals)
+    assert cell.globals["seen"] == 2 and notebook["read"]() == 1
     names.end(cell, commit=True)
     assert notebook["seen"] == 2 and notebook["read"]() == 2
 
@@ -391,8 +406,8 @@ def test_a_function_of_another_cell_binds_globals_where_the_running_cell_reads_t
 ) -> None:
     define(notebook, "def add(n):\n    global x\n    x += n")
     cell = names.open()
-    exec("add(10)\nseen = x", cell.layer)
-    assert cell.layer["seen"] == 11 and notebook["x"] == 1
+    exec("add(10)\nseen = x", cell.globals)
+    assert cell.globals["seen"] == 11 and notebook["x"] == 1
     names.end(cell, commit=True)
     assert notebook["x"] == 11
 

@@ -180,12 +180,17 @@ class CellTask(Task):
         return names
 
     def _open_names(self) -> dict[str, Any]:
-        exit_task = ExitTask()
-        self._names = self.notebook.names.open({"exit": exit_task, "quit": exit_task}, self.code.may_bind)
+        exit_task, code = ExitTask(), self.code
+        self._names = self.notebook.names.open(
+            {"exit": exit_task, "quit": exit_task},
+            code.may_bind,
+            binds_later=code.binds_later,
+            binds_any=code.binds_any,
+        )
         self._names.on_commit = self._commit_settings
         self._names.on_kept = self._report_kept
-        use_names(self._names.layer)
-        return self._names.layer
+        use_names(self._names.scope)
+        return self._names.globals
 
     def _run_plain(self, code: CellSource, names: dict[str, Any]) -> Any:
         value = None

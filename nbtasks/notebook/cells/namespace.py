@@ -1,25 +1,23 @@
-"""The names of background cells: a layer over the notebook's namespace, and when its names move over.
+"""The names of background cells: a snapshot of the notebook's namespace, and when a cell's names are committed to it.
 
-Knows nothing of tasks, IPython or output: it is handed a dict and is told when foreground cells begin and end.
+The dict that a cell runs in is made by `cell_globals.py`. `NotebookNames` is handed the notebook's dict, and is called
+when foreground cells begin and end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbtasks.notebook.cells.evaluating import EVALUATING
-from nbtasks.notebook.cells.rebind import for_running_cell, is_unshared, rebuild_unshared
-from nbtasks.notebook.patches.main_module import current_names
+from nbtasks.notebook.cells.cell_globals import CellGlobals, Layer, globals_for
+from nbtasks.notebook.cells.rebind import for_running_cell, is_unshared
+from nbtasks.notebook.cells.views import KEPT_IN_VIEW, Names, View, own_names
+from nbtasks.notebook.patches.main_module import Scope
 
-__all__ = ["CellNames", "Layer", "NotebookNames"]
-
-# The interpreter reads these straight from a frame's globals, past any `__missing__`.
-_KEPT_IN_LAYER = frozenset({"__builtins__", "__name__", "__package__", "__spec__", "__loader__", "__doc__"})
+__all__ = ["CellNames", "NotebookNames"]
 
 
 class _Absent:
@@ -30,70 +28,21 @@ class _Absent:
 _ABSENT: Any = _Absent()
 
 
-class Layer(dict[str, Any]):
-    """The globals of one running cell: a copy of the notebook's names, in which the cell binds its own.
-
-    It is a subclass of dict only so that it can turn into a `_FallThrough` when the cell has ended; while the cell
-    runs it has no `__missing__`, so that a lookup of a builtin costs no Python call.
-    """
-
-    __slots__ = ("__weakref__", "below")
-    below: dict[str, Any]
-
-
-class _FallThrough(Layer):
-    """What a layer becomes once its cell ended: names it has not are the notebook's live ones.
-
-    Functions, classes, generators and threads made by the cell keep this object as their globals.
-    """
-
-    __slots__ = ()
-
-    def __missing__(self, name: str) -> Any:
-        names = current_names()
-        if names is not None and names is not self and name in names:
-            return names[name]  # in a cell that runs, its names are the notebook's
-        if name in EVALUATING and name not in self.below:
-            return EVALUATING[name]
-        return self.below[name]
-
-    def __contains__(self, name: object) -> bool:
-        return dict.__contains__(self, name) or name in self.below
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self.below
-        yield from (name for name in list(dict.keys(self)) if name not in self.below)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            return default
-
-    def keys(self) -> Any:
-        return self.copy().keys()
-
-    def values(self) -> Any:
-        return self.copy().values()
-
-    def items(self) -> Any:
-        return self.copy().items()
-
-    def copy(self) -> dict[str, Any]:
-        return {**self.below, **_own(self)}
-
-
 @dataclass(eq=False)
 class CellNames:
     """The names of one attempt of one cell.
 
-    `layer` is what the cell runs in. After `NotebookNames.end` the attribute `bound` has what the cell bound, by name.
+    After `NotebookNames.end` the attribute `bound` has what the cell bound, by name.
     """
 
-    layer: Layer
+    scope: Scope
+    """Holds what the cell runs in, for the context that it runs in."""
+    binds: frozenset[str] = frozenset()
+    """The names that mean something else to the cell than to the notebook, as far as can be known when it begins."""
+    binds_later: frozenset[str] = frozenset()
+    """The names that functions of the cell bind by `global`."""
+    binds_any: bool = False
+    """Whether it may bind any name."""
     bound: dict[str, Any] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
     """Names that kept the notebook's value at commit, because the notebook rebound them meanwhile."""
@@ -103,14 +52,19 @@ class CellNames:
     _snapshot: dict[str, Any] = field(default_factory=dict)
     # What tasks committed since the snapshot was taken: for these names the notebook's value is expected to be this.
     _rebased: dict[str, Any] = field(default_factory=dict)
-    # Functions of other cells that are others while this cell runs (see `for_running_cell`), and the notebook's own.
+    # Functions of other cells that are replaced while this cell runs (see `for_running_cell`).
     _stand_ins: dict[str, Any] = field(default_factory=dict)
     # Until the commit: every changed name, and what the notebook has for it if nobody else wrote it.
     _to_commit: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def globals(self) -> Names:
+        """The dict that the cell runs in."""
+        return self.scope.names
+
     def current(self) -> dict[str, Any]:
         """What the cell has bound: up to now while it runs, else in all."""
-        return self._changed()[0] if type(self.layer) is Layer else dict(self.bound)
+        return dict(self.bound) if isinstance(self.globals, View) else self._changed()[0]
 
     def _expected(self, name: str) -> Any:
         if name in self._rebased:
@@ -119,36 +73,25 @@ class CellNames:
 
     def _changed(self) -> tuple[dict[str, Any], set[str]]:
         """What differs from the snapshot: the bound names with their values, and the deleted names."""
-        layer, snapshot = _own(self.layer), self._snapshot
-        bound = {name: value for name, value in layer.items() if snapshot.get(name, _ABSENT) is not value}
-        return bound, snapshot.keys() - layer.keys()
+        names, snapshot = own_names(self.globals), self._snapshot
+        bound = {name: value for name, value in names.items() if snapshot.get(name, _ABSENT) is not value}
+        return bound, snapshot.keys() - names.keys()
 
     def _stand_in(self, functions: Mapping[str, Any]) -> None:
         """Put functions in the place of the notebook's while the cell runs."""
         for name, function in functions.items():
             self._rebased.setdefault(name, self._snapshot[name])
             self._snapshot[name] = self._stand_ins[name] = function
-            dict.__setitem__(self.layer, name, function)
+            dict.__setitem__(self.globals, name, function)
 
     def _keep_shared_stand_ins(self) -> None:
         """Let a stand-in that something refers to by now be what its name is bound to: no object gets lost."""
         for name in self._stand_ins:
-            if dict.get(self.layer, name) is not self._stand_ins[name]:
+            if dict.get(self.globals, name) is not self._stand_ins[name]:
                 continue
-            if not is_unshared(name, self.layer, self._snapshot, self._stand_ins):
+            if not is_unshared(name, self.globals, self._snapshot, self._stand_ins):
                 self._snapshot.pop(name)
         self._stand_ins = {}
-
-    def _let_go(self, below: dict[str, Any]) -> None:
-        """Turn the layer into a view on the notebook's live names, keeping only what the cell bound."""
-        layer = self.layer
-        layer.below = below
-        layer.__class__ = _FallThrough
-        for name in list(dict.keys(layer)):
-            if name not in self.bound and name not in _KEPT_IN_LAYER:
-                dict.pop(layer, name, None)
-        self._snapshot = {}
-        self._rebased = {}
 
 
 class NotebookNames:
@@ -158,14 +101,14 @@ class NotebookNames:
     foreground cell runs, and every write that a commit makes to the notebook's dict. Any thread may call any method.
     """
 
-    def __init__(self, names: dict[str, Any]) -> None:
+    def __init__(self, names: Names, cell_globals: CellGlobals | None = None) -> None:
         self._names = names
+        self._globals = cell_globals or globals_for(names)
         self._lock = threading.RLock()
         self._open: list[CellNames] = []
         self._waiting: list[CellNames] = []
         self._depth = 0
         self._foreground: object = None
-        self._layers: list[weakref.ref[Layer]] = []
 
     @property
     def live(self) -> dict[str, Any]:
@@ -177,11 +120,27 @@ class NotebookNames:
         """Whether a foreground cell runs now."""
         return self._depth > 0
 
-    def open(self, overrides: Mapping[str, Any] | None = None, binds: Iterable[str] = ()) -> CellNames:
+    def is_globals(self, names: Any) -> bool:
+        """Whether a dict is the notebook's own, or one that a background cell runs or ran in."""
+        return (
+            names is self._names
+            or isinstance(names, View | Layer)
+            or any(names is cell.globals for cell in list(self._open))
+        )
+
+    def open(
+        self,
+        overrides: Mapping[str, Any] | None = None,
+        binds: Iterable[str] = (),
+        *,
+        binds_later: Iterable[str] = (),
+        binds_any: bool = False,
+    ) -> CellNames:
         """Begin an attempt: the notebook's names as they are now, commits that wait for a boundary included.
 
         `overrides` are names that mean something else while the cell runs (`exit`); they are never committed. `binds`
-        are those that the cell is going to bind, as far as one can tell.
+        are those that the cell is going to bind, as far as one can tell, `binds_later` those among them that its
+        functions bind by `global`. `binds_any` says that it may bind others besides.
         """
         with self._lock:
             snapshot = dict(self._names)
@@ -192,8 +151,17 @@ class NotebookNames:
                         rebased.setdefault(name, expected)
                         _put(snapshot, name, earlier.bound.get(name, _ABSENT))
             snapshot.update(overrides or {})
-            names = CellNames(Layer(snapshot), _snapshot=snapshot, _rebased=rebased)
-            names._stand_in(for_running_cell(names.layer, binds, self._are_notebooks))
+            names = CellNames(
+                self._globals.open(snapshot),
+                binds_later=frozenset(binds_later),
+                binds_any=binds_any,
+                _snapshot=snapshot,
+                _rebased=rebased,
+            )
+            functions, changed = for_running_cell(names.globals, binds, self._are_notebooks)
+            names._stand_in(functions)
+            names.binds = frozenset(changed)
+            self._globals.claim(names.binds, any_name=binds_any)
             self._open.append(names)
             return names
 
@@ -208,7 +176,10 @@ class NotebookNames:
             if commit:
                 names._to_commit = {name: names._expected(name) for name in (*names.bound, *deleted)}
                 self._waiting.append(names)
-            names._let_go(self._names)
+            names._snapshot, names._rebased = {}, {}
+            self._globals.end(names.scope, names.bound)
+            if not commit:
+                self._release_claims(names)
             committed = [] if self.in_foreground else self._commit_waiting()
         _tell_kept(committed)
 
@@ -229,10 +200,10 @@ class NotebookNames:
         with self._lock:
             for name, value in names.bound.items():
                 before = into._snapshot.get(name, _ABSENT)
-                if dict.get(into.layer, name, _ABSENT) is before:
+                if dict.get(into.globals, name, _ABSENT) is before:
                     into._rebased.setdefault(name, before)
                     into._snapshot[name] = value
-                    dict.__setitem__(into.layer, name, value)
+                    dict.__setitem__(into.globals, name, value)
 
     def foreground_began(self, cell: object) -> None:
         """A foreground cell begins; `cell` tells one request from the next, so that nested runs count as one."""
@@ -251,7 +222,10 @@ class NotebookNames:
         _tell_kept(committed)
 
     def _are_notebooks(self, function_globals: Any) -> bool:
-        return function_globals is self._names or type(function_globals) is _FallThrough
+        return function_globals is self._names or isinstance(function_globals, View)
+
+    def _release_claims(self, names: CellNames) -> None:
+        self._globals.release(names.binds, any_name=names.binds_any)
 
     def _commit_waiting(self) -> list[CellNames]:
         committed = []
@@ -264,7 +238,7 @@ class NotebookNames:
     def _commit(self, names: CellNames) -> None:
         kept = []
         to_commit, names._to_commit = names._to_commit, {}
-        rebuild_unshared(names.bound, names.layer, self._names)
+        functions = self._globals.functions_to_move(names.scope, names.bound, names.binds_later)
         for name, expected in to_commit.items():
             value = names.bound.get(name, _ABSENT)
             current = self._names.get(name, _ABSENT)
@@ -273,12 +247,15 @@ class NotebookNames:
                 self._rebase_others(name, current, value)
             else:
                 kept.append(name)
+        self._globals.move(functions, names.scope)
+        del functions
         names.kept = tuple(sorted(kept))
         if names.on_commit is not None:
             names.on_commit()
         for name in names.bound:
-            dict.pop(names.layer, name, None)
-        self._layers.append(weakref.ref(names.layer))
+            dict.pop(names.globals, name, None)
+        self._globals.watch(names.scope)
+        self._release_claims(names)
 
     def _rebase_others(self, name: str, before: Any, value: Any) -> None:
         """Between two tasks the later commit wins: what one commits is what the others now expect to find."""
@@ -291,21 +268,10 @@ class NotebookNames:
 
     def _sweep(self) -> None:
         """Commit what code of committed cells bound since by `global`."""
-        alive = []
-        for reference in self._layers:
-            layer = reference()
-            if layer is None:
-                continue
-            alive.append(reference)
-            for name in _own(layer).keys() - _KEPT_IN_LAYER:
+        for view in self._globals.views():
+            for name in own_names(view).keys() - KEPT_IN_VIEW:
                 with contextlib.suppress(KeyError):  # deleted by that code meanwhile
-                    _put(self._names, name, dict.pop(layer, name))
-        self._layers = alive
-
-
-def _own(layer: Layer) -> dict[str, Any]:
-    """What is in the layer itself. (`dict.copy` would ask `__iter__`, which tells of the notebook's names too.)"""
-    return dict(list(dict.items(layer)))
+                    _put(self._names, name, dict.pop(view, name))
 
 
 def _put(names: dict[str, Any], name: str, value: Any) -> None:

@@ -1,27 +1,22 @@
-"""Functions that cells defined, made anew over other globals: the notebook's own, or those of a cell that runs.
-
-Knows of names only that they are dicts.
-"""
+"""Functions that are made again over other globals: the notebook's own, or those of a cell that runs."""
 
 from __future__ import annotations
 
-import functools
-import opcode
 import sys
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["for_running_cell", "is_unshared", "rebuild_unshared"]
+from nbtasks.notebook.cells.global_names import global_names
 
-_STORES = {opcode.opmap[name] for name in ("STORE_GLOBAL", "DELETE_GLOBAL")}
+__all__ = ["for_running_cell", "is_unshared", "rebuild_unshared"]
 
 Names = dict[str, Any]
 
 
 def rebuild_unshared(bound: Names, layer: Names, over: Names) -> None:
-    """Make the functions that nothing but their name refers to anew over the dict `over`.
+    """Make the functions that nothing but their name refers to again, over the dict `over`.
 
     They are then as fast as functions defined there. A function that anything else refers to stays the object that it
     is, over its layer. Nothing but `bound` and `layer` may hold the functions when this is called.
@@ -35,12 +30,15 @@ def rebuild_unshared(bound: Names, layer: Names, over: Names) -> None:
             dict.__setitem__(layer, name, bound[name])
 
 
-def for_running_cell(names: Names, binds: Iterable[str], is_notebooks: Callable[[Any], bool]) -> Names:
-    """The functions among `names` that have to be others while a cell runs in them, made anew over `names`.
+def for_running_cell(
+    names: Names, binds: Iterable[str], is_notebooks: Callable[[Any], bool]
+) -> tuple[Names, set[str]]:
+    """The functions among `names` that are replaced while a cell runs in them, made again over `names`.
 
     A function of another cell looks its names up in the notebook. Where it reads one that the running cell `binds`, or
     binds one itself by `global`, or calls such a function, the two would miss each other's values. `is_notebooks`
-    tells of a function's globals whether they are the notebook's.
+    tells of a function's globals whether they are the notebook's. The second result are all names that mean something
+    else while the cell runs: those that it binds, and those of the replaced functions.
     """
     functions = {
         name: value
@@ -56,7 +54,7 @@ def for_running_cell(names: Names, binds: Iterable[str], is_notebooks: Callable[
         changed |= affected
         more = bool(affected)
     rebuilt: dict[int, types.FunctionType] = {}
-    return {name: _over_with_inner(functions[name], names, changed, rebuilt) for name in found}
+    return {name: _over_with_inner(functions[name], names, changed, rebuilt) for name in found}, changed
 
 
 def is_unshared(name: str, *holders: Mapping[str, Any]) -> bool:
@@ -65,10 +63,8 @@ def is_unshared(name: str, *holders: Mapping[str, Any]) -> bool:
 
 
 def _concerns(function: types.FunctionType, changed: set[str]) -> bool:
-    return any(
-        binds or not changed.isdisjoint(reads)
-        for reads, binds in (_global_names(inner.__code__) for inner in _with_inner(function))
-    )
+    found = (global_names(inner.__code__) for inner in _with_inner(function))
+    return any(names.binds or not changed.isdisjoint(names.mentions) for names in found)
 
 
 def _with_inner(function: types.FunctionType, seen: set[int] | None = None) -> Iterator[types.FunctionType]:
@@ -92,18 +88,6 @@ def _enclosed(function: types.FunctionType) -> dict[int, types.FunctionType]:
         if type(value) is types.FunctionType and value.__globals__ is function.__globals__:
             found[number] = value
     return found
-
-
-@functools.lru_cache(maxsize=4096)
-def _global_names(code: types.CodeType) -> tuple[frozenset[str], bool]:
-    """The names that the code may read as globals (attributes' are among them), and whether it binds globals."""
-    names, binds = set(code.co_names), any(op in _STORES for op in code.co_code[::2])
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            inner_names, inner_binds = _global_names(constant)
-            names |= inner_names
-            binds |= inner_binds
-    return frozenset(names), binds
 
 
 def _over_with_inner(

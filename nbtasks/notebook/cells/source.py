@@ -27,6 +27,7 @@ _LOOP_CALLS = frozenset(
         "all_tasks", "create_task", "current_task", "ensure_future", "gather", "get_event_loop", "get_running_loop"
     )
 ) | {"nest_asyncio.apply", "nest_asyncio2.apply"}  # fmt: skip
+_BINDING_MAGICS = frozenset({"edit", "load", "pylab", "recall", "rerun", "run", "store"})
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
@@ -57,8 +58,13 @@ class CellSource:
         """Whether it awaits, or calls what needs an event loop that runs."""
         self.binds = _bound_names(tree)
         """The names that it binds at its top level, as far as its text tells."""
-        self.may_bind = self.binds | _bound_within(shell, tree)
-        """These, and those that it binds by `global` or in the bodies of its magics."""
+        bodies = list(_magics_bodies(shell, tree))
+        self.binds_later = frozenset[str]().union(*map(_declared_global, (tree, *bodies)))
+        """The names that its functions bind by `global`."""
+        self.may_bind = self.binds.union(self.binds_later, *map(_bound_names, bodies))
+        """All these, and those that it binds in the bodies of its magics."""
+        self.binds_any = any(map(_binds_any, (tree, *bodies)))
+        """Whether it may bind names that its text does not have."""
 
     @classmethod
     def of_other_language(cls, shell: InteractiveShell, source: str, execution_count: int | None) -> CellSource:
@@ -155,7 +161,8 @@ def _symbols(tree: ast.Module) -> symtable.SymbolTable | None:
         return None
 
 
-def _bound_within(shell: InteractiveShell, tree: ast.Module) -> frozenset[str]:
+def _declared_global(tree: ast.Module) -> frozenset[str]:
+    """The names that functions and classes bind by `global`."""
     found: set[str] = set()
     table = _symbols(tree)
     left = [] if table is None else list(table.get_children())
@@ -163,11 +170,28 @@ def _bound_within(shell: InteractiveShell, tree: ast.Module) -> frozenset[str]:
         inner = left.pop()
         found.update(s.get_name() for s in inner.get_symbols() if s.is_global() and s.is_assigned())
         left.extend(inner.get_children())
+    return frozenset(found)
+
+
+def _binds_any(tree: ast.Module) -> bool:
+    """Whether the cell imports `*`, runs a magic that binds names, or uses what can bind any name."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(names=[ast.alias(name="*")]) | ast.Name(id="exec" | "eval" | "globals"):
+                return True
+            case ast.Call(ast.Attribute(attr="run_line_magic" | "run_cell_magic"), [ast.Constant(name), *_]):
+                if name in _BINDING_MAGICS:
+                    return True
+    return False
+
+
+def _magics_bodies(shell: InteractiveShell, tree: ast.Module) -> Iterator[ast.Module]:
+    """What the cell's magics are given, as far as it is Python, and what the magics in it are given."""
     for text in _magics_texts(tree):
         with contextlib.suppress(SyntaxError, ValueError):  # not Python
             body = ast.parse(shell.transform_cell(text))
-            found |= _bound_names(body) | _bound_within(shell, body)
-    return frozenset(found)
+            yield body
+            yield from _magics_bodies(shell, body)
 
 
 def _magics_texts(tree: ast.Module) -> Iterator[str]:

@@ -14,19 +14,32 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbtasks.patch import Patch, PatchSet
 
-__all__ = ["current_names", "main_module_patches", "use_names"]
-
-_names: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("nbtasks_names", default=None)
+__all__ = ["Scope", "current_names", "main_module_patches", "use_names"]
 
 
-def use_names(names: dict[str, Any]) -> None:
-    """Make `names` the notebook's names in this context, and in threads that are started from it."""
-    _names.set(names)
+class Scope:
+    """Holds the dict that a cell runs in, for its context: contexts are copied, and the dict is referred to once."""
+
+    __slots__ = ("names", "references")
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+        self.references = 0
+        """How many there were to the dict when the cell began."""
+
+
+_scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("nbtasks_scope", default=None)
+
+
+def use_names(scope: Scope) -> None:
+    """Make the names of `scope` the notebook's names in this context, and in threads that are started from it."""
+    _scope.set(scope)
 
 
 def current_names() -> dict[str, Any] | None:
     """The names of the background cell in whose context this is called; None in the foreground."""
-    return _names.get()
+    scope = _scope.get()
+    return None if scope is None else scope.names
 
 
 def main_module_patches(shell: InteractiveShell) -> PatchSet:

@@ -19,7 +19,6 @@ from nbtasks.backends.remote_work import RemoteWork, error_from, outcome, reques
 from nbtasks.exceptions import NotSendableError
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.cells.errors import set_remote_messages
-from nbtasks.notebook.cells.namespace import Layer
 from nbtasks.notebook.remote import worker_kernel
 from nbtasks.notebook.remote.names_read import names_read
 from nbtasks.notebook.remote.plots import put_figures, take_figures
@@ -120,7 +119,7 @@ class CellWork(RemoteWork):
         return refused
 
     def _is_main(self, names: Any) -> bool:
-        return names is self._names or isinstance(names, Layer) or names is self._task.notebook.names.live
+        return self._task.notebook.names.is_globals(names)
 
     def receive(self, message: Message) -> None:
         """Progress goes to the task, output to its cell."""

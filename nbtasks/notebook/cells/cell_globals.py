@@ -1,0 +1,266 @@
+"""The dict that a cell runs in, and what becomes of it and of the cell's functions at the end.
+
+`ExactGlobals` is the rule. A cell runs in a *plain dict*, a copy of the notebook's names: CPython's fast paths for
+globals and builtins are for nothing else. Who refers to that dict, and what it is:
+
+1. While the cell runs it is a plain dict, and each function that the cell defines has it as its globals.
+2. At the end of the attempt it *becomes a view* (`views.py`) in place: its type pointer is set, once, and its content
+   is reduced to what the cell has bound. Whatever still uses it, in any thread, finds the notebook's live names from
+   the next lookup on. It never becomes anything else again.
+3. At the commit, functions that can be found from the bound names are *moved* (`moved_functions.py`): their globals
+   become the notebook's own dict, and they stay the objects that they are. What the cell has bound is taken out of the
+   view. Everything that is not found, or must not be moved, keeps the view: it is right, and slower.
+4. A view that has lost a function is kept alive as long as a frame may use it (`borrowed_globals.py`).
+5. Views that something still refers to are looked at at each boundary, for names bound by `global`.
+
+A function is not moved if it, or code within it, binds globals (what it binds is committed at a boundary, and not
+under a running cell), reads a name that code of its cell binds so, or calls `eval`, `exec` or `globals`, which may read
+any name. One that nothing but its name refers to is moved in any case, as no other code relies on its view.
+
+`LayeredGlobals` needs nothing of `object_layout` and serves where that is not supported: the dict is a subclass from
+the start, and functions that nothing but their name refers to are made again over the notebook's dict.
+"""
+
+from __future__ import annotations
+
+import abc
+import builtins
+import operator
+import os
+import sys
+import types
+import weakref
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import Any
+
+from nbtasks.notebook.cells.borrowed_globals import BorrowedGlobals
+from nbtasks.notebook.cells.global_names import GlobalNames, global_names
+from nbtasks.notebook.cells.moved_functions import MovedFunctions, find_functions
+from nbtasks.notebook.cells.object_layout import is_supported, keep_for_good, set_type
+from nbtasks.notebook.cells.rebind import is_unshared, rebuild_unshared
+from nbtasks.notebook.cells.views import KEPT_IN_VIEW, Names, View
+from nbtasks.notebook.patches.main_module import Scope
+
+__all__ = ["CellGlobals", "ExactGlobals", "Layer", "LayeredGlobals", "globals_for"]
+
+_READ_ANY_NAME = frozenset({"eval", "exec", "globals"})
+
+
+def globals_for(notebook: Names) -> CellGlobals:
+    """The globals of cells over the notebook's dict: exact ones, where that is supported."""
+    if os.environ.get("NBTASKS_EXACT_GLOBALS") == "0" or not is_supported():
+        return LayeredGlobals(notebook)
+    return ExactGlobals(notebook)
+
+
+class CellGlobals(abc.ABC):
+    """Makes the dicts that cells run in. Guarded by the caller's lock."""
+
+    @abc.abstractmethod
+    def open(self, names: Names) -> Scope:
+        """A new dict for a cell to run in, a copy of `names`."""
+
+    @abc.abstractmethod
+    def end(self, scope: Scope, bound: Names) -> None:
+        """Make the dict a view that has nothing itself but what the cell has bound."""
+
+    @abc.abstractmethod
+    def functions_to_move(
+        self, scope: Scope, bound: Names, bound_later: Collection[str]
+    ) -> list[tuple[types.FunctionType, bool]]:
+        """The functions to move at a commit, each with whether anything but its name refers to it.
+
+        `bound_later` are names that functions of the cell bind by `global`.
+        """
+
+    @abc.abstractmethod
+    def move(self, functions: list[tuple[types.FunctionType, bool]], scope: Scope) -> None:
+        """Give the functions the notebook's own dict as globals."""
+
+    @abc.abstractmethod
+    def watch(self, scope: Scope) -> None:
+        """From now on have the dict among the `views`, as long as something refers to it."""
+
+    @abc.abstractmethod
+    def views(self) -> list[Names]:
+        """The dicts of committed cells whose code may still bind names in them."""
+
+    @abc.abstractmethod
+    def claim(self, names: Collection[str], *, any_name: bool) -> None:
+        """A cell begins that binds `names`, or may bind any name."""
+
+    @abc.abstractmethod
+    def release(self, names: Collection[str], *, any_name: bool) -> None:
+        """A cell that has claimed the names has committed them, or never will."""
+
+
+class ExactGlobals(CellGlobals):
+    """Cells run in plain dicts, at full speed. Needs `object_layout`."""
+
+    def __init__(self, notebook: Names) -> None:
+        self._notebook = notebook
+        self._view = type("NotebookView", (View,), {"__slots__": (), "__doc__": View.__doc__, "below": notebook})
+        shared_view = self._view({name: notebook[name] for name in KEPT_IN_VIEW if name in notebook})
+        keep_for_good(shared_view)  # frames of lent functions borrow it
+        self._moved = MovedFunctions(notebook, shared_view)
+        self._views: list[Names] = []
+
+    def open(self, names: Names) -> Scope:
+        """A plain dict."""
+        scope = Scope(dict(names))
+        scope.references = _references(scope)
+        return scope
+
+    def end(self, scope: Scope, bound: Names) -> None:
+        """Make the dict a view by setting its type."""
+        names = scope.names
+        content = {name: names[name] for name in KEPT_IN_VIEW if name in names} | bound
+        set_type(names, self._view)
+        values = list(dict.values(names))
+        # Within one call of C code, and with no value freed there: another thread of the cell finds all the time
+        # what it has bound.
+        list(map(operator.call, (partial(dict.clear, names), partial(dict.update, names, content))))
+        del values
+
+    def functions_to_move(
+        self, scope: Scope, bound: Names, bound_later: Collection[str]
+    ) -> list[tuple[types.FunctionType, bool]]:
+        """Those that are found and may move. No variable of a caller may hold one of them or the dict."""
+        wanted = _references(scope) - scope.references
+        unshared = _unshared_functions(bound, scope.names)
+        found = find_functions(bound.values(), scope.names, wanted)
+        uses = {id(function): global_names(function.__code__) for function in found}
+        later = set(bound_later).union(*(use.binds for key, use in uses.items() if key not in unshared))
+        return [
+            (function, id(function) not in unshared)
+            for function in found
+            if function.__builtins__ is _builtins_of(self._notebook)
+            and (id(function) in unshared or _may_move(uses[id(function)], later))
+        ]
+
+    def move(self, functions: list[tuple[types.FunctionType, bool]], scope: Scope) -> None:
+        """Set the functions' globals; the view stays alive for frames of their earlier calls."""
+        if not functions:
+            return
+        with _BORROWED.keep(scope.names):
+            for function, is_shared in functions:
+                if is_shared:
+                    self._moved.move_lendable(function)
+                else:
+                    self._moved.move(function)
+
+    def watch(self, scope: Scope) -> None:
+        """A dict has no weak references, so it is held, and dropped by `views` when nothing else holds it."""
+        self._views.append(scope.names)
+
+    def views(self) -> list[Names]:
+        """Those that anything but our own lists refers to."""
+        views = self._views
+        for index in reversed(range(len(views))):
+            if _references_in(views, index) <= _ONLY_IN_LIST + (views[index] in _BORROWED):
+                del views[index]
+        return list(views)
+
+    def claim(self, names: Collection[str], *, any_name: bool) -> None:
+        """Lend the moved functions that read one of them to a view."""
+        self._moved.claim(names, any_name=any_name)
+
+    def release(self, names: Collection[str], *, any_name: bool) -> None:
+        """Give these functions the notebook's own dict again."""
+        self._moved.release(names, any_name=any_name)
+
+
+class Layer(dict[str, Any]):
+    """The globals of a running cell where no plain dict can become a view: a dict whose class can be changed."""
+
+    __slots__ = ("__weakref__", "below")
+    below: Names
+
+
+class LayerView(View, Layer):
+    """What a layer becomes when its cell has ended."""
+
+    __slots__ = ()
+
+
+class LayeredGlobals(CellGlobals):
+    """Cells run in layers. Code that uses globals is slower than in the foreground, in functions above all."""
+
+    def __init__(self, notebook: Names) -> None:
+        self._notebook = notebook
+        self._layers: list[weakref.ref[Names]] = []
+
+    def open(self, names: Names) -> Scope:
+        """A layer."""
+        return Scope(Layer(names))
+
+    def end(self, scope: Scope, bound: Names) -> None:
+        """Make the layer a view by setting its class."""
+        layer = scope.names
+        assert isinstance(layer, Layer)
+        layer.below = self._notebook
+        layer.__class__ = LayerView
+        for name in list(dict.keys(layer)):
+            if name not in bound and name not in KEPT_IN_VIEW:
+                dict.pop(layer, name, None)
+
+    def functions_to_move(
+        self, scope: Scope, bound: Names, bound_later: Collection[str]  # noqa: ARG002 - nothing is moved
+    ) -> list[tuple[types.FunctionType, bool]]:
+        """Make those again that nothing but their name refers to; none is moved."""
+        rebuild_unshared(bound, scope.names, self._notebook)
+        return []
+
+    def move(self, functions: list[tuple[types.FunctionType, bool]], scope: Scope) -> None:
+        """Nothing: those that could be moved were made again."""
+
+    def watch(self, scope: Scope) -> None:
+        """Hold a weak reference."""
+        self._layers.append(weakref.ref(scope.names))
+
+    def views(self) -> list[Names]:
+        """Those that are alive."""
+        alive = [(reference, layer) for reference in self._layers if (layer := reference()) is not None]
+        self._layers = [reference for reference, _ in alive]
+        return [layer for _, layer in alive]
+
+    def claim(self, names: Collection[str], *, any_name: bool) -> None:
+        """Nothing: code left behind looks by context all the time."""
+
+    def release(self, names: Collection[str], *, any_name: bool) -> None:
+        """Nothing, as for `claim`."""
+
+
+def _may_move(use: GlobalNames, bound_later: Collection[str]) -> bool:
+    return not use.binds and use.reads.isdisjoint(bound_later) and use.reads.isdisjoint(_READ_ANY_NAME)
+
+
+def _unshared_functions(bound: Names, globals_: Names) -> set[int]:
+    """The ids of the functions with these globals that nothing but a name in `bound` and in the globals refers to."""
+    names = [n for n, value in bound.items() if type(value) is types.FunctionType and value.__globals__ is globals_]
+    return {id(bound[name]) for name in names if is_unshared(name, bound, globals_)}
+
+
+def _builtins_of(names: Mapping[str, Any]) -> Any:
+    found = names.get("__builtins__", builtins)
+    return found if isinstance(found, dict) else vars(found)
+
+
+# A count of references is compared only with one that was measured in the very same code: versions of Python differ in
+# what they count.
+
+
+def _references(scope: Scope) -> int:
+    return sys.getrefcount(scope.names)
+
+
+def _references_in(views: list[Names], index: int) -> int:
+    return sys.getrefcount(views[index])
+
+
+_ONLY_IN_LIST = _references_in([{}], 0)
+
+_BORROWED = BorrowedGlobals()
+if is_supported():
+    keep_for_good(_BORROWED)

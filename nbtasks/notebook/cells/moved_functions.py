@@ -1,0 +1,133 @@
+"""Functions of committed cells, moved to the notebook's own dict so that they run at the foreground's speed.
+
+A function that a cell defined is *moved*: its globals become the notebook's dict, and it stays the object that it is.
+While a later background cell runs that binds a name which the function reads, the function has to see that cell's value
+there, and the notebook's everywhere else. For that time it is *lent* to a view, which decides by context.
+"""
+
+from __future__ import annotations
+
+import gc
+import types
+import weakref
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from nbtasks.notebook.cells.global_names import global_names
+from nbtasks.notebook.cells.object_layout import set_globals
+from nbtasks.notebook.cells.views import Names, View
+
+__all__ = ["MovedFunctions", "find_functions"]
+
+_SEARCHED = 3_000
+"""How many objects are searched for functions: about a millisecond."""
+_LONG = 1_000
+_AT_ONCE = 16
+_CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
+_OPAQUE = frozenset({int, float, str, bytes, type(None), bool, types.ModuleType, types.CodeType})
+_PRUNED_AT_LEAST = 1_000
+
+_Reference = weakref.ref[types.FunctionType]
+
+
+def find_functions(roots: Iterable[Any], over: Names, wanted: int) -> list[types.FunctionType]:
+    """The functions with the globals `over` that can be reached from `roots`, until `wanted` are found.
+
+    Modules, classes of other modules and long containers are not searched.
+    """
+    found: list[types.FunctionType] = []
+    level, left = list(roots), _SEARCHED
+    seen = {id(over): None} | {id(one): one for one in level}  # an id is unique as long as its object lives
+    while level:
+        found += [one for one in level if type(one) is types.FunctionType and one.__globals__ is over]
+        if len(found) >= wanted or left <= 0:
+            break
+        searched = [one for one in level if _may_lead_to_functions(one, over)]
+        level = []
+        for start in range(0, len(searched), _AT_ONCE):
+            if left > 0:
+                referents = gc.get_referents(*searched[start : start + _AT_ONCE])
+                new = {id(one): one for one in filter(gc.is_tracked, referents) if id(one) not in seen}
+                seen |= new
+                level += new.values()
+                left -= len(new) + _AT_ONCE
+    return found
+
+
+def _may_lead_to_functions(value: Any, over: Names) -> bool:
+    kind = type(value)
+    if kind in _CONTAINERS:
+        return 0 < len(value) <= _LONG
+    if kind in _OPAQUE:
+        return False
+    if kind is types.FunctionType:
+        return value.__globals__ is over
+    if issubclass(kind, type):  # `isinstance` might run the class's own code
+        return type.__getattribute__(value, "__module__") == dict.get(over, "__name__")
+    return gc.is_tracked(value)
+
+
+class MovedFunctions:
+    """The functions that were moved to the dict `notebook`, by the names they read. Guarded by the caller's lock."""
+
+    def __init__(self, notebook: Names, view: View) -> None:
+        self._notebook = notebook
+        self._view = view
+        self._functions: list[_Reference] = []
+        self._readers: dict[str, list[_Reference]] = {}
+        self._prune_at = _PRUNED_AT_LEAST
+        self._claims: Counter[str] = Counter()
+        self._any_claimed = 0
+
+    def move(self, function: types.FunctionType) -> None:
+        """Give a function the notebook's dict as globals for good: nothing but its name refers to it."""
+        set_globals(function, self._notebook)
+
+    def move_lendable(self, function: types.FunctionType) -> None:
+        """Give a function the notebook's dict as globals, except while a cell claims a name that it reads."""
+        if len(self._functions) >= self._prune_at:
+            self._prune()
+        reference = weakref.ref(function)
+        self._functions.append(reference)
+        for name in global_names(function.__code__).reads:
+            self._readers.setdefault(name, []).append(reference)
+        self._place(reference)
+
+    def claim(self, names: Collection[str], *, any_name: bool) -> None:
+        """A cell begins that binds `names`, or may bind any name."""
+        self._any_claimed += any_name
+        self._claims.update(names)
+        self._place_readers(names, any_name)
+
+    def release(self, names: Collection[str], *, any_name: bool) -> None:
+        """A cell that has claimed the names has committed them, or never will."""
+        self._any_claimed -= any_name
+        self._claims.subtract(names)
+        self._claims = +self._claims
+        self._place_readers(names, any_name)
+
+    def _place_readers(self, names: Iterable[str], any_name: bool) -> None:
+        for reference in self._functions if any_name else ():
+            self._place(reference)
+        for name in names:
+            for reference in self._readers.get(name, ()):
+                self._place(reference)
+
+    def _place(self, reference: _Reference) -> None:
+        function = reference()
+        if function is None:
+            return
+        claimed = self._any_claimed or not global_names(function.__code__).reads.isdisjoint(self._claims)
+        globals_ = self._view if claimed else self._notebook
+        if function.__globals__ is not globals_:
+            set_globals(function, globals_)
+
+    def _prune(self) -> None:
+        """Forget the functions that are gone."""
+        self._functions = [reference for reference in self._functions if reference() is not None]
+        for name, readers in list(self._readers.items()):
+            readers[:] = [reference for reference in readers if reference() is not None]
+            if not readers:
+                del self._readers[name]
+        self._prune_at = _PRUNED_AT_LEAST + 2 * len(self._functions)

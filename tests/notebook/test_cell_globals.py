@@ -1,0 +1,532 @@
+"""Cells over plain dicts: which functions are moved to the notebook's dict, which are not, and what each finds."""
+
+from __future__ import annotations
+
+import builtins
+import contextvars
+import functools
+import gc
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nbtasks.notebook.cells import borrowed_globals, cell_globals, object_layout
+from nbtasks.notebook.cells.borrowed_globals import BorrowedGlobals, globals_of_all_frames
+from nbtasks.notebook.cells.cell_globals import ExactGlobals, LayeredGlobals, globals_for
+from nbtasks.notebook.cells.global_names import global_names
+from nbtasks.notebook.cells.namespace import CellNames, NotebookNames
+from nbtasks.notebook.cells.object_layout import is_supported, set_globals, set_type
+from nbtasks.notebook.cells.views import View
+from nbtasks.notebook.patches.main_module import use_names
+
+pytestmark = pytest.mark.skipif(not is_supported(), reason="no plain dict can be made a view in this Python")
+
+
+@pytest.fixture
+def notebook() -> dict[str, Any]:
+    return {"__name__": "__main__", "__builtins__": builtins, "x": 1, "items": []}
+
+
+@pytest.fixture
+def names(notebook: dict[str, Any]) -> NotebookNames:
+    return NotebookNames(notebook, ExactGlobals(notebook))
+
+
+def execute(source: str, cell: CellNames) -> None:
+    """Run code in a cell, in a context of its own."""
+
+    def in_context() -> None:
+        use_names(cell.scope)
+        exec(compile(source, "<cell>", "exec", dont_inherit=True), cell.globals)
+
+    contextvars.copy_context().run(in_context)
+
+
+def run(names: NotebookNames, source: str, *binds: str, later: tuple[str, ...] = ()) -> CellNames:
+    """Run a background cell from its start to its end."""
+    cell = names.open(binds=binds, binds_later=later)
+    execute(source, cell)
+    names.end(cell, commit=True)
+    return cell
+
+
+# -- the fallback ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh_check() -> Iterator[None]:
+    """Has the check of the interpreter run again in the test and after it."""
+    is_supported.cache_clear()
+    yield
+    is_supported.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_check")
+class TestFallback:
+    def test_plain_dicts_are_the_rule(self) -> None:
+        assert type(globals_for({})) is ExactGlobals
+
+    @pytest.mark.parametrize("check", ["_is_plain_cpython", "_layout_is_as_expected", "_works"])
+    def test_a_check_that_fails_means_layers(self, monkeypatch: pytest.MonkeyPatch, check: str) -> None:
+        monkeypatch.setattr(object_layout, check, lambda: False)
+        assert type(globals_for({})) is LayeredGlobals
+
+    def test_objects_laid_out_otherwise_are_noticed_by_reading_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(object_layout, "_GLOBALS", object_layout._GLOBALS + object_layout._POINTER)
+        monkeypatch.setattr(object_layout, "_works", lambda: pytest.fail("something was written"))
+        assert not is_supported()
+
+    def test_a_function_that_does_not_take_its_new_globals_is_noticed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(object_layout, "set_globals", lambda function, to: None)
+        assert not is_supported()
+
+    def test_free_threaded_builds_have_layers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(object_layout.sysconfig, "get_config_var", lambda name: name == "Py_GIL_DISABLED" or "")
+        assert not is_supported()
+
+    def test_with_the_jit_there_are_layers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "_jit", types.SimpleNamespace(is_enabled=lambda: True), raising=False)
+        assert not is_supported()
+
+    def test_a_setting_of_the_environment_means_layers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("NBTASKS_EXACT_GLOBALS", "0")
+        assert type(globals_for({})) is LayeredGlobals
+
+
+def test_only_a_plain_dict_can_be_made_a_view_and_only_one_of_the_same_layout() -> None:
+    class Larger(dict[str, Any]):
+        pass
+
+    view = type("V", (View,), {"__slots__": (), "below": {}})
+    with pytest.raises(TypeError, match="cannot make a dict a Larger"):
+        set_type({}, Larger)
+    with pytest.raises(TypeError, match="cannot make a Larger a V"):
+        set_type(Larger(), view)
+    with pytest.raises(TypeError, match="globals of a builtin_function_or_method"):
+        set_globals(len, {})  # type: ignore[arg-type]
+
+
+# -- what is moved ---------------------------------------------------------------------------------------------------
+
+MOVED = {
+    "shared by two names": ("def f(): return x\ng = f", lambda ns: ns["g"]),
+    "registry": ("def f(): return x\nregistry = {'f': [f]}", lambda ns: ns["registry"]["f"][0]),
+    "lambda in a list": ("hooks = [lambda: x]", lambda ns: ns["hooks"][0]),
+    "method": ("class C:\n def f(self=None): return x", lambda ns: ns["C"].f),
+    "static method": ("class C:\n @staticmethod\n def f(): return x", lambda ns: ns["C"].f),
+    "class method": ("class C:\n @classmethod\n def f(cls): return x", lambda ns: ns["C"].f.__func__.__get__(0)),
+    "property": ("class C:\n @property\n def f(self=None): return x", lambda ns: ns["C"].f.fget),
+    "nested class": ("class C:\n class D:\n  def f(self=None): return x", lambda ns: ns["C"].D.f),
+    "instance": ("class C:\n def f(self=None): return x\nc = C()\ndel C", lambda ns: type(ns["c"]).f),
+    "bound method": ("class C:\n def f(self): return x\nm = C().f\ndel C", lambda ns: ns["m"]),
+    "partial": ("import functools\np = functools.partial(lambda a: x, 1)", lambda ns: ns["p"].func.__get__(0)),
+    "cached": ("import functools\n@functools.lru_cache\ndef f(): return x", lambda ns: ns["f"].__wrapped__),
+    "wrapped": (
+        "import functools\ndef d(f):\n @functools.wraps(f)\n def w(): return f()\n return w\n@d\ndef f(): return x",
+        lambda ns: ns["f"].__wrapped__,
+    ),
+    "closure": ("def outer():\n def inner(): return x\n return lambda: inner()\nf = outer()", lambda ns: ns["f"]),
+    "weak reference": ("import weakref\ndef f(): return x\nw = weakref.ref(f)", lambda ns: ns["w"]()),
+    "dataclass": (
+        "import dataclasses\n@dataclasses.dataclass\nclass C:\n n: int = 1\n def f(self=None): return x",
+        lambda ns: ns["C"].f,
+    ),
+    "callback of an object": (
+        "import threading\ntimer = threading.Timer(9, lambda: x)",
+        lambda ns: ns["timer"].function,
+    ),
+    "generator function": ("def f():\n yield x\nkept = [f]", lambda ns: lambda: next(ns["f"]())),
+}
+
+
+@pytest.mark.parametrize("case", MOVED)
+def test_a_function_that_is_found_is_moved_and_stays_the_object_it_is(
+    names: NotebookNames, notebook: dict[str, Any], case: str
+) -> None:
+    source, get = MOVED[case]
+    cell = names.open()
+    execute(source, cell)
+    before = {id(function) for function in functions_over(cell.globals)}
+    names.end(cell, commit=True)
+    assert before == {id(function) for function in functions_over(notebook)}
+    assert not functions_over(cell.globals)
+    notebook["x"] = 50
+    assert get(notebook)() == 50
+
+
+def functions_over(globals_: dict[str, Any]) -> list[types.FunctionType]:
+    found = [one for one in gc.get_objects() if type(one) is types.FunctionType and one.__globals__ is globals_]
+    return [one for one in found if one.__code__.co_filename == "<cell>"]
+
+
+STAYS = {
+    "binds a global": "def f():\n global late\n late = x\nkept = [f]",
+    "deletes a global": "def f():\n global late\n del late\nkept = [f]",
+    "code within it binds a global": "def f():\n def g():\n  global late\n  late = x\n return g\nkept = [f]",
+    "evaluates": "def f(): return eval('x')\nkept = [f]",
+    "executes": "def f(): exec('y = x')\nkept = [f]",
+    "shows its globals": "def f(): return globals()\nkept = [f]",
+    "reads what another binds": (
+        "def bind():\n global late\n late = x\ndef f(): return late\nkept = [f, bind]\nbind = None"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STAYS)
+def test_a_shared_function_that_relies_on_its_view_stays_on_it(
+    names: NotebookNames, notebook: dict[str, Any], case: str
+) -> None:
+    cell = run(names, STAYS[case])
+    assert notebook["f"].__globals__ is cell.globals
+    assert isinstance(cell.globals, View)
+
+
+def test_a_function_reads_at_once_what_a_function_out_of_sight_has_bound(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    source = """
+def start(hold):
+    def work():
+        global late
+        late = hold
+    return [work]
+made = start(1)
+class C:
+    def get(self): return late
+items.append(made.pop())
+late = 0
+"""
+    run(names, source, later=("late",))
+    work = notebook["items"].pop()
+    assert notebook["C"]().get() == 0
+    work()
+    assert notebook["C"]().get() == 1
+    names.foreground_began("a")
+    assert notebook["late"] == 1
+
+
+def test_a_function_that_only_its_name_refers_to_is_moved_whatever_it_does(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    run(names, "def add(n):\n global x\n x += n")
+    notebook["add"](2)
+    assert notebook["x"] == 3 and notebook["add"].__globals__ is notebook
+
+
+def test_a_function_with_other_builtins_stays_on_its_view(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    run(names, "__builtins__ = {'len': lambda value: 'own'}\ndef f(): return len(x)")
+    assert notebook["f"]() == "own"
+
+
+def test_long_containers_and_modules_are_not_searched(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    cell = run(names, "import types\nm = types.ModuleType('m'); m.f = lambda: x\nmany = [lambda: x] * 2000")
+    assert notebook["m"].f.__globals__ is notebook["many"][0].__globals__ is cell.globals
+    notebook["x"] = 5
+    assert notebook["m"].f() == notebook["many"][0]() == 5
+
+
+def test_looking_for_functions_runs_no_code_of_the_users(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    source = """
+ran = []
+class Meta(type):
+    def __getattribute__(cls, name):
+        ran.append(name)
+        return type.__getattribute__(cls, name)
+class C(metaclass=Meta):
+    def __getattribute__(self, name):
+        ran.append(name)
+        return object.__getattribute__(self, name)
+    def __len__(self): ran.append('len')
+    def __eq__(self, other): ran.append('eq')
+    __hash__ = None
+c = [C(), {'c': C()}]
+hidden = [[[lambda: x]]]
+del ran[:]
+"""
+    run(names, source)
+    assert notebook["ran"] == []
+    assert notebook["hidden"][0][0][0].__globals__ is notebook
+
+
+# -- frames ----------------------------------------------------------------------------------------------------------
+
+GENERATOR = """
+done = []
+def count():
+    try:
+        while True: yield x, len(items)
+    finally: done.append(x)
+counter = count(); next(counter)
+kept = [count]
+"""
+
+
+def test_a_generator_that_had_begun_finds_the_notebooks_names(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    cell = run(names, GENERATOR)
+    assert notebook["count"].__globals__ is notebook
+    assert cell.globals in cell_globals._BORROWED
+    del cell
+    names.foreground_began("a")
+    gc.collect()
+    cell_globals._BORROWED.release()
+    notebook["x"] = 7
+    assert next(notebook["counter"]) == (7, 0)
+    del notebook["counter"]
+    assert notebook["done"] == [7]
+
+
+def test_what_is_kept_for_frames_is_released_when_none_uses_it(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    globals_ = run(names, GENERATOR).globals
+    assert cell_globals._BORROWED.release()
+    assert globals_ in cell_globals._BORROWED
+    notebook["counter"].close()
+    assert cell_globals._BORROWED.release()
+    assert globals_ not in cell_globals._BORROWED
+
+
+def test_a_generator_that_garbage_collection_closes_still_has_its_globals(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    source = """
+class Node:
+    def __init__(self):
+        self.me, self.generator = self, self.run()
+        next(self.generator)
+    def run(self):
+        try: yield x
+        finally: items.append(x)
+Node()
+"""
+    run(names, source)
+    names.foreground_began("a")
+    del notebook["Node"]
+    cell_globals._BORROWED.release()
+    notebook["x"] = 3
+    gc.collect()
+    assert notebook["items"] == [3]
+
+
+KINDS = {
+    "generator": ("def f():\n yield 1\nheld = f()", "held.close()"),
+    "coroutine": ("async def f(): pass\nheld = f()", "held.close()"),
+    "asynchronous generator": ("async def f():\n yield 1\nheld = f()", "del held"),
+    "traceback": ("def f(): 1 / 0\ntry: f()\nexcept Exception as error: held = error", "del held"),
+    "frame": ("import sys\ndef f(): return sys._getframe()\nheld = f()", "del held"),
+    "thread": (
+        "import threading\ngate, inside = threading.Event(), threading.Event()\ndef f(): inside.set(); gate.wait()\n"
+        "held = threading.Thread(target=f); held.start(); inside.wait()",
+        "gate.set(); held.join()",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_frames_are_seen(kind: str) -> None:
+    begin, end = KINDS[kind]
+    names: dict[str, Any] = {"__builtins__": builtins}
+    exec(begin, names)
+    try:
+        assert id(names) in seen()
+    finally:
+        exec(end, names)
+    assert id(names) not in seen()
+
+
+def seen() -> set[int]:
+    """The globals of all frames. An automatic garbage collection in between means to try again."""
+    return next(filter(None, (globals_of_all_frames() for _ in range(100))))
+
+
+@pytest.mark.parametrize("out_of_sight", ["greenlets", "frozen objects", "a collection"])
+def test_nothing_is_released_where_frames_may_be_out_of_sight(
+    monkeypatch: pytest.MonkeyPatch, out_of_sight: str
+) -> None:
+    if out_of_sight == "greenlets":
+        monkeypatch.setitem(sys.modules, "greenlet", types.ModuleType("greenlet"))
+    elif out_of_sight == "frozen objects":
+        monkeypatch.setattr(gc, "get_freeze_count", lambda: borrowed_globals._FROZEN + 1)
+    else:
+        monkeypatch.setattr(gc, "collect", lambda generation: 0)  # as it does while another thread collects
+    kept = BorrowedGlobals()
+    with kept.keep({}):
+        pass
+    assert not kept.release() and len(kept) == 1
+
+
+def test_what_is_kept_while_a_function_moves_is_not_released() -> None:
+    kept = BorrowedGlobals()
+    with kept.keep({}):
+        kept.release()
+        assert len(kept) == 1
+    assert kept.release() and not len(kept)
+
+
+def test_what_is_kept_does_not_grow_for_ever() -> None:
+    kept = BorrowedGlobals(many=10)
+    for _ in range(100):
+        with kept.keep({}):
+            pass
+    assert len(kept) <= 10
+
+
+def test_looking_at_frames_leaves_nothing_behind() -> None:
+    class Probe:
+        pass
+
+    probe = Probe()
+    gone = weakref.ref(probe)
+    gc.disable()
+    try:
+        assert globals_of_all_frames() is not None
+        del probe
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_a_collection_in_another_thread_is_noticed() -> None:
+    """What it is about to free is in none of the lists of objects: a generator may still run its `finally` then."""
+    inside, go = threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            inside.set()
+            go.wait(60)
+
+    def collect() -> None:
+        Slow()
+        gc.collect()
+
+    gc.collect()
+    thread = threading.Thread(target=collect)
+    thread.start()
+    try:
+        inside.wait(60)
+        assert globals_of_all_frames() is None
+    finally:
+        go.set()
+        thread.join()
+
+
+# -- lending ---------------------------------------------------------------------------------------------------------
+
+READER = "class C:\n def read(self): return x\nhooks = [lambda: x + len(items)]"
+
+
+def test_a_moved_function_reads_what_a_running_cell_has_bound(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    run(names, READER)
+    cell = names.open(binds=["x"])
+    execute("x = 5\nseen = C().read(), hooks[0]()", cell)
+    assert cell.globals["seen"] == (5, 5)
+    assert (notebook["C"]().read(), notebook["hooks"][0]()) == (1, 1)
+    names.end(cell, commit=True)
+    assert (notebook["C"]().read(), notebook["hooks"][0]()) == (5, 5)
+    assert notebook["C"].read.__globals__ is notebook["hooks"][0].__globals__ is notebook
+
+
+def test_each_of_two_running_cells_has_its_own_value_read(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    run(names, READER)
+    one, other = names.open(binds=["x"]), names.open(binds=["x"])
+    execute("x = 5", one)
+    execute("x = 6\nseen = C().read()", other)
+    execute("seen = C().read()", one)
+    assert one.globals["seen"] == 5 and other.globals["seen"] == 6
+    names.end(other, commit=True)
+    execute("seen = C().read()", one)
+    assert one.globals["seen"] == 5
+    names.end(one, commit=False)
+    assert notebook["C"]().read() == 6 and notebook["C"].read.__globals__ is notebook
+
+
+def test_a_cell_that_may_bind_any_name_has_all_functions_lent(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    run(names, READER)
+    cell = names.open(binds_any=True)
+    execute("globals()['x'] = 5\nseen = C().read()", cell)
+    assert cell.globals["seen"] == 5
+    names.end(cell, commit=True)
+    assert notebook["C"].read.__globals__ is notebook
+
+
+def test_a_function_of_a_cell_that_ends_while_another_binds_what_it_reads_is_lent_too(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    later = names.open(binds=["x"])
+    cell = run(names, READER)
+    names.adopt(cell, later)
+    execute("x = 5\nseen = C().read()", later)
+    assert later.globals["seen"] == 5 and notebook["C"]().read() == 1
+    names.end(later, commit=True)
+    assert notebook["C"].read.__globals__ is notebook
+
+
+def test_a_function_that_no_running_cell_concerns_is_not_lent(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    run(names, READER)
+    cell = names.open(binds=["y"])
+    assert notebook["C"].read.__globals__ is notebook
+    names.end(cell, commit=True)
+
+
+def test_functions_that_are_gone_are_forgotten(notebook: dict[str, Any]) -> None:
+    exact = ExactGlobals(notebook)
+    names = NotebookNames(notebook, exact)
+    for number in range(3_000):
+        run(names, f"hooks = [lambda: x{number}]")
+    assert len(exact._moved._functions) < 1_500 and len(exact._moved._readers) < 1_500
+
+
+# -- names in code ---------------------------------------------------------------------------------------------------
+
+
+def test_the_global_names_of_code_are_those_that_the_interpreter_loads_and_stores() -> None:
+    many = "".join(f"    a{number}.b{number}\n" for number in range(300))
+    source = f"""
+def f(argument):
+    global bound, deleted
+    bound = argument.attribute
+    del deleted
+{many}
+    def inner(): return within
+    class C(base):
+        in_class = read_in_class
+    return [element for element in iterated], bound
+"""
+    names: dict[str, Any] = {}
+    exec(source, names)
+    found = global_names(names["f"].__code__)
+    assert found.binds == {"bound", "deleted"}
+    ours = {name for name in found.reads if not name.startswith("a")}
+    assert ours - {"__name__"} == {"within", "base", "read_in_class", "iterated", "bound"}
+    assert {f"a{number}" for number in range(300)} <= found.reads
+    assert not {f"b{number}" for number in range(300)} & found.reads
+
+
+def test_functions_run_on_when_the_extension_is_unloaded(notebook: dict[str, Any]) -> None:
+    names = NotebookNames(notebook, ExactGlobals(notebook))
+    run(names, GENERATOR + READER)
+    del names
+    gc.collect()
+    notebook["x"] = 4
+    assert next(notebook["counter"]) == (4, 0) and notebook["C"]().read() == 4
+
+
+def test_counts_of_references_are_the_same_before_and_after_the_code_is_specialized() -> None:
+    views = [{}]
+    assert {cell_globals._references_in(views, 0) for _ in range(10_000)} == {cell_globals._ONLY_IN_LIST}
+
+
+def test_the_stack_of_a_thread_is_read_whole() -> None:
+    def down(levels: int) -> list[str]:
+        if levels:
+            return down(levels - 1)
+        return [frame.f_code.co_name for frame in borrowed_globals._stack(threading.get_ident())]
+
+    assert down(50)[:53] == ["_stack"] + ["down"] * 51 + ["test_the_stack_of_a_thread_is_read_whole"]
+    assert functools.reduce(lambda total, _: total + 1, borrowed_globals._stack(-1), 0) == 0
