@@ -22,13 +22,14 @@ import operator
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from nbtasks.notebook.cells.views import Names
 
 __all__ = ["BorrowedGlobals", "globals_of_all_frames"]
 
-_OWNERS = {
+_OWNERS: dict[type, Callable[[Any], types.FrameType | None]] = {
     types.GeneratorType: operator.attrgetter("gi_frame"),
     types.CoroutineType: operator.attrgetter("cr_frame"),
     types.AsyncGeneratorType: operator.attrgetter("ag_frame"),
@@ -94,8 +95,9 @@ def globals_of_all_frames() -> set[int] | None:
         gc.collect(0)  # does nothing if a collection runs in another thread, whose garbage is out of sight
         if _collections() != collections + 1:
             return None
-        frames += [_OWNERS[type(value)](value) for value in objects if type(value) in _OWNERS]
-        return {id(frame.f_globals) for frame in frames if frame is not None}
+        owned = (_OWNERS[type(value)](value) for value in objects if type(value) in _OWNERS)
+        frames += [frame for frame in owned if frame is not None]
+        return {id(frame.f_globals) for frame in frames}
     finally:
         # Our own frame is among them, and would keep them all in a cycle.
         frames.clear()
@@ -117,4 +119,4 @@ def _stack(thread: int) -> Iterator[types.FrameType]:
         return iter(())
 
 
-_BACK = types.FrameType.f_back.__get__  # type: ignore[attr-defined]
+_BACK = types.FrameType.f_back.__get__

@@ -64,7 +64,7 @@ def _may_lead_to_functions(value: Any, over: Names) -> bool:
     if kind is types.FunctionType:
         return value.__globals__ is over
     if issubclass(kind, type):  # `isinstance` might run the class's own code
-        return type.__getattribute__(value, "__module__") == dict.get(over, "__name__")
+        return bool(type.__getattribute__(value, "__module__") == dict.get(over, "__name__"))
     return gc.is_tracked(value)
 
 
