@@ -16,7 +16,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from nbtasks.exceptions import InvalidValueError, NbtasksError
@@ -59,9 +59,16 @@ def create_app(
         raise InvalidValueError("token is True, False or a string of at least 16 characters")
     secret = secrets.token_urlsafe(32) if token is True else (token or None)
     page = files("nbtasks.web").joinpath("page.html").read_text("utf-8")
-    routes = _Routes(manager, retry, EventLog(manager, heartbeat=heartbeat), page, max_listeners)
-    app = Starlette(routes=routes.routes(), exception_handlers={HTTPException: _http_error, NbtasksError: _task_error})
-    return Guard(app, routes.events, token=secret, hosts=hosts, policy=_policy(page))
+    routes = _Routes(manager, retry, page).routes()
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error, NbtasksError: _task_error})
+    return Guard(
+        app,
+        EventLog(manager, heartbeat=heartbeat),
+        token=secret,
+        hosts=hosts,
+        policy=_policy(page),
+        max_listeners=max_listeners,
+    )
 
 
 class _Routes:
@@ -71,15 +78,11 @@ class _Routes:
         self,
         manager: TaskManager,
         retry: Callable[[Task], Any] | None,
-        events: EventLog,
         page: str,
-        max_listeners: int,
     ) -> None:
         self._manager = manager
         self._retry = retry or (lambda task: manager.add_task(task.clone()))
-        self.events = events
         self._page = page
-        self._max_listeners = max_listeners
 
     def routes(self) -> list[Route]:
         """All routes; the names of methods and paths are those of the OpenAPI description."""
@@ -87,7 +90,6 @@ class _Routes:
         return [
             Route("/", self.page, methods=get),
             Route("/openapi.json", self.description, methods=get),
-            Route("/events", self.event_stream, methods=get),
             Route("/api/tasks", self.list_tasks, methods=get),
             Route("/api/tasks/{id}", self.get_task, methods=get),
             Route("/api/tasks/{id}/output", self.get_output, methods=get),
@@ -111,14 +113,6 @@ class _Routes:
 
     async def description(self, _request: Request) -> Response:
         return JSONResponse(openapi())
-
-    async def event_stream(self, request: Request) -> Response:
-        if self.events.listeners >= self._max_listeners:
-            raise HTTPException(503, f"{self._max_listeners} clients listen already; try again later")
-        last_id = request.headers.get("last-event-id")
-        return StreamingResponse(
-            self.events.follow(last_id), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
-        )
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 

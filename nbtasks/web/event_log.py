@@ -1,7 +1,11 @@
 """Server-sent events: the last events of a manager, encoded once for all listeners.
 
-A listener is a position in the log, not a queue: a thousand of them share the encoded bytes. One that reads too slowly
-to keep up finds that the log has moved on; it then receives the newest state of all tasks and continues from there.
+A listener is a position in the log, not a queue: a thousand of them share the encoded bytes, and while nothing happens
+each is one coroutine that waits for its client to leave. A listener that reads too slowly to keep up finds that the log
+has moved on; it then receives the newest state of all tasks and continues from there.
+
+Written on ASGI itself, below Starlette's responses and sse-starlette: these keep two to four asyncio tasks for each
+stream, which alone take more than the 10 kB that a listener may cost.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import json
 import secrets
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable, MutableMapping
 from itertools import islice
 from typing import Any
 
@@ -30,14 +34,30 @@ SNAPSHOT_TASKS = 500
 """How many tasks, the newest, are in a snapshot."""
 TAIL_CHARACTERS = 2_000
 """How much of a task's output is sent with an `output` event."""
+HEARTBEAT = b": keep-alive\n\n"
+HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class _Listener:
+    """One client: the number of the event that it gets next (None: a snapshot), and the task that sends to it now."""
+
+    __slots__ = ("position", "send", "sending")
+
+    def __init__(self, send: Send, position: int | None) -> None:
+        self.send = send
+        self.position = position
+        self.sending: asyncio.Task[None] | None = None
 
 
 class EventLog:
     """The events of a manager, by number, for as long as there are listeners and for `linger` seconds after.
 
     The manager is observed only during that time, so that the interface costs nothing while nobody listens.
-    `_lock` guards the log and the list of waiting listeners; events are added on the manager's notifier thread, and
-    listeners run on the event loop of the server.
+    `_lock` guards the log and `_waking`; events are added on the manager's notifier thread. All else is used on the
+    event loop of the server.
     """
 
     def __init__(self, manager: TaskManager, *, heartbeat: float = 15.0, linger: float = 60.0) -> None:
@@ -49,32 +69,41 @@ class EventLog:
         self._next = 1
         self._epoch = secrets.token_hex(4)
         self._subscription: Subscription | None = None
-        self._waiting: list[asyncio.Future[None]] = []
+        self._listeners: set[_Listener] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waking = False
         self._closing: asyncio.TimerHandle | None = None
-        self.listeners = 0
+        self._beating: asyncio.TimerHandle | None = None
+
+    @property
+    def listeners(self) -> int:
         """How many clients listen now."""
+        return len(self._listeners)
 
     @property
     def observing(self) -> bool:
         """Whether the manager's events are being logged."""
         return self._subscription is not None
 
-    async def follow(self, last_id: str | None) -> AsyncIterator[bytes]:
-        """The events after `last_id`, if the log still has them, else a snapshot and the events after it."""
+    async def listen(
+        self, last_id: str | None, headers: list[tuple[bytes, bytes]], receive: Receive, send: Send
+    ) -> None:
+        """Stream to one client until it leaves: the events after `last_id`, or else a snapshot and what follows it.
+
+        `headers` are sent besides the stream's own.
+        """
         self._begin()
-        self.listeners += 1
+        listener = _Listener(send, self._position_after(last_id))
+        self._listeners.add(listener)
         try:
-            position = self._position_after(last_id)
-            while True:
-                chunk, position = self._read(position) if position is not None else self._snapshot()
-                if chunk:
-                    yield chunk
-                elif not await self._arrival(position):
-                    yield b": keep-alive\n\n"
+            await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *headers]})
+            self._start_sending(listener)
+            while (await receive())["type"] != "http.disconnect":
+                pass
         finally:
-            self.listeners -= 1
+            self._listeners.discard(listener)
+            if listener.sending is not None:
+                listener.sending.cancel()
             self._end()
 
     # -- the manager's side -------------------------------------------------------------------------------------
@@ -88,7 +117,7 @@ class EventLog:
             self._events.append(self._encode(event.value, payload, self._next))
             self._next += 1
             loop = self._loop
-            if self._waking or loop is None or not self._waiting:
+            if self._waking or loop is None:
                 return
             self._waking = True
         try:
@@ -103,20 +132,60 @@ class EventLog:
     # -- the listeners' side: all on the loop of the server ------------------------------------------------------
 
     def _begin(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         if self._closing is not None:
             self._closing.cancel()
             self._closing = None
+        if self._beating is None:
+            self._beating = loop.call_later(self._heartbeat, self._beat)
         if self._subscription is None:
             self._subscription = self._manager.add_event_callback(self._add, events=list(EventType))
 
     def _end(self) -> None:
-        if self.listeners == 0 and self._loop is not None and not self._loop.is_closed():
+        if not self._listeners and self._loop is not None and not self._loop.is_closed():
             self._closing = self._loop.call_later(self._linger, self._stop)
+
+    def _start_sending(self, listener: _Listener, *, heartbeat: bool = False) -> None:
+        """Send what the listener lacks; each has a task only as long as there is something to send."""
+        if listener.sending is None:
+            listener.sending = asyncio.get_running_loop().create_task(self._send(listener, heartbeat))
+
+    async def _send(self, listener: _Listener, heartbeat: bool) -> None:
+        try:
+            if heartbeat:
+                await listener.send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+            while chunk := self._next_chunk(listener):
+                await listener.send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except OSError:  # the client has left
+            return
+        finally:
+            listener.sending = None
+
+    def _next_chunk(self, listener: _Listener) -> bytes:
+        chunk = b""
+        if listener.position is not None:
+            chunk, listener.position = self._read(listener.position)
+        if listener.position is None:
+            chunk, listener.position = self._snapshot()
+        return chunk
+
+    def _wake(self) -> None:
+        with self._lock:
+            self._waking = False
+        for listener in self._listeners:
+            self._start_sending(listener)
+
+    def _beat(self) -> None:
+        """Show a sign of life on every idle stream, so that no proxy takes it for dead."""
+        self._beating = None
+        if self._listeners and self._loop is not None:
+            self._beating = self._loop.call_later(self._heartbeat, self._beat)
+        for listener in self._listeners:
+            self._start_sending(listener, heartbeat=True)
 
     def _stop(self) -> None:
         """Stop observing; numbers of events start over under another name, so that none is taken for another."""
-        if self.listeners or self._subscription is None:
+        if self._listeners or self._subscription is None:
             return
         self._subscription.close()
         with self._lock:
@@ -126,7 +195,7 @@ class EventLog:
 
     def close(self) -> None:
         """Stop observing the manager. The server's loop has ended, or nobody listens."""
-        self.listeners = 0
+        self._listeners.clear()
         self._stop()
 
     def _position_after(self, last_id: str | None) -> int | None:
@@ -158,31 +227,3 @@ class EventLog:
             "left_out": max(len(tasks) - SNAPSHOT_TASKS, 0),
         }
         return self._encode("snapshot", json.dumps(data, separators=(",", ":")), number), number + 1
-
-    async def _arrival(self, position: int | None) -> bool:
-        """Wait for an event; False when it is time for a heartbeat."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        with self._lock:
-            if position is None or position < self._next:
-                return True
-            self._waiting.append(future)
-        try:
-            async with asyncio.timeout(self._heartbeat):
-                await future
-        except TimeoutError:
-            return False
-        finally:
-            if not future.done() or future.cancelled():
-                with self._lock:
-                    if future in self._waiting:
-                        self._waiting.remove(future)
-        return True
-
-    def _wake(self) -> None:
-        with self._lock:
-            waiting, self._waiting = self._waiting, []
-            self._waking = False
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)

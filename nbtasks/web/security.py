@@ -12,7 +12,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette._utils import get_route_path
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from nbtasks.web.event_log import EventLog
@@ -21,6 +22,7 @@ __all__ = ["Guard"]
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+EVENTS_PATH = "/events"
 MAX_BODY = 64 * 1024
 """Bytes of a request's body."""
 
@@ -34,25 +36,34 @@ class Guard:
 
     `token` None: none is asked for, since an application around this one decides. `hosts`: names besides the loopback
     ones by which the server may be addressed, such as a proxy's; "*" allows any. A GET of the page with `?token=...`
-    sets a cookie (HttpOnly, SameSite=Strict) and redirects to the address without the token.
+    sets a cookie (HttpOnly, SameSite=Strict) and redirects to the address without the token. The event streams are
+    answered here, below Starlette, which keeps them small; at most `max_listeners` at once.
     """
 
     def __init__(
-        self, app: Any, events: EventLog, *, token: str | None, hosts: Collection[str], policy: str
+        self,
+        app: Any,
+        events: EventLog,
+        *,
+        token: str | None,
+        hosts: Collection[str],
+        policy: str,
+        max_listeners: int,
     ) -> None:
         self.app = app
         self.events = events
         """The event streams of the app."""
         self.token = token
+        self._max_listeners = max_listeners
         self._hosts = LOOPBACK_HOSTS | {host.lower() for host in hosts}
-        self._headers = {
-            "Content-Security-Policy": policy,
-            "X-Content-Type-Options": "nosniff",
-            "X-Frame-Options": "DENY",
-            "Referrer-Policy": "no-referrer",
-            "Cache-Control": "no-store",
-            "Cross-Origin-Resource-Policy": "same-origin",
-        }
+        self._headers = [
+            (b"content-security-policy", policy.encode()),
+            (b"x-content-type-options", b"nosniff"),
+            (b"x-frame-options", b"DENY"),
+            (b"referrer-policy", b"no-referrer"),
+            (b"cache-control", b"no-store"),
+            (b"cross-origin-resource-policy", b"same-origin"),
+        ]
         self._cookie = "nbtasks-" + hashlib.sha256((token or "").encode()).hexdigest()[:8]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,18 +73,22 @@ class Guard:
                 await self.app(scope, receive, send)
             return
 
-        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
-                    headers[name] = value
-            await send(message)
-
         refusal = self._refusal(scope)
         if refusal is not None:
-            await refusal(scope, receive, send_with_headers)
-            return
-        await self.app(scope, _limited(receive), send_with_headers)
+            await refusal(scope, receive, self._with_headers(send))
+        elif get_route_path(scope) == EVENTS_PATH and scope["method"] == "GET":
+            last_id = Headers(scope=scope).get("last-event-id")
+            await self.events.listen(last_id, self._headers, receive, send)
+        else:
+            await self.app(scope, _limited(receive), self._with_headers(send))
+
+    def _with_headers(self, send: Send) -> Send:
+        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *self._headers]
+            await send(message)
+
+        return send_with_headers
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
@@ -85,8 +100,12 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MAX_BODY:
             return _error(413, f"a request has at most {MAX_BODY} bytes")
-        if self.token is None:
-            return None
+        refusal = None if self.token is None else self._refusal_without_token(scope, headers)
+        if refusal is None and get_route_path(scope) == EVENTS_PATH and self.events.listeners >= self._max_listeners:
+            return _error(503, f"{self._max_listeners} clients listen already; try again later")
+        return refusal
+
+    def _refusal_without_token(self, scope: Scope, headers: Headers) -> Response | None:
         given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token")
         if given and scope["method"] == "GET" and self._matches(given[0]):
             return self._welcome(scope)

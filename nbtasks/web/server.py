@@ -40,6 +40,7 @@ class Server:
             timeout_graceful_shutdown=1,
             limit_concurrency=MAX_CONNECTIONS,
             server_header=False,
+            proxy_headers=False,
         )
         self._server = uvicorn.Server(config)
         self._listener = listener
