@@ -54,7 +54,7 @@ def start_of_a_coroutine_task() -> Iterator[Row]:
     def peer() -> float:
         return asyncio.run(starts(lambda work: asyncio.create_task(work())))
 
-    yield Row("start of a coroutine task", *in_turns(ours, peer), beside="asyncio.create_task", at_most=1.5)
+    yield Row("start of a coroutine task", *in_turns(ours, peer), beside="asyncio.create_task", at_most=3)
 
 
 def start_of_a_thread_task() -> Iterator[Row]:
@@ -81,7 +81,7 @@ def start_of_a_thread_task() -> Iterator[Row]:
         measured = in_turns(
             lambda: starts(lambda work: manager.create_task("noted", work)), lambda: starts(pool.submit)
         )
-    yield Row("start of a thread task", *measured, beside="ThreadPoolExecutor", at_most=1.2)
+    yield Row("start of a thread task", *measured, beside="ThreadPoolExecutor", at_most=1.3)
 
 
 def ten_thousand_coroutines() -> Iterator[Row]:
@@ -112,7 +112,7 @@ def ten_thousand_coroutines() -> Iterator[Row]:
 
         return asyncio.run(run())
 
-    yield Row("10,000 coroutines at limit 10, each", *in_turns(ours, peer), beside="semaphore, gather", at_most=1.5)
+    yield Row("10,000 coroutines at limit 10, each", *in_turns(ours, peer), beside="semaphore, gather", at_most=2)
 
 
 def ten_thousand_in_threads() -> Iterator[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import logging
 import sys
 import threading
@@ -16,8 +17,9 @@ import pytest
 
 from nbtasks import TaskFailedError, TaskManager
 from nbtasks.backends.base import Attempt, Backend
-from nbtasks.backends.loop import LoopBackend, _Run
+from nbtasks.backends.loop import LoopBackend
 from nbtasks.backends.thread import ThreadBackend
+from nbtasks.callables import Once
 from nbtasks.task import Outcome, Task
 from tests.core.clocks import wait_until
 
@@ -144,13 +146,34 @@ async def test_a_future_that_work_returns_is_awaited(manager: TaskManager) -> No
     assert await task == 7
 
 
-def test_only_an_asyncio_task_steps_through_a_run(own_loop: asyncio.AbstractEventLoop) -> None:
-    backend = LoopBackend()
-    run = _Run()
-    run.attempt = attempt(backend, asyncio.sleep, own_loop)
-    with pytest.raises(TypeError, match="nobody else"):
-        run.__await__()
-    run.drop()
+def test_work_whose_loop_is_closed_before_it_begins_is_cancelled(own_loop: asyncio.AbstractEventLoop) -> None:
+    backend, coroutine = LoopBackend(), asyncio.sleep(3600)
+    one = attempt(backend, Once(coroutine), own_loop)
+    backend.start(one)
+    own_loop.close()
+    assert one.outcome.state == "cancelled" and inspect.getcoroutinestate(coroutine) == "CORO_CLOSED"
+
+
+async def test_work_is_an_asyncio_task_of_its_name_with_the_stack_of_the_work(manager: TaskManager) -> None:
+    inside = asyncio.Event()
+
+    async def outer() -> None:
+        await inner()
+
+    async def inner() -> None:
+        inside.set()
+        await asyncio.sleep(3600)
+
+    task = manager.create_task("load", outer)
+    await inside.wait()
+    [aio_task] = [aio_task for aio_task in asyncio.all_tasks() if aio_task.get_name() == "load"]
+    names, coroutine = [], aio_task.get_coro()
+    while inspect.iscoroutine(coroutine):
+        names.append(coroutine.__name__)
+        coroutine = coroutine.cr_await
+    assert names[-3:] == ["outer", "inner", "sleep"]
+    task.cancel()
+    await manager.wait_all(timeout=30)
 
 
 # -- threads ------------------------------------------------------------------------------------------------------
