@@ -98,7 +98,10 @@ class TaskMagics(Magics):
                     quiet=options.quiet,
                 )
             if options.wait:
-                self._wait(task, quiet=options.quiet)
+                self._session.wait_in_cell(task, quiet=options.quiet)
+        if options.wait and task.exception is not None:
+            show_as_rendered(self._session.shell, task.exception)
+            raise task.exception
 
     @no_var_expand
     @line_magic("bgtask")
@@ -120,13 +123,9 @@ class TaskMagics(Magics):
             raise UsageError(f"%%bgtask: --if-running must be {_any_of(_IF_RUNNING)}, not {options.if_running!r}")
         if options.notify and options.quiet:
             raise UsageError("%%bgtask: --notify needs the panel to reach the page; omit --quiet")
-        fields: dict[str, Any] = {
-            "lane": options.lane,
-            "priority": _whole_number("--priority", options.priority),
-            "timeout": None if options.timeout is None else parse_interval(options.timeout),
-            "retry": _retry(options.retries),
-            "elsewhere": (elsewhere := _elsewhere(options)),
-        }
+        priority, retry = _whole_number("--priority", options.priority), _retry(options.retries)
+        timeout = None if options.timeout is None else parse_interval(options.timeout)
+        elsewhere = _elsewhere(options)
         after = self._dependencies(options.after)
         code = self._read(cell, launching, elsewhere)
         name = options.name or self._next_name()
@@ -145,6 +144,10 @@ class TaskMagics(Magics):
         output.shows_pages = not options.quiet
         return kind(
             name=name,
+            lane=options.lane,
+            priority=priority,
+            timeout=timeout,
+            retry=retry,
             backend=options.backend or _backend(code, elsewhere),
             after=[*after, *(earlier if options.if_running == "queue" else ())],
             code=code,
@@ -155,7 +158,7 @@ class TaskMagics(Magics):
             notify=options.notify,
             raises_in_cell=options.wait,
             earlier_runs=tuple(earlier),
-            **fields,
+            elsewhere=elsewhere,
         )
 
     def _read(self, cell: str, launching: LaunchingCell, elsewhere: WorkerProcess | OtherKernel | None) -> CellSource:
@@ -169,13 +172,6 @@ class TaskMagics(Magics):
                 return CellSource(shell, cell, launching.execution_count)
         except SyntaxError as error:
             raise as_in_foreground(shell, error) from None
-
-    def _wait(self, task: CellTask, *, quiet: bool) -> None:
-        """Wait for the task, and raise its error as the foreground would have."""
-        self._session.wait_in_cell(task, quiet=quiet)
-        if task.exception is not None:
-            show_as_rendered(self._session.shell, task.exception)
-            raise task.exception
 
     def _next_name(self) -> str:
         taken = {task.name for task in self._manager.list_tasks()}

@@ -205,6 +205,12 @@ def test_a_timeout_fails_the_task_with_an_error(notebook: KernelDriver) -> None:
     assert cell.errors == ["TaskTimeoutError: 'slow' ran longer than its timeout of 0.05 s"]
 
 
+def test_with_wait_an_error_of_nbtasks_in_the_cell_is_no_usage_error(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask slow --quiet --wait --timeout 50ms\nwhile True: pass")
+    [error] = cell.errors
+    assert error.startswith("TaskTimeoutError: 'slow'") and "UsageError" not in cell.text
+
+
 def test_retries_report_each_failure_in_one_line_and_show_the_last_error(notebook: KernelDriver) -> None:
     notebook.run("tries = []").check()
     cell = notebook.run("%%bgtask flaky --quiet --retries 1\ntries.append(1)\n1 / 0").check()
