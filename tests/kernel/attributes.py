@@ -1,6 +1,6 @@
-"""Snapshots of the attributes of modules, classes and shell objects in a kernel, compared by identity.
+"""Snapshots of the attributes of modules, classes and objects of the shell.
 
-Imported in the kernel under test.
+Imported in the kernel under test. Values are compared by identity.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ ABSENT: Any = types.SimpleNamespace()
 
 
 class Snapshot:
-    """What every owner has now. The owners are kept alive, so that their ids stay unique."""
+    """The attributes of all owners, which are kept alive so that their ids stay unique."""
 
     def __init__(self) -> None:
         self.owners = {id(owner): owner for owner in owners()}
         self.values = {place: value for owner in self.owners.values() for place, value in contents(owner)}
 
     def changes(self) -> dict[Place, str]:
-        """What is not the same object as it was, with a description."""
+        """The places whose object is another one now, with descriptions."""
         now = {place: value for owner in self.owners.values() for place, value in contents(owner)}
         changes = {}
         for place in self.values.keys() | now.keys():
@@ -43,12 +43,12 @@ class Snapshot:
         return changes
 
     def missing(self, patches: Iterable[Any]) -> list[str]:
-        """Patches of owners that were not looked at."""
+        """The patches whose owners have no snapshot."""
         return [repr(patch) for patch in patches if id(patch.owner) not in self.owners]
 
 
 def owners() -> Iterator[Any]:
-    """All modules and classes but those of nbtasks and its tests; the shell, the kernel, their parts and tables."""
+    """All modules and classes except our own; the shell, the kernel, and their parts and tables."""
     for candidate in gc.get_objects():
         # Not `isinstance`, which asks weak proxies for the class of an object that may be gone.
         if issubclass(type(candidate), type | types.ModuleType) and not is_ours(candidate):
@@ -73,7 +73,7 @@ def is_ours(owner: Any) -> bool:
 
 
 def contents(owner: Any) -> Iterator[tuple[Place, Any]]:
-    """What the owner itself has: its attributes and traits, the items of a mapping, or those of a list by identity."""
+    """The owner's own attributes and traits, the items of a mapping, or the identities in a list."""
     yield (id(owner), "__class__"), type(owner)
     if owner is sys.modules["__main__"]:  # the notebook's names
         return
@@ -94,7 +94,7 @@ def attributes(owner: Any) -> Any:
 
 def are_same(old: Any, new: Any) -> bool:
     """Whether they are one object, bound methods of one object, or equal and immutable."""
-    if isinstance(old, types.MethodType) and isinstance(new, types.MethodType):  # made anew at each access
+    if isinstance(old, types.MethodType) and isinstance(new, types.MethodType):  # each access makes another one
         return old.__self__ is new.__self__ and old.__func__ is new.__func__
     return old is new or (type(old) is type(new) and isinstance(old, int | float | str | bytes | tuple) and old == new)
 

@@ -1,4 +1,4 @@
-"""Notebooks that a program runs: nbclient keeps a background cell's output, waited for or delivered later."""
+"""Output of background cells in notebooks that nbclient executes."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def plain(outputs: list[nbformat.NotebookNode]) -> str:
     return "".join(o.get("text") or o["data"]["text/plain"] for o in outputs)
 
 
-def test_with_wait_a_cell_has_its_output_exactly(run) -> None:
+def test_with_wait_and_quiet_the_cell_has_exactly_its_output(run) -> None:
     outputs = run("%load_ext nbtasks", "%%bgtask it --wait --quiet\nprint('printed')\ndisplay('shown')\n'result'")[1]
     assert [o.output_type for o in outputs] == ["stream", "display_data", "execute_result"]
     assert plain(outputs) == "printed\n'shown''result'"
 
 
-def test_with_wait_the_panel_shows_how_it_ended(run) -> None:
+def test_with_wait_the_panel_shows_the_final_state(run) -> None:
     outputs = run("%load_ext nbtasks", "%%bgtask it --wait\n1")[1]
     assert "[completed] it" in outputs[0]["data"]["text/plain"]
     assert "application/vnd.jupyter.widget-view+json" not in outputs[0]["data"]
 
 
-def test_with_wait_a_failure_stops_the_run(run) -> None:
+def test_with_wait_a_failure_stops_the_notebook(run) -> None:
     with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
         run("%load_ext nbtasks", "%%bgtask it --wait\n1 / 0")
 
@@ -73,7 +73,7 @@ def test_late_plots_and_errors_are_delivered(run) -> None:
     assert "ZeroDivisionError" in plain(outputs[2]) and "\x1b" not in outputs[2][0]["data"]["text/html"]
 
 
-def test_of_a_recurring_cell_the_last_run_is_delivered(run) -> None:
+def test_a_recurring_cell_shows_the_output_of_its_last_run(run) -> None:
     outputs = run(
         "%load_ext nbtasks\nfrom nbtasks import get_manager\nn = 0",
         "%%bgtask it --every 1h\nn += 1\nprint('written by run', n)",
@@ -85,7 +85,7 @@ def test_of_a_recurring_cell_the_last_run_is_delivered(run) -> None:
     assert "scheduled" in plain(outputs[4])
 
 
-def test_of_a_recurring_cell_the_last_output_stays_while_another_run_has_none_yet(run) -> None:
+def test_a_recurring_cell_keeps_its_last_output_until_a_new_run_has_some(run) -> None:
     outputs = run(
         "%load_ext nbtasks\nfrom nbtasks import get_manager\n"
         "import threading\nbegun, go = threading.Event(), threading.Event()",

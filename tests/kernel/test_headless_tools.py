@@ -1,4 +1,4 @@
-"""The tools that run notebooks without a front end, as one calls them: nbconvert, papermill and nbval."""
+"""nbconvert, papermill and nbval execute notebooks with background cells."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def notebook(tmp_path: Path) -> Path:
 
 
 def call(notebook: Path, *arguments: str) -> str:
-    """Run a module of this Python; what it printed."""
+    """Run a module with this Python; returns its standard output."""
     command = [sys.executable, "-m", *arguments]
     env = {**os.environ, **kernel_env(notebook.parent)}
     done = subprocess.run(
@@ -62,7 +62,7 @@ def test_nbconvert_keeps_all_output(notebook: Path) -> None:
     assert_executed(notebook.with_name("out.ipynb"))
 
 
-def test_nbconvert_shows_it_on_the_page(notebook: Path) -> None:
+def test_nbconvert_shows_all_output_on_an_html_page(notebook: Path) -> None:
     call(notebook, "nbconvert", "--execute", "--to", "html", "--output", "out.html", "in.ipynb")
     page = notebook.with_name("out.html").read_text()
     assert "came late" in page and "completed" in page
@@ -74,7 +74,7 @@ def test_papermill_keeps_all_output(notebook: Path) -> None:
 
 
 def test_nbval_finds_the_same_output_again(notebook: Path) -> None:
-    """Of the cells whose output is exact; a panel tells how long it took, which nbval is told to pass over."""
+    """nbval ignores the cells with a panel, which shows a duration."""
     executed = nbformat.read(notebook, as_version=4)
     for index in (2, 4):
         executed.cells[index].metadata["tags"] = ["nbval-ignore-output"]

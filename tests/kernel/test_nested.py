@@ -1,4 +1,4 @@
-"""Captures, cells within cells and Output widgets in a background cell, with a foreground that captures too."""
+"""`%%capture`, `shell.run_cell` and Output widgets in a background cell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def notebook(module_kernel: KernelDriver) -> KernelDriver:
     return load(module_kernel)
 
 
-def test_capture_magic_captures_the_tasks_own_output(notebook: KernelDriver) -> None:
+def test_capture_in_a_task_captures_only_its_own_output(notebook: KernelDriver) -> None:
     cell = notebook.run(
         "%%bgtask it --quiet\n%%capture held\nimport sys\nprint('out')\nprint('err', file=sys.stderr)\n"
         "display('shown')\n6*7"
@@ -43,7 +43,7 @@ def test_neither_side_captures_the_others_output(notebook: KernelDriver) -> None
     assert background.stdout == "before\nwhile the foreground captures\nown\n"
 
 
-def test_only_what_was_asked_for_is_captured(notebook: KernelDriver) -> None:
+def test_only_the_requested_kinds_of_output_are_captured(notebook: KernelDriver) -> None:
     cell = notebook.run(
         "%%bgtask it --quiet\n%%capture --no-stdout part\nimport sys\nprint('passes')\nprint('stays', file=sys.stderr)"
     ).check()
@@ -52,14 +52,14 @@ def test_only_what_was_asked_for_is_captured(notebook: KernelDriver) -> None:
     assert notebook.value("part.stderr") == "stays\n"
 
 
-def test_an_error_in_a_captured_cell_shows_and_the_cell_goes_on_as_in_the_foreground(notebook: KernelDriver) -> None:
+def test_after_an_error_in_a_captured_cell_the_cell_continues_as_in_the_foreground(notebook: KernelDriver) -> None:
     cell = notebook.run("%%bgtask it --quiet\n%%capture\n1 / 0").check()
     wait_over(notebook, "it")
     assert cell.errors == ["ZeroDivisionError: division by zero"]
     assert notebook.value("it.state.value") == "completed"
 
 
-def test_a_cell_that_runs_a_cell_uses_up_no_number_and_its_own_names(notebook: KernelDriver) -> None:
+def test_a_nested_cell_uses_the_names_of_the_task_and_no_execution_count(notebook: KernelDriver) -> None:
     cell = notebook.run("%%bgtask it --quiet\nget_ipython().run_cell('inner = 5\\ninner + 1')\nprint(inner)").check()
     wait_over(notebook, "it")
     following = notebook.run("1").check()
@@ -68,7 +68,7 @@ def test_a_cell_that_runs_a_cell_uses_up_no_number_and_its_own_names(notebook: K
     assert following.outputs[0]["execution_count"] == number + 2  # the wait is one cell
 
 
-def test_an_output_widget_takes_over_what_is_printed_within_it_in_order(notebook: KernelDriver) -> None:
+def test_an_output_widget_captures_the_prints_in_its_context_in_order(notebook: KernelDriver) -> None:
     cell = notebook.run(
         "%%bgtask it --quiet\nimport ipywidgets\nout = ipywidgets.Output()\n"
         "print('1')\nwith out: print('2')\nprint('3')"

@@ -1,4 +1,4 @@
-"""Where the output of a background cell lands: in its own cell, in order, and nowhere else."""
+"""Output of a background cell appears in its own cell, in order, and nowhere else."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ EVERY_KIND = {
 
 @BACKENDS
 @pytest.mark.parametrize("kind", EVERY_KIND)
-def test_output_lands_in_its_cell_while_the_foreground_prints(notebook: KernelDriver, kind: str, backend: str) -> None:
-    code, landed = EVERY_KIND[kind]
+def test_output_appears_in_its_cell_while_others_print(notebook: KernelDriver, kind: str, backend: str) -> None:
+    code, appeared = EVERY_KIND[kind]
     name = f"{backend}_{kind.replace(' ', '_')}"
     gate = f"gates[{name!r}]"
     wait = f"while not {gate}.is_set(): await asyncio.sleep(0.01)" if backend == "loop" else f"{gate}.wait()"
@@ -75,7 +75,7 @@ def test_output_lands_in_its_cell_while_the_foreground_prints(notebook: KernelDr
     busy = notebook.run(f"print('foreground 1'); {gate}.set(); display('foreground 2')").check()
     prints = notebook.run("for n in range(50): print('foreground', n)").check()
     wait_over(notebook, name)
-    background.wait_output(landed)
+    background.wait_output(appeared)
     assert busy.stdout == "foreground 1\n" and len(busy.outputs) == 2
     assert prints.stdout == "".join(f"foreground {n}\n" for n in range(50))
     assert not notebook.stray
@@ -91,7 +91,7 @@ def test_streams_and_displays_keep_their_order(notebook: KernelDriver) -> None:
     assert kinds == [("stream", "stdout"), ("display_data", None), ("stream", "stderr")] * 3
 
 
-def test_the_result_carries_the_number_of_its_cell_and_leaves_the_notebooks_alone(
+def test_the_result_has_the_number_of_its_cell_and_does_not_change_the_notebooks_last_result(
     notebook: KernelDriver,
 ) -> None:
     notebook.run("'before'").check()
@@ -107,14 +107,14 @@ def test_the_result_carries_the_number_of_its_cell_and_leaves_the_notebooks_alon
 
 
 @pytest.mark.parametrize("code", ["6 * 7;", "x = 4", "None"])
-def test_what_the_foreground_would_not_show_is_not_shown(notebook: KernelDriver, code: str) -> None:
+def test_values_that_the_foreground_does_not_show_are_not_shown(notebook: KernelDriver, code: str) -> None:
     name = f"nothing_{len(code)}"
     cell = notebook.run(f"%%bgtask {name} --quiet\n{code}").check()
     wait_over(notebook, name)
     assert cell.outputs == []
 
 
-def test_an_error_is_shown_with_its_source_lines_and_none_of_ours(notebook: KernelDriver) -> None:
+def test_a_traceback_has_source_lines_and_no_frames_of_nbtasks(notebook: KernelDriver) -> None:
     notebook.run("def inner(n):\n    return 1 / n").check()
     cell = notebook.run("%%bgtask wrong --quiet\nx = 1\ninner(0)  # here").check()
     wait_over(notebook, "wrong")
@@ -133,7 +133,7 @@ def test_a_usage_error_of_a_magic_in_the_cell_is_one_line(notebook: KernelDriver
     assert notebook.value("misused.state.value") == "failed"
 
 
-def test_output_is_kept_in_the_kernel_and_shown_again_on_request(notebook: KernelDriver) -> None:
+def test_kept_output_is_shown_again_by_show(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask kept --quiet\nprint('first')\ndisplay('second')\n'third'").check()
     wait_over(notebook, "kept")
     shown = notebook.run("%bgtask show kept").check()
@@ -142,7 +142,7 @@ def test_output_is_kept_in_the_kernel_and_shown_again_on_request(notebook: Kerne
 
 
 @pytest.mark.parametrize("show", ["%bgtask show {0}", "{0}"])
-def test_a_running_task_shown_in_another_cell_goes_on_there(notebook: KernelDriver, show: str) -> None:
+def test_a_running_task_shown_in_another_cell_continues_there(notebook: KernelDriver, show: str) -> None:
     name = f"shown{len(show)}"
     cell = notebook.run(f"%%bgtask {name} --quiet\nprint('first')\ngates['{name}'].wait()\nprint('later')\n1 / 0")
     cell.wait_output("first")
@@ -155,7 +155,7 @@ def test_a_running_task_shown_in_another_cell_goes_on_there(notebook: KernelDriv
         assert place.stdout == "first\nlater\n"
 
 
-def test_with_wait_the_output_and_the_error_are_the_cells_own(notebook: KernelDriver) -> None:
+def test_with_wait_the_cell_has_the_output_and_raises_the_error(notebook: KernelDriver) -> None:
     cell = notebook.run("%%bgtask waited --quiet --wait\nprint('in')\n1 / 0")
     assert cell.reply is not None and cell.reply["status"] == "error"
     assert cell.stdout == "in\n" and cell.errors == ["ZeroDivisionError: division by zero"]
@@ -163,7 +163,7 @@ def test_with_wait_the_output_and_the_error_are_the_cells_own(notebook: KernelDr
     assert "nbtasks" not in traceback and "----> 2 1 / 0" in traceback
 
 
-def test_two_hundred_prints_from_four_cells_lose_and_double_nothing(notebook: KernelDriver) -> None:
+def test_of_two_hundred_prints_in_each_of_four_cells_all_appear_once(notebook: KernelDriver) -> None:
     cells = [
         notebook.start_cell(f"%%bgtask c{n} --quiet --lane multiple\nfor i in range(200): print({n}, i)")
         for n in range(4)
@@ -179,8 +179,8 @@ def displayed(cell: Cell) -> list[dict]:
     return [output for output in own_outputs(cell) if output["output_type"] == "display_data"]
 
 
-def test_two_hundred_cells_that_print_and_plot_at_once_have_each_their_own(kernel: KernelDriver) -> None:
-    """In order, none lost, none doubled."""
+def test_two_hundred_concurrent_cells_have_their_own_prints_and_plots(kernel: KernelDriver) -> None:
+    """Each output appears once, in order."""
     notebook = load(kernel)
     notebook.run("get_manager().add_lane('wide', 200)\nimport matplotlib.pyplot as plt").check()
     body = (
@@ -203,7 +203,7 @@ def test_two_hundred_cells_that_print_and_plot_at_once_have_each_their_own(kerne
     assert foreground.stdout == "".join(f"foreground {n}\n" for n in range(100)) and len(foreground.outputs) == 1
 
 
-def test_warnings_of_the_compiler_show_as_in_the_foreground(notebook: KernelDriver) -> None:
+def test_warnings_of_the_compiler_are_shown_as_in_the_foreground(notebook: KernelDriver) -> None:
     foreground = notebook.run("x = 1 is 1").check()
     cell = notebook.run("%%bgtask compiled --quiet\nx = 1 is 1").check()
     wait_over(notebook, "compiled")

@@ -1,4 +1,4 @@
-"""pyplot's figures and settings are the task's own in a background cell."""
+"""A background cell has its own pyplot figures and matplotlib settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def images(cell: Cell) -> int:
 
 
 @pytest.mark.parametrize("imported", ["before", "by the cell"])
-def test_a_background_plot_shows_in_its_cell_though_foreground_cells_end_meanwhile(
+def test_a_background_plot_appears_in_its_cell_though_foreground_cells_end_before(
     notebook: KernelDriver, imported: str
 ) -> None:
     if imported == "before":
@@ -39,16 +39,16 @@ def test_a_background_plot_shows_in_its_cell_though_foreground_cells_end_meanwhi
     assert [images(other) for other in others] == [1, 2, 0]
 
 
-def test_two_cells_that_plot_at_once_do_not_meet(notebook: KernelDriver) -> None:
+def test_two_concurrent_cells_have_their_own_figures(notebook: KernelDriver) -> None:
     notebook.run("import matplotlib.pyplot as plt").check()
-    body = "for n in range(3):\n    plt.figure()\n    plt.plot([n])\nmet{0} = plt.get_fignums()\nplt.show()"
+    body = "for n in range(3):\n    plt.figure()\n    plt.plot([n])\nnumbers{0} = plt.get_fignums()\nplt.show()"
     cells = [notebook.run(f"%%bgtask p{n} --quiet\n{body.format(n)}").check() for n in range(2)]
     wait_over(notebook, "p0", "p1")
     assert [images(cell) for cell in cells] == [3, 3]
-    assert notebook.value("(met0, met1)") == ([1, 2, 3], [1, 2, 3])
+    assert notebook.value("(numbers0, numbers1)") == ([1, 2, 3], [1, 2, 3])
 
 
-def test_settings_are_a_snapshot_and_what_was_changed_is_committed(notebook: KernelDriver) -> None:
+def test_settings_are_a_snapshot_and_changes_are_committed(notebook: KernelDriver) -> None:
     notebook.run("import matplotlib.pyplot as plt\nplt.rcParams['font.size'] = 9").check()
     notebook.run(
         "%%bgtask it --quiet\nplt.rcParams['lines.linewidth'] = 7\nplt.rcParams['font.size'] = 20\n"
@@ -64,7 +64,7 @@ def test_settings_are_a_snapshot_and_what_was_changed_is_committed(notebook: Ker
     assert notebook.value("plt.rcParams['font.size']") == 5.0
 
 
-def test_rc_context_and_styles_stay_in_the_task(notebook: KernelDriver) -> None:
+def test_rc_context_and_styles_apply_in_the_task_only(notebook: KernelDriver) -> None:
     notebook.run("import matplotlib.pyplot as plt\nbefore = plt.rcParams['axes.facecolor']").check()
     notebook.run(
         "%%bgtask it --quiet\nwith plt.style.context('dark_background'):\n    within = plt.rcParams['axes.facecolor']\n"
@@ -75,7 +75,7 @@ def test_rc_context_and_styles_stay_in_the_task(notebook: KernelDriver) -> None:
     assert notebook.value("seen == before == after") is True and notebook.value("within") == "black"
 
 
-def test_after_an_error_the_plot_shows_below_it_as_in_the_foreground(notebook: KernelDriver) -> None:
+def test_after_an_error_the_plot_appears_below_it_as_in_the_foreground(notebook: KernelDriver) -> None:
     cell = notebook.run("%%bgtask it --quiet\nimport matplotlib.pyplot as plt\nplt.plot([1])\n1 / 0").check()
     wait_over(notebook, "it")
     assert [o["output_type"] for o in cell.outputs] == ["error", "display_data"]

@@ -1,4 +1,4 @@
-"""`sys.stdout` and its like, swapped by a background cell or by the foreground: neither takes the other's output."""
+"""`sys.stdout` and other streams that a cell replaces, in background and foreground."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def notebook(module_kernel: KernelDriver) -> KernelDriver:
     return module_kernel
 
 
-def test_what_a_task_redirects_is_its_own(notebook: KernelDriver) -> None:
+def test_a_task_redirects_only_its_own_output(notebook: KernelDriver) -> None:
     background = notebook.run(
         "%%bgtask it --quiet\nbuffer = io.StringIO()\nwith contextlib.redirect_stdout(buffer):\n"
         "    print('redirected')\n    gates['bg'].set(); gates['fg'].wait()\n    print('again', sys.stdout is buffer)\n"
@@ -31,7 +31,7 @@ def test_what_a_task_redirects_is_its_own(notebook: KernelDriver) -> None:
     assert foreground.stdout == "foreground\n" and foreground.outputs[-1]["data"]["text/plain"] == "42"
 
 
-def test_a_foreground_cell_that_begins_while_a_task_redirects_goes_on_printing(notebook: KernelDriver) -> None:
+def test_foreground_cells_print_as_usual_while_a_task_redirects(notebook: KernelDriver) -> None:
     notebook.run(
         "%%bgtask it --quiet\nwith contextlib.redirect_stdout(io.StringIO()):\n"
         "    gates['in'].set(); gates['out'].wait()"
@@ -42,7 +42,7 @@ def test_a_foreground_cell_that_begins_while_a_task_redirects_goes_on_printing(n
     assert notebook.run("print('three')").stdout == "three\n"
 
 
-def test_what_the_foreground_redirects_has_nothing_of_a_task(notebook: KernelDriver) -> None:
+def test_the_foreground_redirects_only_its_own_output(notebook: KernelDriver) -> None:
     background = notebook.run(
         "%%bgtask it --quiet\ngates['redirected'].wait()\nprint('task'); print('err', file=sys.stderr)\n"
         "gates['printed'].set()"
@@ -56,7 +56,7 @@ def test_what_the_foreground_redirects_has_nothing_of_a_task(notebook: KernelDri
     assert foreground.stdout == "'mine\\n' True\n"
 
 
-def test_a_stream_that_hands_on_what_it_is_given_hands_it_to_the_tasks_cell(notebook: KernelDriver) -> None:
+def test_a_stream_that_writes_to_the_original_one_writes_to_the_tasks_cell(notebook: KernelDriver) -> None:
     cell = notebook.run(
         "%%bgtask it --quiet\nclass Tee(io.StringIO):\n    def write(self, text):\n        before.write(text.upper())\n"
         "        return super().write(text)\nbefore = sys.stdout\nsys.stdout = tee = Tee()\nprint('both')\n"
@@ -67,7 +67,7 @@ def test_a_stream_that_hands_on_what_it_is_given_hands_it_to_the_tasks_cell(note
     assert cell.outputs[-1]["data"]["text/plain"] == "'both\\n'"
 
 
-def test_a_stream_that_a_cell_leaves_in_place_stays_for_later_cells(notebook: KernelDriver) -> None:
+def test_a_stream_that_a_cell_has_replaced_stays_replaced_in_later_cells(notebook: KernelDriver) -> None:
     notebook.run(
         "%%bgtask it --quiet\nclass Upper:\n    def __init__(self, below): self.below = below\n"
         "    def write(self, text): return self.below.write(text.upper())\n"
@@ -83,7 +83,7 @@ def test_a_stream_that_a_cell_leaves_in_place_stays_for_later_cells(notebook: Ke
     assert notebook.run("print('plain')").stdout == "plain\n"
 
 
-def test_a_value_that_is_displayed_by_hand_is_the_tasks(notebook: KernelDriver) -> None:
+def test_a_call_of_the_displayhook_in_a_task_shows_a_result_in_its_cell(notebook: KernelDriver) -> None:
     notebook.run("'foreground'").check()
     cell = notebook.run("%%bgtask it --quiet\nsys.displayhook(5)").check()
     wait_over(notebook, "it")
@@ -93,7 +93,7 @@ def test_a_value_that_is_displayed_by_hand_is_the_tasks(notebook: KernelDriver) 
     assert not notebook.stray
 
 
-def test_doctest_takes_nothing_of_the_foreground(notebook: KernelDriver) -> None:
+def test_doctest_in_a_task_captures_only_its_own_output(notebook: KernelDriver) -> None:
     cell = notebook.run(
         "%%bgtask it --quiet\nimport doctest\ndef square(x):\n    '''\n    >>> gates['d'].set(); gates['f'].wait()\n"
         "    True\n    >>> square(4)\n    15\n    '''\n    return x * x\n"

@@ -17,9 +17,9 @@ from IPython.utils.capture import capture_output
 from jupyter_client.provisioning import KernelProvisionerFactory
 KernelProvisionerFactory.instance()
 tempfile.TemporaryDirectory().cleanup()
-nest_asyncio2.apply()  # used by blocking waits; it has no way back
+nest_asyncio2.apply()  # blocking waits use it; it cannot be reverted
 """
-# What notebooks do, each in a cell of its own.
+# Each in a cell.
 WORK = {
     "prints": "print('out')\nprint('err', file=sys.stderr)\ndisplay(1)\n42",
     "plots": "plt.plot([1, 2])\nplt.rcParams['font.size'] = 11",
@@ -35,7 +35,7 @@ WORK = {
     "pages": "len?",
     "redirects": "from contextlib import redirect_stdout\nwith redirect_stdout(io.StringIO()): print('redirected')",
 }
-# What differs from one cell to the next without nbtasks is not compared.
+# Attributes that differ between two cells without nbtasks are not compared.
 SNAPSHOT = "from tests.kernel.attributes import Snapshot\nearlier = Snapshot()"
 COMPARE = "print(*(text for place, text in before.changes().items() if place not in volatile), sep='\\n', end='')"
 PATCHES = "from nbtasks.notebook import extension\npatches = list(extension.loaded(get_ipython()).patches)"
@@ -43,7 +43,7 @@ PATCHES = "from nbtasks.notebook import extension\npatches = list(extension.load
 
 @pytest.fixture
 def notebook(kernel: KernelDriver) -> KernelDriver:
-    """A kernel without the extension that has `before`, what it is like, and `volatile`, what it changes itself."""
+    """A kernel with a snapshot `before`, and the attributes that change without nbtasks in `volatile`."""
     kernel.run(IMPORTS).check()
     kernel.run("%unload_ext nothing")  # IPython loads these magics when they are first used
     for code in WORK.values():
@@ -68,7 +68,7 @@ def differences(notebook: KernelDriver) -> list[str]:
     return notebook.run(COMPARE).check().stdout.splitlines()
 
 
-def test_every_attribute_is_the_same_object_as_before(notebook: KernelDriver) -> None:
+def test_every_attribute_is_the_same_object_as_before_the_load(notebook: KernelDriver) -> None:
     notebook.run(LOAD).check()
     notebook.run(PATCHES).check()
     run_work(notebook)
@@ -82,7 +82,7 @@ def test_every_attribute_is_the_same_object_as_before(notebook: KernelDriver) ->
     assert notebook.value("[patch for patch in patches if patch.is_applied]") == []
 
 
-def test_with_tasks_that_are_still_running_and_once_more_after_loading_again(notebook: KernelDriver) -> None:
+def test_attributes_are_restored_with_tasks_still_running_and_after_a_second_load(notebook: KernelDriver) -> None:
     notebook.run(LOAD).check()
     in_process = "import time, os\nwhile not os.path.exists('go'): time.sleep(0.01)"
     for backend, source in {"thread": "gates['go'].wait()", "process": in_process}.items():
@@ -102,7 +102,7 @@ def test_with_tasks_that_are_still_running_and_once_more_after_loading_again(not
     assert "\n".join(differences(notebook)) == ""
 
 
-def test_what_other_code_has_patched_since_stays(notebook: KernelDriver) -> None:
+def test_patches_that_other_code_has_applied_since_stay(notebook: KernelDriver) -> None:
     notebook.run(LOAD).check()
     notebook.run(
         "shell = get_ipython()\nlog = []\n"

@@ -1,4 +1,4 @@
-"""What a background cell wrote: kept, readable, and published in order and in few messages."""
+"""`Output` and `Publisher`: outputs are kept, and published in order in few messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nbtasks.notebook.output import kept_output as kept
+from nbtasks.notebook.output import kept_output
 from nbtasks.notebook.output.output import Output
 from nbtasks.notebook.output.publisher import Publisher
 
@@ -24,14 +24,14 @@ def output(sent: Sent) -> Output:
     return Output(lambda kind, content: sent.append((kind, content)))
 
 
-def test_text_written_together_is_one_message(output: Output, sent: Sent) -> None:
+def test_consecutive_text_of_one_stream_is_one_message(output: Output, sent: Sent) -> None:
     for word in ("a", "b", "c\n"):
         output.write("stdout", word)
     assert output.publish() == 1
     assert sent == [("stream", {"name": "stdout", "text": "abc\n"})]
 
 
-def test_the_order_of_streams_displays_and_results_is_kept(output: Output, sent: Sent) -> None:
+def test_streams_displays_and_results_keep_their_order(output: Output, sent: Sent) -> None:
     output.write("stdout", "1")
     output.write("stderr", "2")
     output.display({"text/plain": "3"}, {}, {})
@@ -51,14 +51,14 @@ def test_the_order_of_streams_displays_and_results_is_kept(output: Output, sent:
     assert output.text == "1" + "2" + "3\n" + "4" + "5\n" + "trace\n"
 
 
-def test_pieces_of_one_stream_are_one_output_over_many_rounds(output: Output) -> None:
+def test_text_of_one_stream_is_one_output_though_published_in_pieces(output: Output) -> None:
     for word in ("a", "b"):
         output.write("stdout", word)
         output.publish()
     assert output.outputs == [{"output_type": "stream", "name": "stdout", "text": "ab"}]
 
 
-def test_an_update_takes_the_place_of_what_has_its_display_id(output: Output, sent: Sent) -> None:
+def test_an_update_replaces_the_display_with_the_same_id(output: Output, sent: Sent) -> None:
     output.display({"text/plain": "old"}, {}, {"display_id": "d"})
     output.display({"text/plain": "other"}, {}, {"display_id": "e"})
     output.display({"text/plain": "new"}, {}, {"display_id": "d"}, update=True)
@@ -67,7 +67,7 @@ def test_an_update_takes_the_place_of_what_has_its_display_id(output: Output, se
     assert [o["data"]["text/plain"] for o in output.outputs] == ["new", "other"]
 
 
-def test_clear_forgets_what_was_written_and_sends_nothing_of_it(output: Output, sent: Sent) -> None:
+def test_text_that_was_cleared_before_it_was_published_is_not_sent(output: Output, sent: Sent) -> None:
     output.write("stdout", "gone")
     output.clear()
     output.write("stdout", "stays")
@@ -76,7 +76,7 @@ def test_clear_forgets_what_was_written_and_sends_nothing_of_it(output: Output, 
     assert output.text == "stays"
 
 
-def test_clear_with_wait_clears_only_when_something_comes(output: Output, sent: Sent) -> None:
+def test_clear_with_wait_clears_when_the_next_output_is_written(output: Output, sent: Sent) -> None:
     output.write("stdout", "frame 1")
     output.publish()
     output.clear(wait=True)
@@ -87,14 +87,14 @@ def test_clear_with_wait_clears_only_when_something_comes(output: Output, sent: 
     assert sent[1:] == [("clear_output", {"wait": True}), ("stream", {"name": "stdout", "text": "frame 2"})]
 
 
-def test_what_was_written_before_a_clear_that_nothing_follows_stays(output: Output, sent: Sent) -> None:
+def test_clear_with_wait_and_no_output_after_it_clears_nothing(output: Output, sent: Sent) -> None:
     output.write("stdout", "stays")
     output.clear(wait=True)
     output.publish(final=True)
     assert sent == [("stream", {"name": "stdout", "text": "stays"})] and output.text == "stays"
 
 
-def test_the_header_comes_back_in_the_same_burst_as_a_clear(output: Output, sent: Sent) -> None:
+def test_a_clear_and_the_header_are_sent_together(output: Output, sent: Sent) -> None:
     output.header = lambda: ("display_data", {"data": {"text/plain": "panel"}})
     output.write("stdout", "gone")
     output.publish()
@@ -104,7 +104,7 @@ def test_the_header_comes_back_in_the_same_burst_as_a_clear(output: Output, sent
     assert sent[1] == ("clear_output", {"wait": True})
 
 
-def test_a_cell_that_follows_has_everything_and_what_comes_with_its_own_header(output: Output, sent: Sent) -> None:
+def test_a_following_cell_gets_all_output_and_its_own_header(output: Output, sent: Sent) -> None:
     output.write("stdout", "published")
     output.publish()
     output.write("stdout", ", waiting")
@@ -120,7 +120,7 @@ def test_a_cell_that_follows_has_everything_and_what_comes_with_its_own_header(o
     assert [kind for kind, _ in following[2:]] == ["clear_output", "display_data"] and len(sent) == 4
 
 
-def test_a_cell_that_follows_again_follows_once(output: Output) -> None:
+def test_a_cell_that_follows_twice_gets_new_output_once(output: Output) -> None:
     first: Sent = []
     again: Sent = []
     for following in (first, again):
@@ -130,7 +130,7 @@ def test_a_cell_that_follows_again_follows_once(output: Output) -> None:
     assert first == [] and len(again) == 1
 
 
-def test_a_display_is_updated_where_it_is_followed(output: Output) -> None:
+def test_a_display_is_also_updated_in_a_following_cell(output: Output) -> None:
     output.display({"text/plain": "old"}, {}, {"display_id": "one"})
     following: Sent = []
     output.follow("there", lambda kind, content: following.append((kind, content)), lambda: None)
@@ -139,7 +139,7 @@ def test_a_display_is_updated_where_it_is_followed(output: Output) -> None:
     assert [content["transient"] for _, content in following] == [{"display_id": "one"}] * 2
 
 
-def test_clears_in_quick_succession_are_one_burst(output: Output, sent: Sent) -> None:
+def test_clears_in_quick_succession_are_delayed(output: Output, sent: Sent) -> None:
     for frame in range(5):
         output.clear(wait=True)
         output.write("stdout", f"frame {frame}")
@@ -150,7 +150,7 @@ def test_clears_in_quick_succession_are_one_burst(output: Output, sent: Sent) ->
     assert sum(kind == "clear_output" for kind, _ in sent) == 2
 
 
-def test_a_flood_shows_its_head_then_its_last_lines_and_how_many_were_left_out(output: Output, sent: Sent) -> None:
+def test_of_very_long_text_the_first_and_last_lines_are_sent(output: Output, sent: Sent) -> None:
     for line in range(5_000):
         output.write("stdout", f"line {line}\n")
         if line % 100 == 0:
@@ -163,22 +163,22 @@ def test_a_flood_shows_its_head_then_its_last_lines_and_how_many_were_left_out(o
     assert output.text.splitlines() == [f"line {n}" for n in range(5_000)]
 
 
-def test_a_long_line_without_an_end_is_left_out_and_comes_at_the_end(output: Output, sent: Sent) -> None:
-    output.write("stdout", "x" * (kept.HEAD_CHARACTERS + 10))
+def test_the_end_of_a_very_long_line_is_sent_when_the_task_finishes(output: Output, sent: Sent) -> None:
+    output.write("stdout", "x" * (kept_output.HEAD_CHARACTERS + 10))
     assert output.publish() == 0
     output.publish(final=True)
-    assert len(sent[0][1]["text"]) <= kept.HEAD_CHARACTERS + 100
+    assert len(sent[0][1]["text"]) <= kept_output.HEAD_CHARACTERS + 100
 
 
-def test_a_flood_that_ends_right_at_the_head_leaves_nothing_out(output: Output, sent: Sent) -> None:
-    for line in range(kept.HEAD_LINES):
+def test_text_of_exactly_the_limit_is_sent_whole(output: Output, sent: Sent) -> None:
+    for line in range(kept_output.HEAD_LINES):
         output.write("stdout", f"{line}\n")
     output.publish(final=True)
     assert "".join(content["text"] for _, content in sent) == output.text
 
 
-def test_the_oldest_is_dropped_past_the_limit_and_told(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "KEPT_CHARACTERS", 1_000)
+def test_beyond_the_limit_the_oldest_text_is_dropped(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_output, "KEPT_CHARACTERS", 1_000)
     for line in range(300):
         output.write("stdout", f"{line:09}\n")
         output.publish()
@@ -187,12 +187,12 @@ def test_the_oldest_is_dropped_past_the_limit_and_told(output: Output, monkeypat
     assert output.text.endswith("000000299\n")
 
 
-def test_output_can_be_searched(output: Output) -> None:
+def test_search_returns_matching_lines(output: Output) -> None:
     output.write("stdout", "loss 0.5\nepoch 2\nloss 0.25\n")
     assert output.search(r"loss 0\.\d+") == ["loss 0.5", "loss 0.25"]
 
 
-def test_held_output_waits_for_what_comes_first_in_the_cell(output: Output, sent: Sent) -> None:
+def test_held_output_is_published_after_another_message(output: Output, sent: Sent) -> None:
     output.write("stdout", "after")
     with output.held():
         publishing = threading.Thread(target=output.publish)
@@ -202,7 +202,7 @@ def test_held_output_waits_for_what_comes_first_in_the_cell(output: Output, sent
     assert [kind for kind, _ in sent] == ["display_data", "stream"]
 
 
-def test_the_publisher_sends_what_is_written_from_many_threads_in_order_and_once() -> None:
+def test_the_publisher_sends_the_text_of_many_threads_in_order_and_once() -> None:
     done = threading.Condition()
     received: dict[int, str] = {}
 
@@ -230,7 +230,7 @@ def test_the_publisher_sends_what_is_written_from_many_threads_in_order_and_once
     publisher.close()
 
 
-def test_closing_the_publisher_sends_what_waits(sent: Sent) -> None:
+def test_closing_the_publisher_sends_pending_output(sent: Sent) -> None:
     publisher = Publisher()
     output = Output(lambda kind, content: sent.append((kind, content)), publisher)
     output.write("stdout", "last words")
