@@ -55,16 +55,16 @@ class CellSource:
         self._nodes = _with_shown(tree.body, shell.ast_node_interactivity)
         self.quiet = DisplayHook.semicolon_at_end_of_expression(transformed)
         self.needs_loop = self.awaits or _calls_loop(tree, shell.user_ns)
-        """Whether it awaits, or calls what needs an event loop that runs."""
+        """Whether the cell awaits, or calls a function that needs a running event loop."""
         self.binds = _bound_names(tree)
-        """The names that it binds at its top level, as far as its text tells."""
-        bodies = list(_magics_bodies(shell, tree))
+        """The names that the cell binds at its top level, as far as its text shows."""
+        bodies = list(_magic_bodies(shell, tree))
         self.binds_later = frozenset[str]().union(*map(_declared_global, (tree, *bodies)))
-        """The names that its functions bind by `global`."""
+        """The names that functions of the cell bind by `global`."""
         self.may_bind = self.binds.union(self.binds_later, *map(_bound_names, bodies))
-        """All these, and those that it binds in the bodies of its magics."""
+        """All these names, and those bound in the bodies of magics."""
         self.binds_any = any(map(_binds_any, (tree, *bodies)))
-        """Whether it may bind names that its text does not have."""
+        """Whether the cell may bind names that are not in its text."""
 
     @classmethod
     def of_other_language(cls, shell: InteractiveShell, source: str, execution_count: int | None) -> CellSource:
@@ -174,7 +174,7 @@ def _declared_global(tree: ast.Module) -> frozenset[str]:
 
 
 def _binds_any(tree: ast.Module) -> bool:
-    """Whether the cell imports `*`, runs a magic that binds names, or uses what can bind any name."""
+    """Whether the cell imports `*`, runs a magic that binds names, or uses `exec`, `eval` or `globals`."""
     for node in ast.walk(tree):
         match node:
             case ast.ImportFrom(names=[ast.alias(name="*")]) | ast.Name(id="exec" | "eval" | "globals"):
@@ -185,16 +185,16 @@ def _binds_any(tree: ast.Module) -> bool:
     return False
 
 
-def _magics_bodies(shell: InteractiveShell, tree: ast.Module) -> Iterator[ast.Module]:
-    """What the cell's magics are given, as far as it is Python, and what the magics in it are given."""
-    for text in _magics_texts(tree):
+def _magic_bodies(shell: InteractiveShell, tree: ast.Module) -> Iterator[ast.Module]:
+    """The arguments and bodies of the cell's magics that are Python, and those of the magics in them."""
+    for text in _magic_texts(tree):
         with contextlib.suppress(SyntaxError, ValueError):  # not Python
             body = ast.parse(shell.transform_cell(text))
             yield body
-            yield from _magics_bodies(shell, body)
+            yield from _magic_bodies(shell, body)
 
 
-def _magics_texts(tree: ast.Module) -> Iterator[str]:
+def _magic_texts(tree: ast.Module) -> Iterator[str]:
     """The arguments and bodies of the cell's magics, which may be Python: `%time x = 1`, `%%time`."""
     for node in ast.walk(tree):
         match node:
