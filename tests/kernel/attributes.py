@@ -25,7 +25,7 @@ ABSENT: Any = types.SimpleNamespace()
 
 
 class Snapshot:
-    """The attributes of all owners, which are kept alive so that their ids stay unique."""
+    """The attributes of all owners, kept alive so that their ids stay unique."""
 
     def __init__(self) -> None:
         self.owners = {id(owner): owner for owner in owners()}

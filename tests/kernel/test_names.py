@@ -1,4 +1,4 @@
-"""Snapshot isolation: names that a background cell sees, and when it commits its own."""
+"""Snapshot isolation: the names that a background cell sees and commits."""
 
 from __future__ import annotations
 

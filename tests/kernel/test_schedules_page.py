@@ -1,4 +1,4 @@
-"""docs/schedules.md says what is true: its code runs, and its table of differences is the one that the tests hold."""
+"""docs/schedules.md: its code runs; its table of differences is that of the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sys.stdout` and other streams that a cell replaces, in background and foreground."""
+"""`sys.stdout` and other streams that background and foreground cells replace."""
 
 from __future__ import annotations
 

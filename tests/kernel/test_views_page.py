@@ -1,4 +1,4 @@
-"""docs/views.md says what is true: its cells run in order, and its pictures are there."""
+"""docs/views.md: its cells run in order, and its pictures are there."""
 
 from __future__ import annotations
 
