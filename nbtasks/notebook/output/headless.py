@@ -1,9 +1,8 @@
-"""Output of background cells where nobody watches: nbclient, nbconvert, papermill, nbval.
+"""Output of background cells in nbclient, nbconvert, papermill and nbval.
 
-These drop what arrives for a cell once a later one runs. So the panel of a background cell is a slot with a display id,
-and at the end of every later cell what came in between is put into the slots, as a message of that later cell. A cell
-that is to show no panel has no slot: its late output is lost there, unless it is launched with `--wait`. Knows nothing
-of how cells run.
+These programs drop messages for a cell once a later cell runs. So the panel of a background cell is a slot: a display
+with an id, which is updated at the end of every later cell, by a message of that later cell. A cell without a panel has
+no slot, and its late output is lost there unless it is launched with `--wait`.
 """
 
 from __future__ import annotations
@@ -30,24 +29,27 @@ class _Slot:
 
 
 class Slots:
-    """The places in earlier cells that still wait for output. Used from the main thread only."""
+    """The displays of earlier cells whose tasks may still write output.
+
+    Used on the main thread only.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._open: list[_Slot] = []
 
     def open(self, task: Task | RecurringTask, cell: LaunchingCell) -> None:
-        """Make the slot of `task` in `cell`."""
+        """Show a slot of `task` in `cell`."""
         slot = _Slot(task, f"nbtasks-{task.id}-output", {})
         self._open.append(slot)
         self._put(slot, cell, "display_data")
 
     def deliver(self, here: LaunchingCell) -> None:
-        """Fill the slots with what there is now, as a message of the cell that runs now."""
+        """Update all slots by messages of the current cell, `here`."""
         for slot in list(self._open):
-            over = _is_over(slot.task)  # asked before it is read: what comes in between is delivered once more
+            finished = _is_finished(slot.task)  # before its output is read: there may be more after that
             self._put(slot, here, "update_display_data")
-            if over:
+            if finished:
                 self._open.remove(slot)
 
     def _put(self, slot: _Slot, cell: LaunchingCell, kind: str) -> None:
@@ -59,12 +61,12 @@ class Slots:
             self._kernel.send(cell, kind, content)
 
 
-def _is_over(task: Task | RecurringTask) -> bool:
+def _is_finished(task: Task | RecurringTask) -> bool:
     return task.removed and not task.instances if isinstance(task, RecurringTask) else task.done
 
 
 def _outputs(task: Task | RecurringTask) -> list[dict[str, Any]]:
-    """What a cell wrote; of a recurring cell, what its last run wrote that has finished or has written something."""
+    """The output of a cell; of a recurring cell, that of its last run that has finished or has any output."""
     if not isinstance(task, RecurringTask):
         details = task.cell_details()
         return [] if details is None else details.output.excerpt
@@ -78,7 +80,7 @@ def _outputs(task: Task | RecurringTask) -> list[dict[str, Any]]:
 
 
 def _bundle(picture: PanelPicture, outputs: list[dict[str, Any]]) -> dict[str, Any]:
-    """One mime bundle for all of it."""
+    """A mime bundle of the panel and the outputs."""
     panel = picture.bundle()
     plain = [panel["text/plain"] + "\n", *map(_as_plain, outputs)]
     markup = [panel["text/html"], *map(_as_html, outputs)]
