@@ -12,6 +12,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec
@@ -20,6 +21,7 @@ from nbtasks.backends.base import Attempt
 from nbtasks.backends.process import ProcessBackend
 from nbtasks.backends.remote_work import RemoteWork
 from nbtasks.backends.thread import ThreadBackend
+from nbtasks.patch import Patch, PatchSet
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
 from nbtasks.workers.kernel_process import python_kernel
@@ -143,7 +145,8 @@ def _do_call(key: str, _: str, content: dict[str, Any], buffers: Sequence[Any], 
     except Exception as error:  # noqa: BLE001 - unpickling runs the objects' own code
         said, parcel = pack_error(error)
         return {"status": "error", **said}, parcel
-    _route_streams()
+    with _stream_patches_lock:
+        _stream_patches.apply()
 
     def function() -> Any:
         from distributed.worker import thread_state  # type: ignore[attr-defined]
@@ -190,11 +193,8 @@ class _Stream(io.TextIOBase):
         self._below.flush()
 
 
-def _route_streams() -> None:
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if not isinstance(stream, _Stream):
-            setattr(sys, name, _Stream(name, stream))
+_stream_patches = PatchSet(Patch(sys, name, partial(_Stream, name)) for name in ("stdout", "stderr"))
+_stream_patches_lock = threading.Lock()
 
 
 # -- cells --------------------------------------------------------------------------------------------------------
