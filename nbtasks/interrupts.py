@@ -25,7 +25,6 @@ __all__ = [
     "NAP_SECONDS",
     "Gate",
     "TaskInterrupt",
-    "acquire_in_passing",
     "doze",
     "here",
     "protected",
@@ -59,16 +58,6 @@ def start_thread(target: Callable[[], object], name: str) -> threading.Thread:
     thread = threading.Thread(target=target, name=name, daemon=True)
     contextvars.Context().run(thread.start)
     return thread
-
-
-def acquire_in_passing(lock: threading.Lock) -> None:
-    """Acquire a lock that is never held for more than some Python instructions, and do not queue for it.
-
-    Whoever sleeps on a lock is given it before he is given the interpreter. Ten threads that end short tasks then sleep
-    at every single turn, each until the next has had both: that took four times as long (19 us a task instead of 5).
-    """
-    while not lock.acquire(False):
-        time.sleep(0)  # lets the others have the interpreter, among them the one who holds the lock
 
 
 class _Here(threading.local):
@@ -205,29 +194,32 @@ class Gate:
         return result
 
 
-def _report_swallowed(original: Callable[[Any], object]) -> Callable[[Any], object]:
-    """A hook that repeats an interrupt raised in a `__del__` or another place whose errors are only reported."""
+class _SwallowedInterrupts:
+    """The `sys.unraisablehook` that repeats an interrupt raised where errors are only reported, as in a `__del__`."""
 
-    def hook(unraisable: Any) -> None:
+    __slots__ = ("_original",)
+
+    def __init__(self, original: Callable[[Any], object]) -> None:
+        self._original = original
+
+    def __call__(self, unraisable: Any) -> None:
         gate = here.gate
         if gate is None or unraisable.exc_type is not TaskInterrupt:
-            original(unraisable)
+            self._original(unraisable)
             return
         gate.swallows = True
         gate.strike_again()
         gate.swallows = False  # with nothing after it that an interrupt could strike in
 
-    return hook
 
-
-_unraisable_hook = Patch(sys, "unraisablehook", _report_swallowed)
+_unraisable_hook = Patch(sys, "unraisablehook", _SwallowedInterrupts)
 _unraisable_hook_lock = threading.Lock()
 core_patches.add(_unraisable_hook)
 
 
 def _watch_swallowed() -> None:
     """Install the hook, also where other code has replaced it: without it a swallowed interrupt would be lost."""
-    if not _unraisable_hook.is_applied:
+    if type(sys.unraisablehook) is not _SwallowedInterrupts:
         with _unraisable_hook_lock:
             _unraisable_hook.apply()
 

@@ -28,8 +28,6 @@ class Attempt(ABC):
     """The backend's own, to find the work again when it is to be interrupted."""
     interrupted = False
     """Set by `Backend.interrupt`, which may come before the work has begun."""
-    on_loop = False
-    """Whether the thread that starts it is known to be its loop's own. (Python 3.11 needs a system call to tell.)"""
     timed_out = False
     time_limit: Any = None
 

@@ -1,7 +1,4 @@
-"""The `thread` backend: plain functions on daemon threads that are reused.
-
-Must not know the manager. How an interrupt reaches a thread is the business of `nbtasks.interrupts`.
-"""
+"""The `thread` backend: plain functions on reused daemon threads."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from typing import ClassVar
 
 from nbtasks.backends.base import Attempt, Backend
@@ -26,14 +24,14 @@ __all__ = ["ThreadBackend"]
 logger = logging.getLogger("nbtasks")
 
 _IDLE_SECONDS = 30.0
-_DONE = Outcome(TaskState.COMPLETED)
+_Job = Attempt | Callable[[], object]
 
 
 class ThreadBackend(Backend):
-    """Runs work on a thread each, taken from the idle ones or new: how many run at once is the lanes' business.
+    """Runs each attempt on an idle thread or on a new one; lanes limit how many run at once.
 
-    `_idle` is used by atomic deque operations only: whoever pops a worker owns it. `_lock` guards the count of running
-    attempts and the interpreter's switch interval.
+    `_idle` is used by atomic deque operations only: a worker belongs to the thread that popped it. `_lock` guards the
+    count of running attempts and the interpreter's switch interval.
     """
 
     name: ClassVar[str] = "thread"
@@ -41,6 +39,7 @@ class ThreadBackend(Backend):
 
     def __init__(self, idle_seconds: float = _IDLE_SECONDS) -> None:
         self.idle_seconds = idle_seconds
+        """An idle thread ends after this time, except the last one."""
         self._idle: deque[_Worker] = deque()
         self._numbers = itertools.count(1)
         self._closed = False
@@ -48,18 +47,18 @@ class ThreadBackend(Backend):
         self._running = 0
         self._usual_interval = 0.0
         self.switch_interval: float | None = None
-        """Seconds after which a computing thread lets others run, while work runs here; None: the interpreter's own."""
+        """The interpreter's switch interval while work runs here, in seconds; None leaves it as it is."""
 
     def start(self, attempt: Attempt) -> None:
-        """Hand the work to an idle thread, or to a new one."""
-        self._hand_over(attempt)
+        """Pass the work to an idle thread, or to a new one."""
+        self._pass(attempt)
 
     def call(self, function: Callable[[], object]) -> None:
         """Call `function` on a thread of the pool, where no interrupt reaches it.
 
-        An attempt that it returns is run on that thread at once: nothing is handed over once more.
+        An attempt that it returns runs on that thread next, which saves another thread.
         """
-        self._hand_over(function)
+        self._pass(function)
 
     def interrupt(self, attempt: Attempt) -> None:
         """Raise TaskInterrupt in the thread, at its next Python instruction."""
@@ -69,24 +68,24 @@ class ThreadBackend(Backend):
             gate.strike(attempt)
 
     def close(self) -> None:
-        """Let the idle threads go; busy ones go when their work is over."""
+        """Let the idle threads end now, and busy ones when their work has ended."""
         self._closed = True
         while self._idle:
             try:
-                self._idle.pop().wake(_leave)
+                self._idle.pop().jobs.put(None)
             except IndexError:
                 return
 
-    def _hand_over(self, job: Attempt | Callable[[], object]) -> None:
+    def _pass(self, job: _Job) -> None:
         if self._closed:
             raise TaskFailedError("the thread backend is closed")
         try:
-            self._idle.pop().wake(job)
+            self._idle.pop().jobs.put(job)
         except IndexError:
             _Worker(self, job, f"nbtasks-worker-{next(self._numbers)}")
 
     def begin_running(self) -> bool:
-        """Own thread of a worker: while attempts run, other threads get their turn sooner, if that is asked for."""
+        """Own thread of a worker: set the switch interval, if there is one; True if `end_running` must be called."""
         if self.switch_interval is None:
             return False
         with self._lock:
@@ -97,103 +96,73 @@ class ThreadBackend(Backend):
         return True
 
     def end_running(self) -> None:
-        """Own thread of a worker, if it was counted: its attempts are over."""
+        """Own thread of a worker: restore the switch interval after the last running attempt."""
         with self._lock:
             self._running -= 1
             if self._running == 0 and self._usual_interval:
                 sys.setswitchinterval(self._usual_interval)
                 self._usual_interval = 0.0
 
-    def rouse(self) -> None:
-        """Work is about to come: let an idle thread wake up meanwhile, for that takes longer than most of what is left
-        to do. If none comes, it sleeps again.
-        """
-        try:
-            self._idle[-1].bell.release()
-        except (IndexError, RuntimeError):  # nobody is idle, or it was roused before
-            return
-
-    def rest(self, worker: _Worker) -> bool:
-        """Own thread of an idle worker: sleep until there is a job; False if there is none for long.
-
-        The first one to rest stays however long that is: to sleep with a time limit takes 2 us more to wake from.
-        """
-        seconds = self.idle_seconds if self._idle else -1
+    def wait_for_job(self, worker: _Worker) -> _Job | None:
+        """Own thread of a worker: wait until there is a job; None if the thread must end."""
+        seconds = self.idle_seconds if self._idle else None
         self._idle.append(worker)
-        while not self._closed or worker not in self._idle:
-            if worker.bell.acquire(timeout=seconds):
-                if worker.job is not None:  # else it was roused for nothing
-                    return worker.job is not _leave
-                continue
+        if self._closed:  # `close` may have missed this worker
+            self.close()
+        try:
+            return worker.jobs.get(timeout=seconds)
+        except Empty:
             try:
                 self._idle.remove(worker)
-            except ValueError:  # somebody popped it in this moment, and is about to wake it
-                continue
-            return False
-        return False
-
-
-def _leave() -> None:
-    """What an idle worker is given if there will be nothing to do any more."""
+            except ValueError:  # another thread has just popped it, and passes a job
+                return worker.jobs.get()
+            return None
 
 
 class _Worker:
-    """One thread of the pool. `job` is written by whoever popped it from the idle ones, before `bell` rings.
+    """One thread of the pool. Only the thread that popped it from the idle ones puts a job into `jobs`."""
 
-    The bell may ring without a job too, so the thread looks for one each time.
-    """
+    __slots__ = ("_pool", "jobs")
 
-    __slots__ = ("_gate", "_pool", "bell", "job")
-
-    def __init__(self, pool: ThreadBackend, job: Attempt | Callable[[], object], name: str) -> None:
+    def __init__(self, pool: ThreadBackend, job: _Job, name: str) -> None:
         self._pool = pool
-        self.job: Attempt | Callable[[], object] | None = job
-        self.bell = threading.Lock()
-        self.bell.acquire()
+        self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self.jobs.put(job)
         start_thread(self._serve, name)
-
-    def wake(self, job: Attempt | Callable[[], object]) -> None:
-        """Give an idle worker its next job."""
-        self.job = job
-        try:
-            self.bell.release()
-        except RuntimeError:  # it has been roused, and is not awake yet
-            return
 
     def _serve(self) -> None:
         gate = Gate()
-        while True:
-            job, self.job = self.job, None
-            attempt = job if job is None or isinstance(job, Attempt) else _call(job)
+        job = self.jobs.get()
+        while job is not None:
+            attempt = job if isinstance(job, Attempt) else _call(job)
             if attempt is not None:
                 counted = self._pool.begin_running()
                 while attempt is not None:
                     attempt = attempt.finished(_run(attempt, gate))
                 if counted:
                     self._pool.end_running()
-            del job
-            if not self._pool.rest(self):
-                return
+            del job  # an idle thread keeps no task alive
+            job = self._pool.wait_for_job(self)
 
 
-def _call(job: Callable[[], object]) -> Attempt | None:
+def _call(function: Callable[[], object]) -> Attempt | None:
     try:
-        answer = job()
-    except Exception:  # whoever handed it over has no other way to learn of it, and the thread is to live
-        logger.exception("%r failed", job)
+        result = function()
+    except Exception:  # the caller cannot learn of it otherwise, and the thread must survive
+        logger.exception("%r failed", function)
         return None
-    return answer if isinstance(answer, Attempt) else None
+    return result if isinstance(result, Attempt) else None
 
 
 def _run(attempt: Attempt, gate: Gate) -> Outcome:
-    """Run the work where interrupts reach it, and come back where they do not."""
+    """Run the work where interrupts reach it, and return where they do not."""
     outcome = None
     try:
         try:
             outcome = _called(attempt, gate)
         finally:
             gate.leave()
-    except TaskInterrupt as error:  # it struck between the end of the work and the shut gate
+    except TaskInterrupt as error:  # raised between the end of the work and the closed gate
         gate.leave()
         if outcome is None:
             outcome = Outcome(TaskState.CANCELLED, None, error)
@@ -206,7 +175,7 @@ def _called(attempt: Attempt, gate: Gate) -> Outcome:
     attempt.handle = gate
     try:
         gate.enter(attempt)
-        if attempt.interrupted:  # before it had begun; from here on a strike finds the gate
+        if attempt.interrupted:  # before the work has begun; a later interrupt finds the gate
             raise TaskInterrupt
         result = context.run(attempt.function, *attempt.args)
         if result is not None and hasattr(result, "__await__") and attempt.is_async:
@@ -215,4 +184,4 @@ def _called(attempt: Attempt, gate: Gate) -> Outcome:
         return Outcome(TaskState.CANCELLED, None, error)
     except BaseException as error:  # noqa: BLE001 - user code; whatever it raises is the task's, and the thread lives
         return Outcome(TaskState.FAILED, None, error)
-    return _DONE if result is None else Outcome(TaskState.COMPLETED, result)
+    return Outcome(TaskState.COMPLETED, result)

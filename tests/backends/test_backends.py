@@ -198,29 +198,35 @@ def test_threads_that_have_nothing_to_do_for_long_end_but_for_one() -> None:
     wait_until(lambda: set(threading.enumerate()) <= before)
 
 
-def test_a_thread_that_is_roused_for_nothing_sleeps_again_and_takes_what_comes() -> None:
+def test_an_idle_thread_takes_the_next_job() -> None:
     backend = ThreadBackend()
-    backend.rouse()  # with nobody there
     threads: list[threading.Thread] = []
     for number in range(1, 6):
         backend.call(lambda: threads.append(threading.current_thread()))
         wait_until(lambda number=number: len(threads) == number and len(backend._idle) == 1)
-        for _ in range(number):
-            backend.rouse()
     assert len(set(threads)) == 1
     backend.close()
     threads[0].join(30)
     assert not threads[0].is_alive()
 
 
-def test_jobs_from_many_threads_that_rouse_and_call_at_once_run_once_each() -> None:
+def test_a_thread_that_becomes_idle_while_the_backend_is_closed_ends() -> None:
+    before = set(threading.enumerate())
+    for _ in range(100):
+        backend, entered = ThreadBackend(), threading.Event()
+        backend.call(entered.set)
+        entered.wait(30)
+        backend.close()
+    wait_until(lambda: set(threading.enumerate()) <= before)
+
+
+def test_jobs_from_many_threads_at_once_run_once_each() -> None:
     backend = ThreadBackend(idle_seconds=0.001)
     before = set(threading.enumerate())
     done: list[int] = []
 
     def callers(first: int) -> None:
         for number in range(first, first + 300):
-            backend.rouse()
             backend.call(partial(done.append, number))
             if number % 7 == 0:
                 time.sleep(0.001)  # about as long as the idle ones stay
