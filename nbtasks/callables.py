@@ -48,8 +48,10 @@ def describe(work: Any) -> tuple[Any, bool, bool]:
 
     It takes the task if it has one positional parameter without a default, one called `task`, or `*args`.
     """
-    if _is_plain_function(work):
-        return work, work.__code__.co_argcount == 1, is_async(work)
+    if type(work) is FunctionType and not work.__defaults__ and not work.__dict__:
+        code = work.__code__
+        if not (code.co_flags & _UNUSUAL or code.co_kwonlyargcount or code.co_argcount > 1):
+            return work, code.co_argcount == 1, bool(code.co_flags & inspect.CO_COROUTINE)
     if isinstance(work, Task):
         raise WorkError(f"{work!r} is a task already: manager.add_task(task)")
     if not callable(work):
@@ -74,14 +76,6 @@ def is_async(work: Any) -> bool:
     if isinstance(work, FunctionType | MethodType | type):
         return False
     return inspect.iscoroutinefunction(getattr(work, "__call__", None))  # noqa: B004 - inspected, not called
-
-
-def _is_plain_function(work: Any) -> bool:
-    """Whether it is a function of one parameter or none, without defaults: `inspect.signature` is not needed."""
-    if type(work) is not FunctionType or work.__defaults__:
-        return False
-    code = work.__code__
-    return not (code.co_flags & _UNUSUAL or code.co_kwonlyargcount or code.co_argcount > 1)
 
 
 def _takes_task(work: Any) -> bool:

@@ -125,17 +125,18 @@ class Dispatcher:
                 raise AlreadyAddedError(f"{task.name!r} ({task.id}) was added before; a task runs once")
             if self.stopped:
                 raise ManagerStoppedError(f"the manager was stopped: it does not take {task.name!r}")
-            self.lane_of(task)  # raises UnknownLaneError, if it was removed meanwhile
+            lane = self.lanes[internals.lane]  # raises UnknownLaneError, if it was removed meanwhile
             internals.manager = self.owner
-            internals.created_at = self.time()
+            internals.created_at = now = self.time()
             self.registry.add(task)
-            self.waiters.added(task)
+            if self.waiters.watermarks:
+                self.waiters.added(task)
             if parent is not None and parent.state in LIVE_STATES:
                 add_child(parent, task)
             self.bus.publish(task, EventType.CREATED)
-            if not after or self._may_start(task, after):
-                self.queue(task)
-            if internals.state is TaskState.PENDING:
+            if (not after or self._may_start(task, after)) and self.lanes.enter(lane, task):
+                self._launch(task, now)
+            else:
                 self._note(task)
             starting, effects = self._take()
         return self._after(starting, effects, taker)
@@ -193,9 +194,11 @@ class Dispatcher:
                 internals.timeout,  # type: ignore[arg-type]  # seconds, by the manager's checks
                 partial(self._time_out, attempt),
             )
-        self._hooks.begin(attempt)
+        if type(task) is not Task:
+            self._hooks.begin(attempt)
         self.bus.publish(task, EventType.STARTED)
-        self._wake_loop(attempt)
+        if self.blocked_loops:
+            self._wake_loop(attempt)
         self._starting.append(attempt)
 
     def _time_out(self, attempt: Attempt) -> None:
@@ -248,8 +251,9 @@ class Dispatcher:
         task.internals.attempt = None
         if attempt.time_limit is not None:
             attempt.time_limit.cancel()
-        self.waiters.end_all_of(task)
-        if not self._retries(task, outcome):
+        if task.internals.relations is not None:
+            self.waiters.end_all_of(task)
+        if task.internals.retry is None or not self._retries(task, outcome):
             self._end(task, outcome, now)
         following = self.lanes.pass_on(self.lane_of(task))
         if following is not None:
@@ -340,7 +344,8 @@ class Dispatcher:
             self.effects.append(partial(call_hook, task.on_end))
         if internals.relations is not None:
             self._end_relations(task, internals.relations)
-        self._wake_watermarks(task)
+        if self.waiters.watermarks:
+            self._wake_watermarks(task)
         if self.keep is not None and state is not TaskState.FAILED:
             oldest = self.registry.pop_oldest(state, self.keep)
             if oldest is not None:

@@ -194,10 +194,20 @@ class Lanes(Mapping[str, Lane]):
             raise LaneError(f"the lane {name!r} is in use: {lane.running} running, {lane.pending} pending")
         del self.by_name[name]
 
+    def enter(self, lane: Lane, task: Task) -> bool:
+        """Take a slot for a new task if one is free, else queue the task; whether it has a slot."""
+        if not lane.queued and lane.running < lane.capacity and (self.max_running is None or self._has_free_slot()):
+            lane.running += 1
+            return True
+        lane.push(task)
+        return False
+
     def admit(self, lane: Lane) -> Task | None:
         """The next task of `lane`, with its slot taken; None if none may start there now."""
         task = None
-        if lane.queued and lane.has_free_slot() and self._has_free_slot():
+        if not lane.queued:
+            return None
+        if lane.running < lane.capacity and (self.max_running is None or self._has_free_slot()):
             task = lane.pop()
         elif lane.wants_slots and lane.can_lend() and self._can_lend():
             task = lane.pop_wanted()

@@ -145,25 +145,13 @@ class TaskManager:
         seconds, for each attempt; a task is cancelled with its `parent`. Raises an error of the tree in
         `nbtasks.exceptions` for what is not allowed, with nothing started.
         """
-        function, takes_task, coroutine = describe(work)
-        task = Task.of(
-            TaskInternals(
-                name=name,
-                priority=priority,
-                lane=lane,
-                backend=backend or ("loop" if coroutine else "thread"),
-                timeout=timeout,
-                retry=retry,
-                after=after,
-                tags=tags,
-                parameters=parameters,
-                heading=heading,
-                body=body,
-                img=img,
-                work=function,
-                takes_task=takes_task,
-            )
-        )
+        internals = TaskInternals()
+        internals.work, internals.takes_task, is_coroutine = describe(work)
+        internals.name, internals.priority, internals.lane = name, priority, lane
+        internals.backend = backend or ("loop" if is_coroutine else "thread")
+        internals.timeout, internals.retry, internals.after, internals.tags = timeout, retry, after, tags
+        internals.parameters, internals.heading, internals.body, internals.img = parameters, heading, body, img
+        task = Task.of(internals)
         protected(self._add, task, parent)
         return task
 
@@ -188,14 +176,19 @@ class TaskManager:
             backend = "loop" if is_async(work or task.run) else "thread"
         if backend not in self.backends:
             raise UnknownBackendError(unknown("backend", backend, self.backends.names))
-        lane = self._dispatcher.lanes[internals.lane].name
-        name, tags = validation.name(internals.name), validation.tags(internals.tags)
-        priority, timeout = validation.priority(internals.priority), validation.timeout(internals.timeout)
-        retry, interval = checked_retry(internals.retry), validation.update_interval(internals.update_sleep_time)
-        if retry is not None and isinstance(work, Once):
+        internals.backend = backend
+        internals.lane = self._dispatcher.lanes[internals.lane].name
+        internals.name = validation.name(internals.name)
+        internals.priority = validation.priority(internals.priority)
+        if internals.tags != ():
+            internals.tags = validation.tags(internals.tags)
+        if internals.timeout is not None:
+            internals.timeout = validation.timeout(internals.timeout)
+        if internals.update_sleep_time != 1.0:
+            internals.update_sleep_time = validation.update_interval(internals.update_sleep_time)
+        if checked_retry(internals.retry) is not None and isinstance(work, Once):
+            name = internals.name
             raise RetryError(f"{name!r}: a coroutine object runs once; to retry it give the coroutine function")
-        internals.name, internals.lane, internals.priority, internals.backend = name, lane, priority, backend
-        internals.timeout, internals.tags, internals.update_sleep_time = timeout, tags, interval
 
     def default_loop(self) -> asyncio.AbstractEventLoop:
         """The loop for coroutines that are created where none runs."""
@@ -208,7 +201,7 @@ class TaskManager:
         internals = task.internals
         if internals.manager is not None:
             raise AlreadyAddedError(f"{task.name!r} ({task.id}) was added before; a task runs once")
-        after = self._dependencies(task) if internals.after else []
+        after = [] if internals.after == () else self._dependencies(task)
         parent_task = None if parent is None else self._known(parent)
         self.check_task(task)
         internals.after = tuple(other.id for other in after)

