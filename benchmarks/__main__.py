@@ -33,6 +33,7 @@ THEMES = (
     "downloads",
     "processes",
     "cluster",
+    "web",
 )
 HEADINGS = ("row", "ours", "peer", "ratio (min to max)", "target", "met")
 

@@ -31,7 +31,7 @@ _names = (f"b{number}" for number in itertools.count(1))
 
 def printed_line() -> Iterator[Row]:
     """CPU of the whole kernel for one printed line, less that of as many cells that print nothing."""
-    with _notebook() as kernel:
+    with notebook_kernel() as kernel:
         for lines, what in (
             (LINES_SHOWN, "a printed line (CPU)"),
             (LINES_FLOOD, f"the same, of {LINES_FLOOD:,} at once (CPU)"),
@@ -72,7 +72,7 @@ def _wait_over(kernel: KernelDriver, name: str) -> None:
 def flood() -> Iterator[Row]:
     """All messages on iopub, panels' included, in the busiest second, once the panels are open."""
     for tasks in (1, 5):
-        with _notebook() as kernel:
+        with notebook_kernel() as kernel:
             kernel.run("stop = threading.Event()").check()
             printing = "while not stop.is_set(): print('a line as long as lines of logs are')"
             names = [next(_names) for _ in range(tasks)]
@@ -99,7 +99,7 @@ def flood() -> Iterator[Row]:
 def round_trip() -> Iterator[Row]:
     """From sending `pass` until it is done, while a CPU-bound loop runs in a background cell."""
     work = "n = 0\nwhile not stop.is_set(): n += 1"
-    with _notebook() as kernel:
+    with notebook_kernel() as kernel:
         kernel.run("stop = threading.Event()\nspin = 'n = 0\\nwhile not stop.is_set(): n += 1'").check()
 
         def task() -> float:
@@ -137,7 +137,7 @@ def _round_trips(kernel: KernelDriver) -> float:
 
 
 @contextlib.contextmanager
-def _notebook() -> Iterator[KernelDriver]:
+def notebook_kernel() -> Iterator[KernelDriver]:
     """A kernel of its own, with the extension loaded."""
     with tempfile.TemporaryDirectory() as folder:
         env = kernel_env(Path(folder))

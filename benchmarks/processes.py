@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from benchmarks.notebook import ROUND_TRIPS, _notebook
+from benchmarks.notebook import ROUND_TRIPS, notebook_kernel
 from benchmarks.rows import Row, in_turns
 from nbtasks import TaskManager
 from tests.kernel.driver import KernelDriver
@@ -76,11 +76,11 @@ def start_of_a_cell() -> Iterator[Row]:
     """
 
     def first() -> float:
-        with _notebook() as kernel:
+        with notebook_kernel() as kernel:
             return _cell_ms(kernel, _CELL.format("first"))
 
     def first_of_the_peer(before: str, starts: str, ends: str) -> float:
-        with _notebook() as kernel:
+        with notebook_kernel() as kernel:
             kernel.run(before).check()
             taken = _cell_ms(kernel, starts)
             kernel.run(ends).check()
@@ -89,7 +89,7 @@ def start_of_a_cell() -> Iterator[Row]:
     for peer, (before, starts, _, ends) in _PEERS.items():
         theirs = functools.partial(first_of_the_peer, before, starts, ends)
         yield Row("a cell in a process, cold", *in_turns(first, theirs, 3), beside=peer, unit="ms")
-    with _notebook() as kernel:
+    with notebook_kernel() as kernel:
         kernel.run(_CELL.format("first")).check()
 
         def later() -> float:
@@ -143,7 +143,7 @@ def there_and_back() -> Iterator[Row]:
 
 def quickness_of_the_notebook() -> Iterator[Row]:
     """The round trip of an empty foreground cell while four process cells compute, beside an idle notebook."""
-    with _notebook() as kernel:
+    with notebook_kernel() as kernel:
         kernel.run("nbtasks.get_manager().lanes['default'].limit = 8").check()
 
         def trip() -> float:

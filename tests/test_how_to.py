@@ -141,3 +141,9 @@ def test_the_application_shuts_down_gracefully_whatever_runs_and_whoever_follows
     assert code in (0, -signal.SIGTERM), err
     assert "Application shutdown complete" in err
     assert "never awaited" not in err and "was destroyed" not in err
+
+
+def test_the_web_page_mounts_and_serves_an_app():
+    pytest.importorskip("uvicorn")
+    script = "\n".join(text for language, text in blocks("web.md") if language == "python")
+    assert re.fullmatch(r"/tasks/\?token=\S{43}\n", printed_by(script))

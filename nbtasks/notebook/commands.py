@@ -64,6 +64,7 @@ class Commands:
         self._all: dict[str, Callable[[list[str]], None]] = {
             **self._of_tasks,
             **self._of_schedules,
+            "serve": self._serve,
             "history": self._history,
             "restore": self._restore,
             "help": self._help,
@@ -161,6 +162,19 @@ class Commands:
         """List the worker processes, with their memory and CPU time."""
         _check_no_words("workers", words)
         print(self._session.workers.listing())
+
+    def _serve(self, words: list[str]) -> None:
+        """Serve the tasks as a web page, for other devices too through a proxy: [--port N] [--host NAME] [--stop]"""
+        options = _serve_options(words)
+        if options.stop:
+            print("The web page is not served any more" if self._session.stop_serving() else "Nothing was served")
+            return
+        try:
+            server = self._session.serve(options.port, options.host)
+        except NbtasksError as error:
+            raise UsageError(f"%bgtask serve: {error}") from None
+        print(f"Tasks of this notebook: {server.address}")
+        print("Keep the address to yourself: its token lets a browser cancel tasks and run them again")
 
     # -- schedules ------------------------------------------------------------------------------------------------
 
@@ -310,13 +324,26 @@ def _check_no_words(command: str, words: list[str]) -> None:
         raise UsageError(f"%bgtask {command}: takes no names, not {' '.join(words)!r}")
 
 
-class _HistoryParser(argparse.ArgumentParser):
+class _OptionParser(argparse.ArgumentParser):
+    """The options of one command, `prog`; an error is one line in the cell."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, add_help=False, allow_abbrev=False)
+
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"%bgtask history: {message}; see %bgtask help")
+        raise UsageError(f"{self.prog}: {message}; see %bgtask help")
+
+
+def _serve_options(words: list[str]) -> argparse.Namespace:
+    parser = _OptionParser("%bgtask serve")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--host", action="append", default=[])
+    parser.add_argument("--stop", action="store_true")
+    return parser.parse_args(words)
 
 
 def _history_options(words: list[str]) -> argparse.Namespace:
-    parser = _HistoryParser(add_help=False, allow_abbrev=False)
+    parser = _OptionParser("%bgtask history")
     parser.add_argument("name", nargs="?")
     parser.add_argument("--failed", action="store_true")
     parser.add_argument("--statistics", action="store_true")

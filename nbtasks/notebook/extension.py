@@ -99,6 +99,7 @@ class Extension:
             self._keep_alive.start()
             undo.callback(self._keep_alive.stop)
             session.keep_history()
+            undo.callback(session.stop_serving)
             undo.callback(session.names.foreground_ended)  # the end of the cell that unloads is not reported
             self._undo = undo.pop_all()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import keyword
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
-from nbtasks.exceptions import InvalidValueError
+from nbtasks.exceptions import InvalidValueError, NbtasksError
 from nbtasks.history.history import History
 from nbtasks.history.records import ScheduleRecord
 from nbtasks.manager import get_manager
@@ -30,6 +31,9 @@ from nbtasks.notebook.settings import BackgroundTasks, history_path
 from nbtasks.schedules import Schedule
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
+
+if TYPE_CHECKING:
+    from nbtasks.web.server import Server
 
 __all__ = ["NotebookSession"]
 
@@ -54,6 +58,7 @@ class NotebookSession:
         self.panels = Panels(self.manager, self.kernel, self.retry, self.settings)
         self.slots = Slots(self.kernel)
         self.workers = Workers(self.manager, shell)
+        self._server: Server | None = None
         self.notebook = Notebook(shell, self.kernel, self.names, self.variables, WorkerProcess())
 
     def keep_history(self) -> None:
@@ -66,6 +71,27 @@ class NotebookSession:
         """Bind the name to the task in the notebook, if it is an identifier."""
         if name.isidentifier() and not keyword.iskeyword(name):
             self.shell.user_ns[name] = task
+
+    def serve(self, port: int = 0, hosts: Collection[str] = ()) -> Server:
+        """Serve the tasks on 127.0.0.1 by a thread, which works while the kernel is busy; a server that runs is kept.
+
+        `hosts` are names, besides localhost, by which a proxy reaches the server. Raises NbtasksError for another port
+        or other hosts than those of a server that runs, MissingPackageError without the extra `web`.
+        """
+        from nbtasks.web import serve
+
+        running = self._server
+        if running is None or not running.running:
+            self._server = serve(self.manager, port=port, hosts=hosts, retry=self.retry)
+            return self._server
+        if (port and port != running.port) or not set(hosts) <= running.hosts:
+            raise NbtasksError(f"already serving on port {running.port}: stop it first, with %bgtask serve --stop")
+        return running
+
+    def stop_serving(self) -> bool:
+        """Stop the server; False if none is running."""
+        server, self._server = self._server, None
+        return server is not None and server.stop()
 
     # -- launching cells ------------------------------------------------------------------------------------------
 

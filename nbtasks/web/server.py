@@ -28,8 +28,9 @@ MAX_CONNECTIONS = 4_000
 class Server:
     """A running server: `address` with its token, and `stop()`. Any thread may use it."""
 
-    def __init__(self, app: Guard, listener: socket.socket) -> None:
+    def __init__(self, app: Guard, listener: socket.socket, hosts: Collection[str] = ()) -> None:
         self.app = app
+        self.hosts = frozenset(hosts)
         self.host, self.port = listener.getsockname()[:2]
         config = uvicorn.Config(
             app,
@@ -120,6 +121,6 @@ def serve(
         raise NbtasksError(
             f"port {number} cannot be used: {error.strerror}; choose another, or 0 for a free one"
         ) from None
-    server = Server(create_app(manager, hosts=hosts, retry=retry), listener)
+    server = Server(create_app(manager, hosts=hosts, retry=retry), listener, hosts)
     server.start()
     return server
