@@ -1,10 +1,11 @@
-"""Text for durations, sizes in bytes and counted nouns."""
+"""Text for durations, sizes in bytes, counted nouns and aligned columns."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
-__all__ = ["clock", "duration", "plural", "size"]
+__all__ = ["align_columns", "clock", "duration", "plural", "size"]
 
 DAY_SECONDS = 86_400
 
@@ -38,3 +39,10 @@ def size(count: float) -> str:
 def plural(count: float, noun: str, nouns: str | None = None) -> str:
     """A count and its noun: "1 task", "1,200 tasks"; `nouns` is the plural where an "s" does not make it."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def align_columns(rows: Iterable[Sequence[str]]) -> list[str]:
+    """One line for each row, each column as wide as its longest cell, two spaces between columns."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

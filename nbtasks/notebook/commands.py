@@ -21,9 +21,8 @@ from nbtasks.notebook.session import NotebookSession
 from nbtasks.schedules.interval import parse_interval
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
-from nbtasks.widgets.recurring_shown import until_text
-from nbtasks.widgets.snapshot import Shown
-from nbtasks.widgets.task_table import task_list
+from nbtasks.widgets.snapshot import task_snapshot, until_text
+from nbtasks.widgets.text import task_list
 from nbtasks.widgets.timeline import SPAN
 
 __all__ = ["Commands"]
@@ -120,8 +119,8 @@ class Commands:
         with self._session.panels.while_waiting(tasks):
             for task in tasks:
                 self._manager.wait(task)
-                shown = Shown.of(task, datetime.now(UTC))
-                print(f"{task.name}: {shown.state}" + (f" ({shown.error})" if shown.error else ""))
+                snapshot = task_snapshot(task, datetime.now(UTC))
+                print(f"{task.name}: {snapshot.state}" + (f" ({snapshot.error})" if snapshot.error else ""))
 
     def _cancel(self, names: list[str]) -> None:
         """Cancel tasks: NAME ..."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-from nbtasks.formatting import duration
+from nbtasks.formatting import align_columns, duration
 from nbtasks.history.records import Statistics, TaskRecord
 
 __all__ = ["HistoryTable", "statistics_table", "task_table"]
@@ -26,10 +26,7 @@ class HistoryTable:
     def __repr__(self) -> str:
         if not self._rows:
             return _EMPTY
-        rows = [self._columns, *self._rows]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [" ".join(cell.ljust(width + 1) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        return "\n".join(line.rstrip() for line in [*lines, *filter(None, [self._note])])
+        return "\n".join([*align_columns([self._columns, *self._rows]), *filter(None, [self._note])])
 
     def _repr_html_(self) -> str:
         if not self._rows:

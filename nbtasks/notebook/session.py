@@ -129,7 +129,7 @@ class NotebookSession:
         with self.panels.while_waiting([] if quiet else [task]):
             self.manager.wait(task)
         if not quiet:
-            self.panels.settle(task)
+            self.panels.update(task)
 
     def _show_launched(self, task: CellTask | RecurringTask, cell: LaunchingCell, *, headless: bool) -> None:
         if headless:

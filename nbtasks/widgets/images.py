@@ -1,12 +1,11 @@
-"""A task's `img` as something that an HTML image can show: a path, a URL, bytes, an image of PIL's or a figure.
+"""Images of tasks: reads `task.img` (path, URL, bytes, PIL image, figure) as the `src` of an HTML image.
 
-Knows nothing of widgets. Used on the live writer's thread, which draws figures, so that work does not wait for it.
+Figures are drawn on the live writer's thread, so that the work does not wait for it.
 """
 
 from __future__ import annotations
 
 import base64
-import html
 import io
 import logging
 import os
@@ -18,16 +17,16 @@ from typing import Any
 
 from nbtasks.task import Task
 
-__all__ = ["LARGEST", "image_html", "image_source"]
+__all__ = ["IMAGE_BYTES", "image_source"]
 
 logger = logging.getLogger(__name__)
 
-LARGEST = 4_000_000
-"""Bytes of an image that are sent to the page, and kept in the notebook, at most."""
+IMAGE_BYTES = 4_000_000
+"""Maximum size of an image: it is sent to the page and saved in the notebook."""
 DRAW_SECONDS = 0.5
-"""How often at most it is read or drawn again."""
+"""Minimum time between two reads or drawings of one image."""
 
-_KINDS = {
+_TYPES = {
     b"\x89PNG\r\n\x1a\n": "png",
     b"\xff\xd8\xff": "jpeg",
     b"GIF8": "gif",
@@ -38,49 +37,41 @@ _KINDS = {
 
 
 @dataclass(slots=True)
-class _Drawn:
-    """What was shown last of a task's `img`, so that it is read or drawn again only where it may have changed."""
+class _CachedImage:
+    """The last image shown of a task; it is read or drawn again only if it may have changed."""
 
     img: Any
-    stamp: object
+    version: object
     source: str
     at: float
     final: bool
 
 
-_drawn: weakref.WeakKeyDictionary[Task, _Drawn] = weakref.WeakKeyDictionary()
+_cache: weakref.WeakKeyDictionary[Task, _CachedImage] = weakref.WeakKeyDictionary()
 
 
 def image_source(task: Task) -> str:
-    """The `src` of its image: a URL or the data themselves; nothing where there is none that can be shown."""
-    img, last, now, final = task.img, _drawn.get(task), time.monotonic(), task.done
+    """The `src` of the task's image: a URL or the data; empty if there is none that can be shown."""
+    img, last, now, final = task.img, _cache.get(task), time.monotonic(), task.done
     if img is None:
         return ""
     if last is not None and last.img is img and last.final:
         return last.source
     if last is not None and not final and now - last.at < DRAW_SECONDS:
         return last.source
-    source, stamp = "" if last is None else last.source, None
+    source, version = "" if last is None else last.source, None
     try:
-        stamp = _stamp(img)
-        if last is None or last.img is not img or stamp is None or last.stamp != stamp:
-            source = _source(img)
+        version = _version(img)
+        if last is None or last.img is not img or version is None or last.version != version:
+            source = _read(img)
     except Exception as error:  # noqa: BLE001 - files, and objects that draw themselves
         logger.debug("the img of %r cannot be shown: %s", task.name, error)
-    _drawn[task] = _Drawn(img, stamp, source, now, final)
+    _cache[task] = _CachedImage(img, version, source, now, final)
     return source
 
 
-def image_html(source: str, title: str) -> str:
-    """The image as HTML; nothing where there is none."""
-    if not source:
-        return ""
-    style = "display:block;max-width:100%;max-height:240px;margin-top:4px"
-    return f'<img src="{html.escape(source)}" alt="{html.escape(f"image of {title}"[:200])}" style="{style}">'
-
-
-def _stamp(img: Any) -> object:
-    """What stays the same as long as the image surely does; None where it may have been drawn upon."""
+def _version(img: Any) -> object:
+    """A value that changes when the image does; None if that cannot be known, as with a figure."""
     if _is_url(img) or isinstance(img, bytes):
         return ""
     if isinstance(img, str | os.PathLike):
@@ -89,15 +80,15 @@ def _stamp(img: Any) -> object:
     return None
 
 
-def _source(img: Any) -> str:
+def _read(img: Any) -> str:
     if _is_url(img):
         return str(img)
     if isinstance(img, str | os.PathLike):
         return _data_url(Path(img).read_bytes())
     if isinstance(img, bytes | bytearray | memoryview):
         return _data_url(bytes(img))
-    if callable(drawing := getattr(img, "_repr_png_", None)):
-        return _data_url(drawing())
+    if callable(draw := getattr(img, "_repr_png_", None)):
+        return _data_url(draw())
     if callable(save := getattr(img, "savefig", None) or getattr(img, "save", None)):
         buffer = io.BytesIO()
         save(buffer, format="png")
@@ -110,7 +101,9 @@ def _is_url(img: object) -> bool:
 
 
 def _data_url(data: bytes) -> str:
-    kind = next((kind for start, kind in _KINDS.items() if data.lstrip()[:8].startswith(start)), None)
-    if kind is None or len(data) > LARGEST:
-        raise ValueError(f"{len(data):,} bytes that begin with {data[:8]!r} are no image of up to {LARGEST:,} bytes")
+    kind = next((kind for start, kind in _TYPES.items() if data.lstrip()[:8].startswith(start)), None)
+    if kind is None or len(data) > IMAGE_BYTES:
+        raise ValueError(
+            f"{len(data):,} bytes that begin with {data[:8]!r} are no image of up to {IMAGE_BYTES:,} bytes"
+        )
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,75 +1,47 @@
 """The kept output of a task in a widget, live, wherever its panel is shown.
 
-Written by the live writer's thread only. Knows of a task's output no more than that it has an excerpt.
+Used on the live writer's thread only.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
 
-import ipywidgets
+from nbtasks.task import KeptOutput, Task
+from nbtasks.widgets.widget_factory import WidgetFactory
 
-from nbtasks.widgets.snapshot import TRACK_COLOUR
+__all__ = ["OutputView", "kept_output"]
 
-__all__ = ["KeptOutput", "OutputView", "kept_output"]
-
-# An Output widget sends all that it shows with every change.
-SECONDS_BETWEEN = 1.0
+CHANGE_SECONDS = 1.0
+"""Minimum time between two changes: an Output widget sends all of its content each time."""
 
 
-class KeptOutput(Protocol):
-    """What a task wrote."""
-
-    @property
-    def excerpt(self) -> list[dict[str, Any]]:
-        """As notebook outputs, of a flood the first and last lines."""
-
-    @property
-    def tail(self) -> str:
-        """The last lines of a flood that is held back from the cell; else nothing."""
-
-
-def kept_output(task: object) -> KeptOutput | None:
-    """What `task` wrote, if it is a kind of task that keeps it."""
-    output = getattr(task, "output", None)
-    return output if hasattr(output, "excerpt") else None
+def kept_output(task: Task) -> KeptOutput | None:
+    """The output of a cell task; None for other tasks."""
+    cell = task.cell_details()
+    return None if cell is None else cell.output
 
 
 class OutputView:
     """Shows the output of a task while it is switched on; at most one change a second."""
 
-    def __init__(self, output: KeptOutput) -> None:
-        self.output = output
-        """What is shown. Another may take its place: the widget stays."""
-        self._shown_at = float("-inf")
-        # The line to its left tells it from the cell's own output, which often follows.
-        self.widget = ipywidgets.Output(
-            layout=ipywidgets.Layout(
-                display="none",
-                max_height="400px",
-                overflow="auto",
-                margin="6px 0 0 0",
-                padding="0 0 0 6px",
-                border_left=f"3px solid {TRACK_COLOUR}",
-            )
-        )
-        self.due = False
-        """Whether it would show more if it were asked again in a moment."""
+    def __init__(self, factory: WidgetFactory, output: KeptOutput) -> None:
+        self._output = output
+        self._changed_at = float("-inf")
+        self.widget = factory.kept_output()
+        self.refresh_due = False
+        """Whether there may be more to show once the time between two changes has passed."""
 
-    def refresh(self, *, on: bool, final: bool) -> None:
-        """Show what there is now, if the switch is on; nothing otherwise."""
-        self.widget.layout.display = None if on else "none"
+    def refresh(self, output: KeptOutput, *, on: bool, final: bool) -> None:
+        """Show `output` if it is switched on; `final` and other output are shown at once."""
         now = time.monotonic()
-        self.due = on and not final and now - self._shown_at < SECONDS_BETWEEN
-        if not on or self.due:
+        self.widget.layout.display = None if on else "none"
+        at_once = final or output is not self._output
+        self._output = output
+        self.refresh_due = on and not at_once and now - self._changed_at < CHANGE_SECONDS
+        if not on or self.refresh_due:
             return
-        self._shown_at = now
-        outputs = tuple(self.output.excerpt)
+        self._changed_at = now
+        outputs = tuple(output.excerpt)
         if outputs != self.widget.outputs:
             self.widget.outputs = outputs
-
-    def close(self) -> None:
-        """Close the widget."""
-        self.widget.layout.close()
-        self.widget.close()

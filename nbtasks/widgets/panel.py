@@ -1,6 +1,6 @@
-"""The panel of one task: its state, progress, time and body, with a Cancel button, in stock ipywidgets.
+"""Panel of one task: its state, progress, time and body, with Cancel and Output buttons.
 
-Written by the live writer's thread only. Knows the manager only to cancel by it.
+Used on the live writer's thread only; a click may come on any thread, and only calls the manager.
 """
 
 from __future__ import annotations
@@ -10,80 +10,66 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import ipywidgets
-
 from nbtasks.manager import TaskManager
 from nbtasks.task import Task
-from nbtasks.widgets.images import image_html
+from nbtasks.widgets.html import figures_html, image_html, label_html, note_html, panel_bundle, style_html
+from nbtasks.widgets.live_writer import View
 from nbtasks.widgets.output_view import OutputView, kept_output
-from nbtasks.widgets.pace import reading
-from nbtasks.widgets.snapshot import (
-    BAR_HEIGHT,
-    LOOKS,
-    TRACK_COLOUR,
-    PanelPicture,
-    Shown,
-    figures_html,
-    label_html,
-    note_html,
-)
-from nbtasks.widgets.widget_factory import Parts, put
+from nbtasks.widgets.snapshot import STATE_STYLES, Snapshot, progress_state, task_snapshot
+from nbtasks.widgets.widget_factory import WidgetFactory, update, widget_bundle
 
-__all__ = ["LivePanel"]
-
-VIEW_TYPE = "application/vnd.jupyter.widget-view+json"
+__all__ = ["LivePanel", "PanelHead"]
 
 FIGURES_SECONDS = 0.5
-"""How long the figures stand at least while a task runs: the bar moves more often, and each of them is a message."""
-
-# What traits of stock widgets cannot say. It travels in the label, which is sent only when the state changes.
-STYLE = f"""<style>
-.nbtasks-panel {{ container-type: inline-size; }}
-.nbtasks-panel .widget-html-content {{ min-width: 0; line-height: 1.5 !important; }}
-.nbtasks-panel .progress {{ margin: 0 !important; background: {TRACK_COLOUR}; border-radius: 3px; overflow: hidden; }}
-.nbtasks-panel .progress-bar {{ border-radius: 3px; }}
-.nbtasks-panel .jupyter-button {{ line-height: 24px; }}
-.nbtasks-row > :nth-child(3) {{ margin-left: auto !important; }}
-.nbtasks-panel button:focus-visible {{
-    outline: 2px solid var(--jp-brand-color1, #1976d2) !important; outline-offset: 1px;
-}}
-.nbtasks-panel .progress-bar {{ transition: none; }}
-.nbtasks-indeterminate .progress-bar {{
-    width: 30% !important; animation: nbtasks-to-and-fro 1.5s ease-in-out infinite alternate;
-}}
-@keyframes nbtasks-to-and-fro {{ to {{ transform: translateX(233.4%); }} }}
-@container (max-width: 430px) {{
-    .nbtasks-row {{ flex-wrap: wrap; height: auto !important; row-gap: 4px; padding-bottom: 4px; }}
-    .nbtasks-row > :first-child {{ flex: 1 0 calc(100% - 110px) !important; }}
-    .nbtasks-row > :nth-child(2) {{ min-width: 110px; text-align: right; }}
-}}
-@media (prefers-reduced-motion: reduce) {{
-    .nbtasks-indeterminate .progress-bar {{ width: 100% !important; opacity: .35; animation: none; }}
-}}
-</style>"""
+"""Minimum time between two changes of the figures of a running task: each is a message besides that of the bar."""
 
 
-class LivePanel:
-    """The live panel of one task; a view for the live writer."""
+class PanelHead:
+    """The first line of a panel, with state and figures, and the progress bar."""
+
+    def __init__(self, factory: WidgetFactory, height: str = "28px", figures_flex: str = "0 0 auto") -> None:
+        self.label = factory.html(flex="0 1 auto", min_width="0")
+        self.figures = factory.html(flex=figures_flex)
+        self.row = factory.row(align_items="center", height=height)
+        self.row.add_class("nbtasks-row")
+        self.bar = factory.progress_bar()
+
+    def show(self, snapshot: Snapshot, *buttons: Any, figures: bool = True, style: str = "") -> int:
+        """Show a snapshot and these buttons, and the figures unless left out; returns the number of messages."""
+        sent = update(self.label, value=style + label_html(snapshot))
+        if figures:
+            sent += update(self.figures, value=figures_html(snapshot))
+        classes = ("nbtasks-indeterminate",) if snapshot.indeterminate else ()
+        sent += update(self.bar, value=snapshot.progress or 0.0, _dom_classes=classes)
+        sent += update(self.bar.style, bar_color=STATE_STYLES[snapshot.state].colour)
+        return sent + update(self.row, children=(self.label, self.figures, *buttons))
+
+
+class LivePanel(View):
+    """The live panel of one task."""
+
+    watches_progress = True
 
     def __init__(
-        self, task: Task, manager: TaskManager, wake: Callable[[LivePanel], None], beside: tuple[Any, ...] = ()
+        self,
+        task: Task,
+        manager: TaskManager,
+        touch: Callable[[View], None],
+        extra_widgets: tuple[Any, ...] = (),
     ) -> None:
         self.task = task
-        self.beside = beside
-        """Widgets of others that are in the panel, and show nothing."""
-        self.taken = False
-        """Whether another view shows inside its widget: it writes nothing more."""
-        self.replace: Callable[[PanelPicture], None] | None = None
-        """Puts a picture in the place of the widget in its document: called once, when the task is over."""
-        self._shown: Shown | None = None
+        self.extra_widgets = extra_widgets
+        """Invisible widgets that the panel contains."""
+        self.replaced = False
+        """Whether a group panel shows inside the widget of this one, which then writes nothing more."""
+        self.replace: Callable[[Snapshot], None] | None = None
+        """Shows a static panel in place of the widget; called once, when the task is finished."""
+        self._snapshot: Snapshot | None = None
         self._figures_at = float("-inf")
-        self._figures_late = False
-        parts = self._parts = Parts()
-        # A click may come on any thread; it only calls the manager, whose events bring the change back here.
-        self._label = parts.html(flex="0 1 auto", min_width="0")
-        self._figures = parts.html(flex="0 0 auto")
-        self._cancel = parts.button(
+        self._figures_due = False
+        factory = self._factory = WidgetFactory()
+        self._head = PanelHead(factory)
+        self._cancel = factory.button(
             "Cancel",
             "Cancel this task",
             lambda: manager.cancel_task(task),
@@ -91,81 +77,67 @@ class LivePanel:
             min_width="84px",
             margin="0 0 0 6px",
         )
-        self._switch = parts.make(
-            ipywidgets.ToggleButton,
-            {"flex": "0 0 auto", "width": "auto", "height": "24px", "margin": "0 0 0 auto"},
-            description="Output",
-            tooltip="Show here what this task wrote",
+        self._switch = factory.toggle(
+            "Output", "Show the output of this task", lambda: touch(self), margin="0 0 0 auto"
         )
-        self._switch.observe(lambda _change: wake(self), names="value")
         output = kept_output(task)
-        self._output = OutputView(output) if output is not None else None
-        self._row = parts.row(align_items="center", height="28px")
-        self._row.add_class("nbtasks-row")
-        self._bar = parts.make(
-            ipywidgets.FloatProgress, {"width": "auto", "height": f"{BAR_HEIGHT}px"}, min=0.0, max=100.0
-        )
-        self._note, self._image = parts.html(), parts.html()
-        self.widget = parts.column(width="100%", max_width="760px", padding="0 0 6px 6px")
+        self._output = None if output is None else OutputView(factory, output)
+        self._note, self._image = factory.html(), factory.html()
+        self.widget = factory.column(width="100%", max_width="760px", padding="0 0 6px 6px")
         self.widget.add_class("nbtasks-panel")
         self.refresh()
 
     @property
     def ticks(self) -> bool:
         """The elapsed time runs while the task does."""
-        return self._shown is None or not self._shown.over or (self._output is not None and self._output.due)
+        output_due = self._output is not None and self._output.refresh_due
+        return self._snapshot is None or not self._snapshot.finished or output_due
 
-    def reading(self) -> object:
-        """What the work says of itself."""
-        return reading(self.task)
+    def progress_state(self) -> object:
+        """That of the task."""
+        return progress_state(self.task)
 
     def refresh(self) -> int:
-        """Write to the widgets what differs from what they show; how many messages that took."""
-        if self.taken:
+        """Write what has changed; returns the number of messages."""
+        if self.replaced:
             return 0
-        shown, sent = Shown.of(self.task, datetime.now(UTC)), 0
-        if shown != self._shown or self._figures_late:
-            sent = self._write(shown)
-            self._shown = shown
-        if self._output is not None:
-            self._output.refresh(on=self._switch.value, final=shown.over)
-        if shown.over and self.replace is not None:
+        snapshot, sent = task_snapshot(self.task, datetime.now(UTC)), 0
+        if snapshot != self._snapshot or self._figures_due:
+            sent = self._write(snapshot)
+            self._snapshot = snapshot
+        if self._output is not None and (output := kept_output(self.task)) is not None:
+            self._output.refresh(output, on=self._switch.value, final=snapshot.finished)
+        if snapshot.finished and self.replace is not None:
             replace, self.replace = self.replace, None
-            replace(PanelPicture(shown))
+            replace(snapshot)
             sent += 1
         return sent
 
-    def _write(self, shown: Shown) -> int:
-        sent = put(self._label, value=STYLE + label_html(shown)) + self._write_figures(shown)
-        moves = ("nbtasks-indeterminate",) if shown.indeterminate else ()
-        sent += put(self._bar, value=shown.progress or 0.0, _dom_classes=moves)
-        sent += put(self._bar.style, bar_color=LOOKS[shown.state][2])
-        sent += put(self._note, value=note_html(shown)) + put(self._image, value=image_html(shown.image, shown.title))
-        stopping = shown.state == "cancelling"
-        sent += put(self._cancel, disabled=stopping, description="Cancelling…" if stopping else "Cancel")
-        switch = [self._switch] if self._output is not None else []
-        cancel = [] if shown.over else [self._cancel]
-        sent += put(self._row, children=(self._label, self._figures, *switch, *cancel))
+    def _write(self, snapshot: Snapshot) -> int:
+        cancelling = snapshot.state == "cancelling"
+        buttons = [self._switch] if self._output is not None else []
+        buttons += [] if snapshot.finished else [self._cancel]
+        # The style sheet travels in the label, which changes only with the state.
+        sent = self._head.show(snapshot, *buttons, figures=self._may_write_figures(snapshot), style=style_html())
+        sent += update(self._cancel, disabled=cancelling, description="Cancelling…" if cancelling else "Cancel")
+        sent += update(self._note, value=note_html(snapshot))
+        sent += update(self._image, value=image_html(snapshot.image, snapshot.title))
         below = [widget for widget in (self._note, self._image) if widget.value]
-        output = [self._output.widget] if self._output is not None else []
-        return sent + put(self.widget, children=(self._row, self._bar, *below, *output, *self.beside))
+        below += [self._output.widget] if self._output is not None else []
+        return sent + update(self.widget, children=(self._head.row, self._head.bar, *below, *self.extra_widgets))
 
-    def _write_figures(self, shown: Shown) -> int:
-        now, same_state = time.monotonic(), self._shown is not None and self._shown.state == shown.state
-        self._figures_late = same_state and now - self._figures_at < FIGURES_SECONDS
-        sent = 0 if self._figures_late else put(self._figures, value=figures_html(shown))
-        if sent:
+    def _may_write_figures(self, snapshot: Snapshot) -> bool:
+        now, same_state = time.monotonic(), self._snapshot is not None and self._snapshot.state == snapshot.state
+        self._figures_due = same_state and now - self._figures_at < FIGURES_SECONDS
+        if not self._figures_due and self._head.figures.value != figures_html(snapshot):
             self._figures_at = now
-        return sent
+        return not self._figures_due
 
     def bundle(self) -> dict[str, Any]:
-        """The mime bundle that shows the live panel, with its picture for viewers that show no widgets."""
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-        shown = self._shown or Shown.of(self.task, datetime.now(UTC))
-        return {VIEW_TYPE: view, **PanelPicture(shown).bundle()}
+        """The mime bundle of the live panel, with a static one for viewers without widgets."""
+        snapshot = self._snapshot or task_snapshot(self.task, datetime.now(UTC))
+        return widget_bundle(self.widget, panel_bundle(snapshot))
 
     def close(self) -> None:
-        """Close the widgets, on the writer's thread."""
-        if self._output is not None:
-            self._output.close()
-        self._parts.close()
+        """Close the widgets."""
+        self._factory.close()

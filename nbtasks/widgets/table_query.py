@@ -1,7 +1,4 @@
-"""Which tasks a table shows: filtered by state and text, sorted, one page of them.
-
-Pure: knows tasks and lists of them, nothing of widgets.
-"""
+"""Query of the task table: filter by state and text, sort, and cut into pages."""
 
 from __future__ import annotations
 
@@ -13,11 +10,10 @@ from typing import Any, Protocol
 from nbtasks.states import TaskState
 from nbtasks.task import Task
 
-__all__ = ["COLUMNS", "PAGE_ROWS", "Query", "Selection", "Source", "select"]
+__all__ = ["COLUMNS", "PAGE_ROWS", "Page", "Query", "TaskSource", "run_query"]
 
 PAGE_ROWS = 10
 
-_RUNNING, _PENDING = TaskState.RUNNING, TaskState.PENDING
 _STATE_ORDER = {
     state: number
     for number, state in enumerate(
@@ -28,9 +24,10 @@ _STATE_ORDER = {
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked for.
+    """Filter, order and page of the table.
 
-    `column` None: what runs, then what waits, in the order of its turn, then what ended, newest first.
+    `column` None: running tasks, then pending ones in the order in which they will start, then finished ones, newest
+    first.
     """
 
     state: str | None = None
@@ -41,57 +38,71 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """One page of what was asked for. `page` counts from 0; there is one at least."""
+class Page:
+    """The tasks on one page. `number` counts from 0; there is at least one page."""
 
-    tasks: tuple[Task, ...]
-    total: int
-    page: int
-    pages: int
+    tasks: tuple[Task, ...] = ()
+    total: int = 0
+    number: int = 0
+    pages: int = 1
+
+    @property
+    def rows(self) -> range:
+        """The positions of the tasks among all that match."""
+        first = self.number * PAGE_ROWS
+        return range(first, first + len(self.tasks))
 
 
-class Source(Protocol):
-    """Tasks to choose from: a manager's, or some of them."""
+class TaskSource(Protocol):
+    """The tasks to query: those of a manager, or some of them."""
 
     @property
     def active_tasks(self) -> Iterable[Task]:
-        """Those that are not over."""
+        """The tasks that are pending or running."""
 
     def list_tasks(self, state: str | None = None) -> list[Task]:
-        """All of them, or those in one state, as a list of its own."""
+        """A new list of the tasks in one state, or of all, oldest first."""
 
     def get_stats(self) -> dict[str, int]:
-        """How many there are: `total`, and by state."""
+        """The number of tasks: `total`, and by state."""
 
 
-def select(source: Source, query: Query, now: datetime | None = None) -> Selection:
-    """The page of `query`, or the last one where there are fewer."""
+def run_query(source: TaskSource, query: Query, now: datetime | None = None) -> Page:
+    """The page that the query asks for, or the last one if there are fewer."""
     tasks = source.list_tasks(query.state)
     if words := query.text.casefold().split():
-        tasks = [task for task in tasks if _says(task, words)]
+        tasks = [task for task in tasks if _matches(task, words)]
     if query.column is None:
-        tasks.sort(key=_usual)
+        tasks = _in_usual_order(tasks)
     else:
         tasks.sort(key=COLUMNS[query.column](now or datetime.now(UTC)), reverse=query.descending)
     pages = max(1, -(-len(tasks) // PAGE_ROWS))
-    page = max(0, min(query.page, pages - 1))
-    first = page * PAGE_ROWS
-    return Selection(tuple(tasks[first : first + PAGE_ROWS]), len(tasks), page, pages)
+    number = max(0, min(query.page, pages - 1))
+    first = number * PAGE_ROWS
+    return Page(tuple(tasks[first : first + PAGE_ROWS]), len(tasks), number, pages)
 
 
-def _usual(task: Task) -> tuple[int, float, int]:
-    state = task.state
-    if state is _RUNNING:
-        return 0, 0.0, task.number
-    if state is _PENDING:
-        return 1, -task.priority, task.number
-    return 2, -(task.internals.completed_at or 0.0), -task.number
+def _in_usual_order(tasks: Iterable[Task]) -> list[Task]:
+    running, pending, finished = [], [], []
+    for task in tasks:
+        state = task.state
+        if state is TaskState.RUNNING:
+            running.append(task)
+        elif state is TaskState.PENDING:
+            pending.append(task)
+        else:
+            finished.append(task)
+    # The sorts are stable: tasks of one priority stay oldest first, tasks that finished at once newest first.
+    pending.sort(key=lambda task: -task.priority)
+    finished.reverse()
+    finished.sort(key=lambda task: 0.0 if task.completed_at is None else -task.completed_at.timestamp())
+    return [*running, *pending, *finished]
 
 
-def _says(task: Task, words: list[str]) -> bool:
-    """Whether each word is in what the task is called, where it runs, or why it failed."""
-    said = f"{task.name}\n{task.heading or ''}\n{task.lane}\n{' '.join(task.tags)}\n{task.error or ''}".casefold()
-    return all(word in said for word in words)
+def _matches(task: Task, words: list[str]) -> bool:
+    """Whether each word is in the name, heading, lane, tags or error of the task."""
+    text = f"{task.name}\n{task.heading or ''}\n{task.lane}\n{' '.join(task.tags)}\n{task.error or ''}".casefold()
+    return all(word in text for word in words)
 
 
 def _elapsed(task: Task, now: datetime) -> float:
@@ -109,4 +120,4 @@ COLUMNS: dict[str, Callable[[datetime], Key]] = {
     "progress": lambda _: lambda task: -1.0 if task.progress is None else task.progress,
     "time": lambda now: lambda task: _elapsed(task, now),
 }
-"""What one may sort by: for each column, the key of a task at a moment."""
+"""The columns to sort by: for each, the key of a task at a moment."""

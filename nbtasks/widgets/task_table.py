@@ -1,654 +1,459 @@
-"""The task table: counts by state that filter, search, sorting, pages of rows, and what steers tasks and lanes.
+"""Live task table: counts by state that filter, search, sorting, pages of rows, and controls of tasks and lanes.
 
-Written by the live writer's thread only; what a front end asks for is noted on its thread, and done by the manager.
+Written on the live writer's thread only. Clicks arrive on the front end's thread: they store what the user wants, and
+call the manager.
 """
 
 from __future__ import annotations
 
-import html
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from html import escape
 from typing import Any, Protocol
 
 from nbtasks.exceptions import NbtasksError
+from nbtasks.formatting import plural
 from nbtasks.manager import TaskManager
 from nbtasks.states import LIVE_STATES, TaskState
 from nbtasks.task import Task, can_run_again
 from nbtasks.widgets.details import details_html
+from nbtasks.widgets.html import message_html, row_html, table_bundle
+from nbtasks.widgets.live_writer import View
 from nbtasks.widgets.output_view import OutputView, kept_output
-from nbtasks.widgets.pace import reading
-from nbtasks.widgets.snapshot import LOOKS, TRACK_COLOUR, Shown, one_line
-from nbtasks.widgets.table_query import COLUMNS, PAGE_ROWS, Query, Selection, Source, select
-from nbtasks.widgets.widget_factory import Parts, put
+from nbtasks.widgets.snapshot import FINAL_STATES, Snapshot, progress_state, task_snapshot
+from nbtasks.widgets.table_query import COLUMNS, Page, Query, TaskSource, run_query
+from nbtasks.widgets.widget_factory import ClickGuard, Confirmation, Pager, WidgetFactory, update, widget_bundle
 
-__all__ = [
-    "TABLE_STYLE",
-    "LaneControls",
-    "LiveTable",
-    "PictureTable",
-    "Row",
-    "RowActions",
-    "cells_html",
-    "count_text",
-    "may_run_again",
-    "message_html",
-    "table_bundle",
-    "task_list",
-]
+__all__ = ["LaneControls", "LiveTable", "Row", "RowActions"]
 
-CHANGED_SECONDS = 0.3
-"""So soon after a row was given another task, a click was meant for the one before."""
-BUTTONS = 5
-"""Places for buttons in a row; Cancel and Retry share one."""
-_BUTTON_WIDTH = 30
-BUTTONS_WIDTH = BUTTONS * _BUTTON_WIDTH + 6
-_COLUMNS = "minmax(120px,1fr) 92px 84px 66px 128px 68px"
-TABLE_STYLE = f"""<style>
-.nbtasks-table {{ container-type: inline-size; }}
-.nbtasks-table .widget-html-content {{ min-width: 0; line-height: 1.5 !important; }}
-.nbtasks-table .jupyter-button {{ line-height: 24px; }}
-.nbtasks-table .jupyter-button:focus-visible, .nbtasks-table input:focus-visible, .nbtasks-table pre:focus-visible {{
-    outline: 2px solid var(--jp-brand-color1, #1976d2) !important; outline-offset: 1px;
-}}
-.nbtasks-cells {{ display: grid; grid-template-columns: {_COLUMNS}; column-gap: 10px; align-items: center; }}
-.nbtasks-cells > * {{ min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
-.nbtasks-tr {{ border-top: 1px solid rgba(128,128,128,.25); }}
-.nbtasks-tr:hover {{ background: rgba(128,128,128,.08); }}
-.nbtasks-head > .jupyter-button {{
-    background: none; box-shadow: none; padding: 0; text-align: left; font-size: 12px; opacity: .85;
-    color: var(--jp-ui-font-color1, inherit); width: auto !important; justify-self: stretch;
-}}
-.nbtasks-head > .jupyter-button:nth-child(4), .nbtasks-head > .jupyter-button:nth-child(6) {{ text-align: right; }}
-.nbtasks-tr .nbtasks-buttons > .jupyter-button {{
-    display: inline-flex; align-items: center; justify-content: center; font-size: 0;
-    background: none; box-shadow: none; padding: 0; color: var(--jp-ui-font-color1, inherit);
-}}
-.nbtasks-buttons > .jupyter-button > i {{ font-size: 14px; margin: 0 !important; }}
-.nbtasks-tr .nbtasks-buttons > .jupyter-button:hover {{ background: rgba(128,128,128,.2); }}
-.nbtasks-tr .nbtasks-buttons > .jupyter-button.nbtasks-on {{ background: rgba(128,128,128,.3); }}
-.nbtasks-tr .nbtasks-priority, .nbtasks-tr .nbtasks-output {{ visibility: hidden; }}
-.nbtasks-pending .nbtasks-priority, .nbtasks-writes .nbtasks-output {{ visibility: visible; }}
-.nbtasks-over .nbtasks-cancel, .nbtasks-tr:not(.nbtasks-over) .nbtasks-retry {{ display: none !important; }}
-.nbtasks-once .nbtasks-retry {{ visibility: hidden; }}
-.nbtasks-more {{ border-left: 3px solid {TRACK_COLOUR}; }}
-.nbtasks-table .nbtasks-chosen {{ font-weight: bold; box-shadow: inset 0 -2px var(--jp-brand-color1, #1976d2); }}
-.nbtasks-table .nbtasks-bare {{ background: none; }}
-@container (max-width: 800px) {{
-    .nbtasks-cells {{ grid-template-columns: minmax(90px,1fr) 92px 110px 60px; }}
-    .nbtasks-cells > :nth-child(3), .nbtasks-cells > :nth-child(4) {{ display: none; }}
-}}
-@container (max-width: 560px) {{
-    .nbtasks-tr {{ height: auto !important; padding: 3px 0; }}
-    .nbtasks-tr > .nbtasks-buttons {{ flex: 0 0 106px !important; }}
-    .nbtasks-tr .nbtasks-buttons > .jupyter-button {{ width: 26px !important; }}
-    .nbtasks-tr:not(.nbtasks-pending) .nbtasks-priority {{ display: none !important; }}
-    .nbtasks-pending .nbtasks-output {{ display: none !important; }}
-    .nbtasks-head-row > :last-child {{ display: none; }}
-    .nbtasks-cells {{ grid-template-columns: minmax(0,1fr) 76px; column-gap: 8px; row-gap: 2px; }}
-    .nbtasks-cells > :nth-child(6) {{ text-align: left !important; }}
-    .nbtasks-head.nbtasks-cells {{ display: flex !important; }}
-}}
-</style>"""
+QUERY_SECONDS = 0.5
+"""Minimum time between two queries that the user has not asked for: rows must keep their places to be aimed at."""
+QUERY_TIME_SHARE = 50
+"""Minimum time between two such queries, as a multiple of the time that one takes."""
+
+BUTTON_WIDTH = 30
+BUTTONS_WIDTH = 5 * BUTTON_WIDTH + 6
+"""Cancel and Retry share a place."""
+NO_LIMIT = "no limit"
+_FILTERS = (None, "running", "pending", *FINAL_STATES)
+_TEXT_COLUMNS = ("task", "state", "lane")
+_MARGIN = {"margin": "0 6px 4px 0"}
+
+
+# -- rows -----------------------------------------------------------------------------------------------------
 
 
 class RowActions(Protocol):
     """What the buttons of a row do. Called on any thread."""
 
     def cancel(self, task: Task) -> None:
-        """Ask it to stop."""
+        """Cancel the task."""
 
     def retry(self, task: Task) -> None:
-        """Run it once more."""
+        """Run the task again."""
 
-    def move(self, task: Task, by: int) -> None:
-        """Raise or lower its priority."""
+    def change_priority(self, task: Task, by: int) -> None:
+        """Raise or lower the priority."""
 
-    def open(self, task: Task, what: str) -> None:
-        """Show its `details` or its `output` under the row, or no longer."""
+    def toggle(self, task: Task, part: str) -> None:
+        """Open or close the `details` or the `output` below the row."""
 
 
 class Row:
-    """A row for one task at a time."""
+    """A row that shows one task at a time."""
 
-    def __init__(self, parts: Parts, actions: RowActions) -> None:
+    def __init__(self, factory: WidgetFactory, actions: RowActions) -> None:
         self.task: Task | None = None
-        self._since = 0.0
-        self._cells = parts.html(flex="1 1 auto", min_width="0")
-        width = {"width": f"{_BUTTON_WIDTH}px"}
+        self._guard = ClickGuard()
+        self._cells = factory.html(flex="1 1 auto", min_width="0")
 
-        def button(icon: str, css: str, act: Callable[[Task], None]) -> object:
-            made = parts.button(icon=icon, on_click=lambda: self._act(act), **width)
-            made.add_class(css)
+        def button(icon: str, css_class: str, act: Callable[[Task], None]) -> Any:
+            made = factory.button(icon=icon, on_click=lambda: self._act(act), width=f"{BUTTON_WIDTH}px")
+            made.add_class(css_class)
             return made
 
-        self._up = button("arrow-up", "nbtasks-priority", lambda task: actions.move(task, 1))
-        self._down = button("arrow-down", "nbtasks-priority", lambda task: actions.move(task, -1))
+        self._up = button("arrow-up", "nbtasks-priority", lambda task: actions.change_priority(task, 1))
+        self._down = button("arrow-down", "nbtasks-priority", lambda task: actions.change_priority(task, -1))
         self._cancel = button("times", "nbtasks-cancel", actions.cancel)
         self._retry = button("repeat", "nbtasks-retry", actions.retry)
-        self._output = button("terminal", "nbtasks-output", lambda task: actions.open(task, "output"))
-        self._details = button("info-circle", "nbtasks-details", lambda task: actions.open(task, "details"))
-        buttons = parts.row(
+        self._output = button("terminal", "nbtasks-output", lambda task: actions.toggle(task, "output"))
+        self._details = button("info-circle", "nbtasks-details", lambda task: actions.toggle(task, "details"))
+        buttons = factory.row(
             *(self._up, self._down, self._cancel, self._retry, self._output, self._details),
             flex=f"0 0 {BUTTONS_WIDTH}px",
             justify_content="flex-end",
             margin="0 0 0 auto",
         )
         buttons.add_class("nbtasks-buttons")
-        self.widget = parts.row(self._cells, buttons, align_items="center", height="32px", width="100%")
+        self.widget = factory.row(self._cells, buttons, align_items="center", height="32px", width="100%")
 
-    def show(self, task: Task, now: datetime, opened: str | None) -> int:
-        """Show `task`; of the parts under the row, `opened` is shown. How many messages that took."""
-        shown = Shown.of(task, now, whole=False)
-        name = shown.title[:80]
+    def show(self, task: Task, now: datetime, open_part: str | None) -> int:
+        """Show `task`, with `open_part` opened below the row; returns the number of messages."""
+        snapshot = task_snapshot(task, now, compact=True)
         sent = 0
         if task is not self.task:
-            self._since = time.monotonic() if self.task is not None else 0.0
+            if self.task is not None:
+                self._guard.reused()
             self.task = task
-            for button, words in (
-                (self._up, f"Raise the priority of {name}"),
-                (self._down, f"Lower the priority of {name}"),
-                (self._cancel, f"Cancel {name}"),
-                (self._retry, f"Run {name} again"),
-                (self._output, f"Output of {name}"),
-                (self._details, f"Details of {name}"),
-            ):
-                # The words name the button, though only its icon is seen (see TABLE_STYLE).
-                sent += put(button, tooltip=words, description=words)
-        classes = ["nbtasks-tr", f"nbtasks-{'over' if shown.over else shown.state}"]
-        if kept_output(task) is not None:
-            classes.append("nbtasks-writes")
-        if shown.over and not may_run_again(task):
-            classes.append("nbtasks-once")
-        sent += put(self.widget, _dom_classes=tuple(classes))
-        sent += put(self._output, _dom_classes=_classes("output", on=opened == "output"))
-        sent += put(self._details, _dom_classes=_classes("details", on=opened == "details"))
-        sent += put(self._cancel, disabled=shown.state == "cancelling")
-        return sent + put(self._cells, value=cells_html(task, shown))
+            sent += self._name_buttons(snapshot.title[:80])
+        sent += update(self.widget, _dom_classes=_row_classes(task, snapshot))
+        sent += update(self._output, _dom_classes=_part_classes("output", on=open_part == "output"))
+        sent += update(self._details, _dom_classes=_part_classes("details", on=open_part == "details"))
+        sent += update(self._cancel, disabled=snapshot.state == "cancelling")
+        return sent + update(self._cells, value=row_html(task, snapshot))
+
+    def _name_buttons(self, name: str) -> int:
+        names = (
+            (self._up, f"Raise the priority of {name}"),
+            (self._down, f"Lower the priority of {name}"),
+            (self._cancel, f"Cancel {name}"),
+            (self._retry, f"Run {name} again"),
+            (self._output, f"Output of {name}"),
+            (self._details, f"Details of {name}"),
+        )
+        # The description names the button for screen readers; only its icon is visible (see style.css).
+        return sum(update(button, tooltip=words, description=words) for button, words in names)
 
     def _act(self, act: Callable[[Task], None]) -> None:
-        if self.task is not None and time.monotonic() - self._since >= CHANGED_SECONDS:
+        if self.task is not None and not self._guard.stale:
             act(self.task)
 
 
-def may_run_again(task: Task) -> bool:
-    """Whether there is something left to run: a function's task has let go of it once it has completed."""
-    return can_run_again(task)
+def _row_classes(task: Task, snapshot: Snapshot) -> tuple[str, ...]:
+    classes = ["nbtasks-tr", f"nbtasks-{'finished' if snapshot.finished else snapshot.state}"]
+    if kept_output(task) is not None:
+        classes.append("nbtasks-writes")
+    if snapshot.finished and not can_run_again(task):
+        classes.append("nbtasks-once")
+    return tuple(classes)
 
 
-def _classes(name: str, *, on: bool) -> tuple[str, ...]:
+def _part_classes(name: str, *, on: bool) -> tuple[str, ...]:
     return (f"nbtasks-{name}", "nbtasks-on") if on else (f"nbtasks-{name}",)
 
 
-def cells_html(task: Task, shown: Shown) -> str:
-    """What is told of a task in a row: name and note, state, lane, priority, progress, time."""
-    sign, words, colour = LOOKS[shown.state]
-    title, note = html.escape(shown.title[:200]), html.escape(one_line(shown.note, 200))
-    progress = "" if shown.progress is None and not shown.indeterminate else _progress_html(shown)
-    number = "text-align:right;font-variant-numeric:tabular-nums"
-    return (
-        f'<div class="nbtasks-cells"><span title="{title}"><span style="color:{colour}" aria-hidden="true">{sign}'
-        f'</span> <bdi style="font-weight:bold">{title}</bdi>{f" <bdi>{note}</bdi>" if note else ""}</span>'
-        f"<span>{words}</span><span>{html.escape(task.lane[:80])}</span>"
-        f'<span style="{number}">{task.priority}</span><span>{progress}</span>'
-        f'<span style="{number}">{shown.elapsed_text}</span></div>'
-    )
-
-
-def _progress_html(shown: Shown) -> str:
-    width, pale = (100.0, ";opacity:.35") if shown.indeterminate else (shown.progress or 0.0, "")
-    bar = f"height:6px;border-radius:3px;flex:1 1 auto;overflow:hidden;background:{TRACK_COLOUR}"
-    return (
-        f'<span style="display:flex;align-items:center"><span style="{bar}"><span style="display:block;height:6px;'
-        f'width:{width:.1f}%;background:{LOOKS[shown.state][2]}{pale}"></span></span>'
-        '<span style="flex:0 0 42px;text-align:right;font-variant-numeric:tabular-nums">'
-        f"{shown.percent or '…'}</span></span>"
-    )
-
-
-_NO_LIMIT = "no limit"
+# -- lanes ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _LaneRow:
-    use: Any
-    field: Any
+    usage: Any
+    limit: Any
     widget: Any
 
 
 class LaneControls:
-    """One line for each lane. A limit is a whole number, or "no limit"."""
+    """The lanes with their limits, which can be changed. A limit is a whole number or "no limit"."""
 
-    def __init__(self, parts: Parts, manager: TaskManager, say: Callable[[str], None]) -> None:
-        self._parts = parts
+    def __init__(self, factory: WidgetFactory, manager: TaskManager, show_message: Callable[[str], None]) -> None:
+        self._factory = factory
         self._manager = manager
-        self._say = say
+        self._show_message = show_message
         self._rows: dict[str, _LaneRow] = {}
-        self.widget = parts.column(padding="4px 0 6px 8px")
+        self.widget = factory.column(padding="4px 0 6px 8px")
         self.widget.add_class("nbtasks-more")
 
     def refresh(self) -> int:
-        """Show the lanes as they are now; how many messages that took."""
+        """Show the lanes as they are now; returns the number of messages."""
         lanes = self._manager.lanes
         for name in lanes:
             if name not in self._rows:
-                self._rows[name] = self._make(name)
-        sent = put(self.widget, children=tuple(self._rows[name].widget for name in lanes))
+                self._rows[name] = self._make_row(name)
+        sent = update(self.widget, children=tuple(self._rows[name].widget for name in lanes))
         for name, lane in lanes.items():
             row = self._rows[name]
-            use = f"{lane.running} running" + (f" · {lane.pending} pending" if lane.pending else "")
-            sent += put(row.use, value=f"<span>{html.escape(use)}</span>")
-            limit = _NO_LIMIT if lane.limit is None else str(lane.limit)
-            sent += put(row.field, value=limit)
+            usage = f"{lane.running} running" + (f" · {lane.pending} pending" if lane.pending else "")
+            sent += update(row.usage, value=f"<span>{escape(usage)}</span>")
+            sent += update(row.limit, value=_limit_text(lane.limit))
         return sent
 
-    def _make(self, name: str) -> _LaneRow:
-        field = self._parts.text(
-            f"Limit of {name[:40]}", "140px", {"width": "250px", "max_width": "100%"}, continuous_update=False
-        )
-        field.observe(lambda change: self._set(name, str(change["new"])), names="value")
-        use = self._parts.html(margin="0 0 0 12px")
-        return _LaneRow(use, field, self._parts.row(field, use, align_items="center"))
+    def _make_row(self, name: str) -> _LaneRow:
+        layout = {"width": "250px", "max_width": "100%"}
+        limit = self._factory.text(f"Limit of {name[:40]}", "140px", layout, continuous_update=False)
+        limit.observe(lambda change: self._set_limit(name, str(change["new"])), names="value")
+        usage = self._factory.html(margin="0 0 0 12px")
+        return _LaneRow(usage, limit, self._factory.row(limit, usage, align_items="center"))
 
-    def _set(self, name: str, text: str) -> None:
-        """Called where the field changed, by the user or by `refresh`."""
+    def _set_limit(self, name: str, text: str) -> None:
+        """Called when the field has changed, by the user or by `refresh`."""
         lane = self._manager.lanes.get(name)
         wanted = text.strip().casefold()
-        if lane is None or wanted == (_NO_LIMIT if lane.limit is None else str(lane.limit)):
+        if lane is None or wanted == _limit_text(lane.limit):
             return
-        if wanted in ("", "none", _NO_LIMIT):
+        if wanted in ("", "none", NO_LIMIT):
             limit = None
         elif wanted.isdecimal() and wanted.isascii():
             limit = int(wanted)
         else:
-            self._say(f"a lane's limit is a whole number from 0 on, or {_NO_LIMIT!r}; not {text[:40]!r}")
+            self._show_message(
+                f"the limit of a lane must be a whole number from 0 on, or {NO_LIMIT!r}, not {text[:40]!r}"
+            )
             return
         try:
             self._manager.resize_lane(name, limit)
         except NbtasksError as error:
-            self._say(str(error))
+            self._show_message(str(error))
         else:
-            self._say("")
+            self._show_message("")
 
 
-_COLUMNS_table_shown = ("name", "state", "lane", "progress", "elapsed", "note")
-MOST_ROWS = 50
-"""How many tasks a picture of the table has, the newest."""
-MOST_CHARACTERS = 80
-PICTURE_SECONDS = 1.0
-"""How long one picture of the table stands at least."""
+def _limit_text(limit: int | None) -> str:
+    return NO_LIMIT if limit is None else str(limit)
 
 
-def count_text(state: str | None, count: int, *, chosen: bool) -> str:
-    """What a filter reads: "✓ running 3"."""
-    return f"{'✓ ' if chosen else ''}{state or 'all'} {count:,}"
+# -- the table ------------------------------------------------------------------------------------------------
 
 
-def message_html(message: str, *, empty: bool) -> str:
-    """What was done or is wrong, or that there is nothing to show; said aloud by screen readers."""
-    said = message or ("no tasks to show" if empty else "")
-    return f'<div role="status" style="padding:4px 0">{html.escape(said)}</div>' if said else ""
+class LiveTable(View):
+    """The live table of a manager's tasks.
 
-
-def task_list(tasks: Iterable[Task]) -> str:
-    """One line for each task, in their order, under a line of headings."""
-    rows = [_COLUMNS_table_shown, *map(_cells, tasks)]
-    if len(rows) == 1:
-        return "no background tasks"
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS_table_shown))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
-
-
-def table_bundle(manager: TaskManager) -> dict[str, Any]:
-    """The mime bundle of the table as it is now: of very many tasks the newest."""
-    stats = manager.get_stats()
-    tasks = manager.list_tasks()[-MOST_ROWS:]
-    left_out = stats["total"] - len(tasks)
-    counts = ", ".join(f"{count:,} {name}" for name, count in stats.items() if name != "total" and count)
-    more = f"\n({left_out:,} older ones are not listed)" if left_out > 0 else ""
-    plain = task_list(tasks) + more
-    return {"text/html": _html(tasks, counts + more), "text/plain": plain}
-
-
-class PictureTable:
-    """The table where widgets cannot show: a picture that is replaced in its document; a view for the live writer."""
-
-    def __init__(self, manager: TaskManager) -> None:
-        self.replace: Callable[[dict[str, Any]], None] | None = None
-        """Puts a new bundle in the place of the last one."""
-        self._manager = manager
-        self._bundle = table_bundle(manager)
-        self._drawn_at = time.monotonic()
-        self._owes = False
-
-    @property
-    def ticks(self) -> bool:
-        """Times run while a task does."""
-        return self._owes or len(self._manager.active_tasks) > 0
-
-    def refresh(self) -> int:
-        """Replace the picture if it differs, at most once a second."""
-        self._owes = time.monotonic() - self._drawn_at < PICTURE_SECONDS
-        if self._owes or self.replace is None:
-            return 0
-        bundle, self._drawn_at = table_bundle(self._manager), time.monotonic()
-        if bundle == self._bundle:
-            return 0
-        self._bundle = bundle
-        self.replace(bundle)
-        return 1
-
-    def bundle(self) -> dict[str, Any]:
-        """The mime bundle of the picture as it was last drawn."""
-        return self._bundle
-
-    def close(self) -> None:
-        """There is nothing to close: the picture stays."""
-        self.replace = None
-
-
-def _html(tasks: list[Task], counts: str) -> str:
-    head = "".join(f'<th style="text-align:left;padding:2px 10px 2px 0">{name}</th>' for name in _COLUMNS_table_shown)
-    body = []
-    for task in reversed(tasks):
-        cells = list(_cells(task))
-        sign, _, colour = LOOKS[cells[1]]
-        cells = [html.escape(cell) for cell in cells]
-        cells[0] = f'<span style="color:{colour}" aria-hidden="true">{sign}</span> <bdi><b>{cells[0]}</b></bdi>'
-        row = "".join(f'<td style="text-align:left;padding:2px 10px 2px 0">{cell}</td>' for cell in cells)
-        body.append(f"<tr>{row}</tr>")
-    if not tasks:
-        return '<div class="nbtasks-table">no background tasks</div>'
-    return (
-        f'<div class="nbtasks-table" style="font-size:13px"><div>{html.escape(counts)}</div>'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-    )
-
-
-def _cells(task: Task) -> tuple[str, ...]:
-    shown = Shown.of(task, datetime.now(UTC), whole=False)
-    name, lane, note = (one_line(text, MOST_CHARACTERS) for text in (task.name, task.lane, shown.note))
-    return name, shown.state, lane, shown.percent, shown.elapsed_text, note
-
-
-VIEW_TYPE = "application/vnd.jupyter.widget-view+json"
-_OVER = ("completed", "failed", "cancelled")
-_FILTERS = (None, "running", "pending", *_OVER)
-CONFIRM_SECONDS = 6.0
-LOOK_SECONDS = 0.5
-"""How often at most the table looks by itself which tasks belong on its page: rows must stand still to be aimed at."""
-LOOK_SHARE = 50
-"""How many times longer than looking through all tasks took, the table waits before it looks again by itself."""
-
-
-class LiveTable:
-    """The live table of a manager's tasks; a view for the live writer.
-
-    `changes` counts the changes of state of all tasks; `retry` runs a task once more; `source` has the tasks, if they
-    are not all of the manager's.
+    `state_changes` returns the number of state changes of all tasks; `retry` runs a task again; `source` has the tasks,
+    if they are not all of the manager's.
     """
+
+    watches_progress = True
 
     def __init__(
         self,
         manager: TaskManager,
-        wake: Callable[[LiveTable], None],
-        changes: Callable[[], int],
+        touch: Callable[[View], None],
+        state_changes: Callable[[], int],
         retry: Callable[[Task], object],
-        source: Source | None = None,
+        source: TaskSource | None = None,
     ) -> None:
         self._manager = manager
-        self._source: Source = source or manager
-        self._wake = lambda: wake(self)
-        self._changes = changes
+        self._source: TaskSource = manager if source is None else source
+        self._touch = lambda: touch(self)
+        self._state_changes = state_changes
         self._retry = retry
-        # What the front end asks for; each is written whole, on its thread.
+        # Set on the front end's thread, each in one assignment.
         self._query = Query()
-        self._opened: tuple[Task, str] | None = None
+        self._open: tuple[Task, str] | None = None
+        """The task whose details or output are open, and which of the two."""
         self._message = ""
-        self._cancel_until = float("-inf")
-        # What is shown.
-        self.owes = False
+        self._lanes_open = False
+        self._cancel_confirmation = Confirmation()
+        # The state of what is shown.
         self._answered: Query | None = None
-        self._seen = -1
-        self._look_at = float("-inf")
-        self._selection = Selection((), 0, 0, 1)
+        self._changes_seen = -1
+        self._next_query = float("-inf")
+        self._page = Page()
         self._output: OutputView | None = None
-        self._told: object = None
-        self._make()
+        self._details_shown: object = None
+        self._make_widgets()
         self.refresh()
 
-    def _make(self) -> None:
-        parts = self._parts = Parts()
-        gap = {"margin": "0 6px 4px 0"}
+    # -- widgets ----------------------------------------------------------------------------------------------
+
+    def _make_widgets(self) -> None:
+        factory = self._factory = WidgetFactory()
         self._filters = {
-            state: parts.button(
+            state: factory.button(
                 on_click=partial(self._ask, state=state, page=0),
                 tooltip=f"Show the {state} tasks" if state else "Show all tasks",
-                **gap,
+                **_MARGIN,
             )
             for state in _FILTERS
         }
-        self._search = parts.text("Search", "52px", {"width": "260px", **gap}, placeholder="name, lane, tag, error")
+        layout = {"width": "260px", **_MARGIN}
+        self._search = factory.text("Search", "52px", layout, placeholder="name, lane, tag, error")
         self._search.observe(lambda change: self._ask(text=change["new"], page=0), names="value")
-        self._lanes_button = parts.button("Lanes", "Show the lanes and their limits", self._toggle_lanes, **gap)
-        self._prune = parts.button("Prune", "Forget the tasks that are over", self._prune_all, **gap)
-        self._cancel_all = parts.button("Cancel all", "Cancel all pending and running tasks", self._cancel_live, **gap)
-        self._lanes = LaneControls(parts, self._manager, self._say)
-        self._lanes_shown = False
-        self._heads = {
-            name: parts.button(name, f"Sort by {name}", partial(self._sort, name), height="24px") for name in COLUMNS
-        }
-        head = parts.row(*self._heads.values(), flex="1 1 auto", min_width="0", display="grid")
-        head.add_class("nbtasks-cells")
-        head.add_class("nbtasks-head")
-        self._head = parts.row(head, parts.html(flex=f"0 0 {BUTTONS_WIDTH}px"), align_items="center", width="100%")
-        self._head.add_class("nbtasks-head-row")
+        self._lanes_button = factory.button("Lanes", "Show the lanes and their limits", self._toggle_lanes, **_MARGIN)
+        self._prune = factory.button("Prune", "Remove finished tasks", self._prune_finished, **_MARGIN)
+        self._cancel_all = factory.button(
+            "Cancel all", "Cancel all pending and running tasks", self._cancel_live, **_MARGIN
+        )
+        self._lanes = LaneControls(factory, self._manager, self._show_message)
         self._rows: list[Row] = []
-        self._body = parts.column(width="100%")
-        self._details = parts.html(padding="4px 0 8px 8px")
+        self._body = factory.column(width="100%")
+        self._details = factory.html(padding="4px 0 8px 8px")
         self._details.add_class("nbtasks-more")
-        self._note = parts.html()
-        self._back = parts.button("Previous", "The page before", lambda: self._turn(-1), margin="0 8px 0 0")
-        self._on = parts.button("Next", "The page after", lambda: self._turn(1), margin="0 0 0 8px")
-        self._where = parts.html()
-        self._pager = parts.row(self._back, self._where, self._on, align_items="center", padding="6px 0 0 0")
-        self.widget = parts.column(width="100%", max_width="1100px", padding="0 0 6px 6px")
+        self._note = factory.html()
+        self._pager = Pager(factory, self._turn)
+        self.widget = factory.column(width="100%", max_width="1100px", padding="0 0 6px 6px")
         self.widget.add_class("nbtasks-table")
-        self.heads_shown = True
         self._frame = self._make_frame()
+        self._heads: dict[str, Any] = {}
+        self._head_row = self._make_heads()
 
     def _make_frame(self) -> tuple[Any, ...]:
-        """What stands above the rows."""
-        parts = self._parts
-        tools = parts.row(self._lanes_button, self._prune, self._cancel_all, flex_flow="wrap")
-        top = parts.row(*self._filters.values(), flex_flow="wrap", width="100%")
-        search = parts.row(
+        """The widgets above the rows."""
+        factory = self._factory
+        tools = factory.row(self._lanes_button, self._prune, self._cancel_all, flex_flow="wrap")
+        filters = factory.row(*self._filters.values(), flex_flow="wrap", width="100%")
+        search = factory.row(
             self._search, tools, flex_flow="wrap", justify_content="space-between", width="100%", padding="0 0 4px 0"
         )
-        return (parts.html(TABLE_STYLE, display="none"), top, search)
+        return (factory.style_sheet(), filters, search)
 
-    # -- what a view is ---------------------------------------------------------------------------------------
+    def _make_heads(self) -> tuple[Any, ...]:
+        """The row of column heads."""
+        factory = self._factory
+        self._heads = {
+            name: factory.button(name, f"Sort by {name}", partial(self._sort, name), height="24px") for name in COLUMNS
+        }
+        heads = factory.row(*self._heads.values(), flex="1 1 auto", min_width="0", display="grid")
+        heads.add_class("nbtasks-cells")
+        heads.add_class("nbtasks-heads")
+        row = factory.row(heads, factory.html(flex=f"0 0 {BUTTONS_WIDTH}px"), align_items="center", width="100%")
+        row.add_class("nbtasks-heads-row")
+        return (row,)
+
+    # -- the view ---------------------------------------------------------------------------------------------
 
     @property
     def ticks(self) -> bool:
-        """Times run while a task that is shown does; and there may be more to look at, or to take back."""
+        """Times of visible tasks run, or the table has something to query, to show or to take back."""
         return (
-            self._seen != self._changes()
-            or self._cancel_until > float("-inf")
-            or (self._output is not None and self._output.due)
-            or any(task.state in LIVE_STATES for task in self._selection.tasks)
+            self._changes_seen != self._state_changes()
+            or self._cancel_confirmation.pending
+            or (self._output is not None and self._output.refresh_due)
+            or any(task.state in LIVE_STATES for task in self._page.tasks)
         )
 
-    def reading(self) -> object:
-        """What the work says of itself."""
-        return [reading(task) for task in self._selection.tasks]
+    def progress_state(self) -> object:
+        """That of the visible tasks."""
+        return [progress_state(task) for task in self._page.tasks]
 
     def refresh(self) -> int:
-        """Write to the widgets what differs from what they show; how many messages that took."""
-        now = datetime.now(UTC)
-        self._look(now)
-        sent = self._show_counts()
-        for row, task in zip(self._rows, self._selection.tasks, strict=False):
-            opened = self._opened[1] if self._opened is not None and self._opened[0] is task else None
-            sent += row.show(task, now, opened)
-        sent += self._show_opened()
-        if self._lanes_shown:
-            sent += self._lanes.refresh()
-        below = self._opened_widget()
+        """Write what has changed; returns the number of messages."""
+        now, opened = datetime.now(UTC), self._open
+        self._run_query(now)
+        sent = self._show_counts() + self._show_open_part(opened)
         body: list[Any] = []
-        for row, task in zip(self._rows, self._selection.tasks, strict=False):
-            body.append(row.widget)
-            if self._opened is not None and self._opened[0] is task and below is not None:
-                body.append(below)
-        sent += put(self._body, children=tuple(body))
-        sent += put(self._note, value=message_html(self._message, empty=self._selection.total == 0))
-        frame = [*self._frame, *([self._lanes.widget] if self._lanes_shown else [])]
-        frame += [self._head] if body and self.heads_shown else []
-        return sent + put(
-            self.widget,
-            children=(*frame, self._body, self._note, *self._pages()),
-        )
+        for row, task in zip(self._rows, self._page.tasks, strict=False):
+            part = opened[1] if opened is not None and opened[0] is task else None
+            sent += row.show(task, now, part)
+            body += [row.widget, *self._part_widgets(part)]
+        if self._lanes_open:
+            sent += self._lanes.refresh()
+        sent += update(self._body, children=tuple(body))
+        message = self._message or ("no tasks to show" if self._page.total == 0 else "")
+        sent += update(self._note, value=message_html(message, "padding:4px 0"))
+        sent += self._pager.show(self._page.number, self._page.pages, self._page.rows, self._page.total)
+        lanes = (self._lanes.widget,) if self._lanes_open else ()
+        heads = self._head_row if body else ()
+        pager = (self._pager.widget,) if self._page.pages > 1 else ()
+        return sent + update(self.widget, children=(*self._frame, *lanes, *heads, self._body, self._note, *pager))
 
     def bundle(self) -> dict[str, Any]:
-        """The mime bundle that shows the live table, with its picture for viewers that show no widgets."""
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-        return {VIEW_TYPE: view, **table_bundle(self._manager)}
+        """The mime bundle of the live table, with a static one for viewers without widgets."""
+        return widget_bundle(self.widget, table_bundle(self._manager))
 
     def close(self) -> None:
-        """Close the widgets, on the writer's thread."""
-        if self._output is not None:
-            self._output.close()
-        self._parts.close()
+        """Close the widgets."""
+        self._factory.close()
 
-    # -- what is shown ----------------------------------------------------------------------------------------
+    def query_again(self) -> None:
+        """Query with the next flush: tasks were added or their order has changed. Any thread."""
+        self._changes_seen, self._next_query = -1, float("-inf")
+        self._touch()
 
-    def look_again(self) -> None:
-        """There may be other tasks to show, or in another order: look before long. Any thread."""
-        self._seen, self._look_at = -1, float("-inf")
-        self._wake()
-
-    def _look(self, now: datetime) -> None:
-        """Look through the tasks where the user asks for others, or, now and then, where states changed."""
-        query, changes, start = self._query, self._changes(), time.monotonic()
-        moves = changes != self._seen or query.column in ("progress", "time") or self._has_pending()
-        may_look = start >= self._look_at or not self._selection.tasks
-        self.owes = query == self._answered and changes != self._seen and not may_look
-        if query == self._answered and not (moves and may_look):
+    def _run_query(self, now: datetime) -> None:
+        """Query at once if the user asks for other tasks; otherwise now and then, if states have changed."""
+        query, changes, start = self._query, self._state_changes(), time.monotonic()
+        may_query = start >= self._next_query or not self._page.tasks
+        self.refresh_due = query == self._answered and changes != self._changes_seen and not may_query
+        if query == self._answered and not (may_query and self._may_differ(query, changes)):
             return
-        self._selection = select(self._source, query, now)
-        self._answered, self._seen = query, changes
-        if self._selection.page != query.page and self._query is query:
-            self._query = self._answered = replace(query, page=self._selection.page)
-        self._look_at = start + max(LOOK_SECONDS, LOOK_SHARE * (time.monotonic() - start))
-        while len(self._rows) < len(self._selection.tasks):
-            self._rows.append(Row(self._parts, self))
+        self._page = run_query(self._source, query, now)
+        self._answered, self._changes_seen = query, changes
+        if self._page.number != query.page and self._query is query:
+            self._query = self._answered = replace(query, page=self._page.number)
+        self._next_query = start + max(QUERY_SECONDS, QUERY_TIME_SHARE * (time.monotonic() - start))
+        while len(self._rows) < len(self._page.tasks):
+            self._rows.append(Row(self._factory, self))
 
-    def _has_pending(self) -> bool:
-        """Whether a change of priority, which is no event, may have moved a row."""
-        return any(task.state is TaskState.PENDING for task in self._selection.tasks)
+    def _may_differ(self, query: Query, changes: int) -> bool:
+        """Whether the same query may have another answer; pending tasks may have a new priority, which is no event."""
+        pending = any(task.state is TaskState.PENDING for task in self._page.tasks)
+        return changes != self._changes_seen or query.column in ("progress", "time") or pending
 
     def _show_counts(self) -> int:
         stats, sent = self._source.get_stats(), 0
         for state, button in self._filters.items():
             chosen = self._query.state == state
-            sent += put(
-                button,
-                description=count_text(state, stats["total" if state is None else state], chosen=chosen),
-                _dom_classes=("nbtasks-chosen",) if chosen else (),
-            )
+            label = f"{'✓ ' if chosen else ''}{state or 'all'} {stats[state or 'total']:,}"
+            sent += update(button, description=label, _dom_classes=("nbtasks-chosen",) if chosen else ())
         for name, button in self._heads.items():
-            way = "" if self._query.column != name else " ▼" if self._query.descending else " ▲"
-            sent += put(button, description=name + way)
-        over = sum(stats[state] for state in _OVER)
-        live = stats["total"] - over
-        asked = time.monotonic() < self._cancel_until
-        if not asked:
-            self._cancel_until = float("-inf")
-        words = f"Really cancel {live:,}?" if asked else "Cancel all"
-        sent += put(self._cancel_all, description=words, disabled=not live, button_style="danger" if asked else "")
-        words = "Hide lanes" if self._lanes_shown else "Lanes"
-        return sent + put(self._prune, disabled=not over) + put(self._lanes_button, description=words)
+            arrow = "" if self._query.column != name else " ▼" if self._query.descending else " ▲"
+            sent += update(button, description=name + arrow)
+        finished = sum(stats[state] for state in FINAL_STATES)
+        live = stats["total"] - finished
+        self._cancel_confirmation.expire()
+        pending = self._cancel_confirmation.pending
+        label = f"Really cancel {live:,}?" if pending else "Cancel all"
+        style = "danger" if pending else ""
+        sent += update(self._cancel_all, description=label, disabled=not live, button_style=style)
+        sent += update(self._prune, disabled=not finished)
+        return sent + update(self._lanes_button, description="Hide lanes" if self._lanes_open else "Lanes")
 
-    def _pages(self) -> tuple[Any, ...]:
-        chosen = self._selection
-        first = chosen.page * PAGE_ROWS
-        text = f"{first + 1:,} to {first + len(chosen.tasks):,} of {chosen.total:,}"
-        put(self._where, value=f"<span>{text}</span>")
-        put(self._back, disabled=chosen.page == 0)
-        put(self._on, disabled=chosen.page == chosen.pages - 1)
-        return (self._pager,) if chosen.pages > 1 else ()
-
-    def _opened_widget(self) -> Any:
-        if self._opened is None:
-            return None
-        return self._details if self._opened[1] == "details" else self._output and self._output.widget
-
-    def _show_opened(self) -> int:
-        """Fill the part under the row that is opened."""
-        opened = self._opened
+    def _show_open_part(self, opened: tuple[Task, str] | None) -> int:
+        """Fill the part that is open below a row; returns the number of messages."""
         if opened is None:
             return 0
-        task, what = opened
-        if what == "output":
+        task, part = opened
+        if part == "output":
             output = kept_output(task)
             if output is None:
                 return 0
             if self._output is None:
-                self._output = OutputView(output)
-            if self._output.output is not output:
-                self._output.output = output
-                self._output.refresh(on=True, final=True)
-            self._output.refresh(on=True, final=task.done)
+                self._output = OutputView(self._factory, output)
+            self._output.refresh(output, on=True, final=task.done)
             return 1
-        told = (task, task.state, task.priority, task.attempts, task.started_at)
-        if self._told != told:
-            self._told = told
-            return put(self._details, value=details_html(task, self._manager.past_attempts(task)))
-        return 0
+        state = (task, task.state, task.priority, task.attempts, task.started_at)
+        if self._details_shown == state:
+            return 0
+        self._details_shown = state
+        return update(self._details, value=details_html(task, self._manager.past_attempts(task)))
 
-    # -- what the user asks for; on the front end's thread ----------------------------------------------------
+    def _part_widgets(self, part: str | None) -> tuple[Any, ...]:
+        if part == "details":
+            return (self._details,)
+        return (self._output.widget,) if part == "output" and self._output is not None else ()
+
+    # -- clicks, on the front end's thread --------------------------------------------------------------------
 
     def cancel(self, task: Task) -> None:
-        """Ask it to stop."""
+        """Cancel the task."""
         self._manager.cancel_task(task)
-        self._wake()
+        self._touch()
 
     def retry(self, task: Task) -> None:
-        """Run it once more."""
+        """Run the task again."""
         try:
             self._retry(task)
         except NbtasksError as error:
-            self._say(str(error))
+            self._show_message(str(error))
         else:
-            self._say("")
+            self._show_message("")
 
-    def move(self, task: Task, by: int) -> None:
-        """Raise or lower its priority."""
+    def change_priority(self, task: Task, by: int) -> None:
+        """Raise or lower the priority."""
         self._manager.set_priority(task, task.priority + by)
-        self.look_again()
+        self.query_again()
 
-    def open(self, task: Task, what: str) -> None:
-        """Show its details or output under its row, or no longer."""
-        self._told = None
-        self._opened = None if self._opened == (task, what) else (task, what)
-        self._wake()
+    def toggle(self, task: Task, part: str) -> None:
+        """Open or close the `details` or the `output` below the row."""
+        self._details_shown = None
+        self._open = None if self._open == (task, part) else (task, part)
+        self._touch()
 
     def _ask(self, **changes: Any) -> None:
         self._query = replace(self._query, **changes)
-        self._opened = None
-        self._wake()
+        self._open = None
+        self._touch()
 
     def _sort(self, column: str) -> None:
-        """By that column; again: the other way round; and again: as they came."""
-        query = self._query
+        """Sort by the column; the second click reverses the order, the third restores the usual one."""
+        query, descending = self._query, column not in _TEXT_COLUMNS
         if query.column != column:
-            self._ask(column=column, descending=column not in ("task", "state", "lane"), page=0)
-        elif query.descending == (column not in ("task", "state", "lane")):
-            self._ask(descending=not query.descending, page=0)
+            self._ask(column=column, descending=descending, page=0)
+        elif query.descending == descending:
+            self._ask(descending=not descending, page=0)
         else:
             self._ask(column=None, descending=True, page=0)
 
@@ -656,25 +461,22 @@ class LiveTable:
         self._ask(page=max(0, self._query.page + by))
 
     def _toggle_lanes(self) -> None:
-        self._lanes_shown = not self._lanes_shown
-        self._wake()
+        self._lanes_open = not self._lanes_open
+        self._touch()
 
-    def _prune_all(self) -> None:
-        count = sum(self._manager.prune(state) for state in _OVER)
-        self._say(f"{count:,} task{'' if count == 1 else 's'} forgotten")
+    def _prune_finished(self) -> None:
+        count = sum(self._manager.prune(state) for state in FINAL_STATES)
+        self._show_message(f"pruned {plural(count, 'task')}")
 
     def _cancel_live(self) -> None:
-        """The first click asks, the second one does it."""
-        if time.monotonic() >= self._cancel_until:
-            self._cancel_until = time.monotonic() + CONFIRM_SECONDS
-        else:
-            self._cancel_until = float("-inf")
+        """Cancel all live tasks with the second click."""
+        if self._cancel_confirmation.click():
             tasks = list(self._source.active_tasks)
             for task in tasks:
                 self._manager.cancel_task(task)
-            self._say(f"asked {len(tasks):,} task{'' if len(tasks) == 1 else 's'} to stop")
-        self._wake()
+            self._show_message(f"cancelling {plural(len(tasks), 'task')}")
+        self._touch()
 
-    def _say(self, message: str) -> None:
+    def _show_message(self, message: str) -> None:
         self._message = message
-        self._wake()
+        self._touch()

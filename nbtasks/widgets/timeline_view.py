@@ -1,6 +1,6 @@
-"""The timeline in a widget, live, with the choice of how far it goes back.
+"""The timeline in a widget, with a choice of time spans.
 
-Written by the live writer's thread only.
+Written on the live writer's thread only; clicks arrive on the front end's thread.
 """
 
 from __future__ import annotations
@@ -11,50 +11,47 @@ from functools import partial
 from typing import Any
 
 from nbtasks.manager import TaskManager
-from nbtasks.widgets.timeline import SPAN, PictureTimeline
-from nbtasks.widgets.widget_factory import Parts, put
+from nbtasks.widgets.live_writer import View
+from nbtasks.widgets.static_views import HtmlTimeline
+from nbtasks.widgets.timeline import SPAN
+from nbtasks.widgets.widget_factory import WidgetFactory, update, widget_bundle
 
 __all__ = ["LiveTimeline"]
 
 SPANS = {"10 min": timedelta(minutes=10), "1 h": SPAN, "6 h": timedelta(hours=6), "24 h": timedelta(hours=24)}
-VIEW_TYPE = "application/vnd.jupyter.widget-view+json"
 
 
-class LiveTimeline(PictureTimeline):
-    """The same in a widget, with the choice of how far it goes back."""
+class LiveTimeline(HtmlTimeline):
+    """The live timeline."""
 
-    def __init__(self, manager: TaskManager, wake: Callable[[LiveTimeline], None], span: timedelta = SPAN) -> None:
+    def __init__(self, manager: TaskManager, touch: Callable[[View], None], span: timedelta = SPAN) -> None:
         super().__init__(manager, span)
-        self._wake = wake
-        self._parts = Parts()
+        self._touch = touch
+        factory = self._factory = WidgetFactory()
         spans = SPANS if span in SPANS.values() else {f"{span.total_seconds():g} s": span, **SPANS}
-        self._choices = {
-            chosen: self._parts.button(
-                words, f"Show the last {words}", partial(self._choose, chosen), margin="0 6px 4px 0"
-            )
-            for words, chosen in spans.items()
+        self._buttons = {
+            choice: factory.button(label, f"Show the last {label}", partial(self._choose, choice), margin="0 6px 4px 0")
+            for label, choice in spans.items()
         }
-        self._picture = self._parts.html()
-        self.widget = self._parts.column(
-            self._parts.row(*self._choices.values(), flex_flow="wrap"), self._picture, width="100%", padding="0 6px 6px"
-        )
+        self._picture = factory.html()
+        buttons = factory.row(*self._buttons.values(), flex_flow="wrap")
+        self.widget = factory.column(buttons, self._picture, width="100%", padding="0 6px 6px")
         self._show()
 
     def bundle(self) -> dict[str, Any]:
-        """The mime bundle that shows the live timeline, with its picture for viewers that show no widgets."""
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-        return {VIEW_TYPE: view, **self._bundle}
+        """The mime bundle of the live timeline, with a static one for viewers without widgets."""
+        return widget_bundle(self.widget, super().bundle())
 
     def close(self) -> None:
-        """Close the widgets, on the writer's thread."""
-        self._parts.close()
+        """Close the widgets."""
+        self._factory.close()
 
     def _show(self) -> int:
-        for chosen, button in self._choices.items():
-            put(button, button_style="primary" if chosen == self._span else "")
-        return put(self._picture, value=self._bundle["text/html"])
+        for choice, button in self._buttons.items():
+            update(button, button_style="primary" if choice == self._span else "")
+        return update(self._picture, value=self._bundle["text/html"])
 
     def _choose(self, span: timedelta) -> None:
-        """Called where a button was clicked."""
-        self._span, self._due = span, float("-inf")
-        self._wake(self)
+        """Called on the front end's thread."""
+        self._span, self._next_drawing = span, float("-inf")
+        self._touch(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from nbtasks.widgets.task_table import CHANGED_SECONDS
+from nbtasks.widgets.widget_factory import STALE_CLICK_SECONDS
 from tests.browser.driver import NotebookPage
 
 pytestmark = pytest.mark.browser
@@ -136,7 +136,7 @@ def test_with_all_of_it_open_axe_finds_nothing_in_either_theme(gallery):
     gallery.wait_text(1, "written")
     gallery.button(TABLE, "Lanes").click()
     gallery.button(TABLE, "failed").click()
-    gallery.page.wait_for_timeout(1000 * CHANGED_SECONDS + 1000)  # a click sooner after a row changed is not taken
+    gallery.page.wait_for_timeout(1000 * STALE_CLICK_SECONDS + 1000)  # a click sooner after a row changed is not taken
     gallery.button(TABLE, "Details of fit").first.click()
     gallery.output(TABLE).get_by_role("region", name="Error").wait_for()
     for theme in ("dark", "light"):

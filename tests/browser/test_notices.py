@@ -107,7 +107,7 @@ def test_a_batch_is_one_notice_and_who_looks_at_the_page_gets_none(open_page):
     page.page.evaluate("() => window.hide(true)")
     page.run(8)
     [notice] = wait_seen(page, 1)
-    assert notice["title"] == "7 tasks are over, 1 failed"
+    assert notice["title"] == "7 tasks finished, 1 failed"
     assert notice["body"].splitlines()[0] == "✖ n3" and notice["body"].endswith("and 2 more")
     page.page.evaluate("() => window.hide(false)")
     page.set_source(1, cell("again"))

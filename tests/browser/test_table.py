@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbtasks.widgets.task_table import CHANGED_SECONDS
+from nbtasks.widgets.widget_factory import STALE_CLICK_SECONDS
 
 pytestmark = pytest.mark.browser
 
@@ -39,7 +39,7 @@ def click_in_row(page, name: str) -> None:
     """Click as one does who looks first: so soon after a row changed hands, a click is not taken."""
     button = page.button(1, name).first
     button.wait_for()
-    page.page.wait_for_timeout(1000 * CHANGED_SECONDS + 100)
+    page.page.wait_for_timeout(1000 * STALE_CLICK_SECONDS + 100)
     button.click()
 
 

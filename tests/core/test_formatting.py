@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbtasks.formatting import clock, duration, plural, size
+from nbtasks.formatting import align_columns, clock, duration, plural, size
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,8 @@ def test_a_noun_agrees_with_its_count(count, text):
 
 def test_an_irregular_plural():
     assert (plural(1, "retry", "retries"), plural(2, "retry", "retries")) == ("1 retry", "2 retries")
+
+
+def test_columns_are_as_wide_as_their_longest_cell():
+    assert align_columns([("a", "bb"), ("ccc", "")]) == ["a    bb", "ccc"]
+    assert align_columns([]) == []

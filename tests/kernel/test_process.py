@@ -278,8 +278,9 @@ def test_the_panel_tells_the_loops_and_what_the_process_uses(notebook: KernelDri
         "for epoch in track(range(4)):\n    for batch in track(range(1000)): time.sleep(0.02)"
     ).check()
     notebook.run(
-        "from datetime import UTC, datetime\nfrom nbtasks.widgets.snapshot import Shown\n"
-        "def shown(): return Shown.of(it, datetime.now(UTC)).text()"
+        "from datetime import UTC, datetime\nfrom nbtasks.widgets.snapshot import snapshot_of\n"
+        "from nbtasks.widgets.text import panel_text\n"
+        "def shown(): return panel_text(snapshot_of(it, datetime.now(UTC)))"
     ).check()
     notebook.wait_until(lambda: "MB" in notebook.value("shown()"), what="the process's memory")
     notebook.wait_until(lambda: "/1,000" in notebook.value("shown()").replace("/1000", "/1,000"), what="the inner loop")

@@ -146,7 +146,7 @@ def test_failed_and_skipped_runs_are_shown(notebook: KernelDriver) -> None:
     notebook.click(controls.button("Run now"))
     controls.wait_text("running")
     notebook.click(controls.button("Run now"))
-    controls.wait_text("not run now: it runs already (1 at once)")
+    controls.wait_text("is already running (max_concurrent=1)")
     notebook.run("gates['go'].set()").check()
     controls.wait_text("last error: ValueError: &lt;b&gt;no data&lt;/b&gt;")
     controls.wait_text("1 run · 1 failed (1 in a row) · 1 skipped")
@@ -208,7 +208,7 @@ def test_a_cell_that_ran_is_put_on_a_schedule_by_the_controls(notebook: KernelDr
     notebook.set_state(expression, value="1h")
     notebook.wait_until(lambda: not notebook.models[add]["disabled"])
     notebook.click(add)
-    notebook.wait_until(lambda: "choose first what is to recur" in str(notebook.models), what="the refusal")
+    notebook.wait_until(lambda: "no task chosen" in str(notebook.models), what="the refusal")
     assert notebook.value("get_manager().list_recurring_tasks()") == []
     notebook.set_state(what, index=notebook.models[what]["_options_labels"].index("it"))
     notebook.click(add)

@@ -1,4 +1,4 @@
-"""What is told of one task: facts, errors, names, attempts; as text, whatever the user wrote."""
+"""Details of one task: facts, errors, names, attempts; with all text of the user escaped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from nbtasks import Retry, Task, TaskManager
-from nbtasks.widgets.details import MOST_NAMES, details_html, size_text
+from nbtasks.widgets.details import NAMES, details_html, value_text
 
 
 @pytest.fixture
@@ -22,27 +22,27 @@ def fail():
     raise ValueError("<b>boom</b> \x1b[31mred\x1b[0m")
 
 
-def test_of_an_error_the_traceback_is_told_without_our_own_frames(manager):
+def test_an_error_has_its_traceback_without_the_frames_of_nbtasks(manager):
     task = manager.create_task("it", fail)
     manager.wait(task)
-    told = details_html(task)
-    assert "in fail" in told
-    assert "ValueError: &lt;b&gt;boom&lt;/b&gt; red" in told
-    assert "<b>" not in told
-    assert "\x1b" not in told
-    assert "backends" not in told
+    details = details_html(task)
+    assert "in fail" in details
+    assert "ValueError: &lt;b&gt;boom&lt;/b&gt; red" in details
+    assert "<b>" not in details
+    assert "\x1b" not in details
+    assert "backends" not in details
 
 
-def test_the_attempts_that_failed_are_told(manager):
+def test_failed_attempts_are_listed(manager):
     task = manager.create_task("it", fail, retry=Retry(attempts=3, delay=0))
     manager.wait(task)
     past = manager.past_attempts(task)
     assert [one.number for one in past] == [1, 2]
     assert all(one.started_at <= one.ended_at for one in past)
-    told = details_html(task, past)
-    assert "Attempts" in told
-    assert "2: " in told
-    assert "attempts</span> 3" in told
+    details = details_html(task, past)
+    assert "Attempts" in details
+    assert "2: " in details
+    assert "attempts</span> 3" in details
 
 
 def test_a_task_that_never_failed_has_no_past_attempts(manager):
@@ -51,49 +51,61 @@ def test_a_task_that_never_failed_has_no_past_attempts(manager):
     assert manager.past_attempts(task) == []
 
 
+class Output:
+    excerpt = ()
+    tail = ""
+
+
 @dataclass
 class Cell(Task):
+    """A task with the details of a cell."""
+
     source: str = "x = '</pre><script>alert(1)</script>'"
     namespace: dict = field(default_factory=dict)
+    output: Output = field(default_factory=Output)
+    notify: bool = False
+
+    def cell_details(self):
+        return self
 
     def run(self):
         return None
 
 
-def test_source_and_names_are_told_as_text(manager):
+def test_source_and_names_are_escaped(manager):
     task = manager.add_task(Cell(name="it", namespace={"table": pd.DataFrame({"a": [1, 2]}), "_hidden": 1, "np": np}))
     manager.wait(task)
-    told = details_html(task)
-    assert "<script>" not in told
-    assert "&lt;script&gt;" in told
-    assert "table: DataFrame 2 x 1" in told
-    assert "_hidden" not in told
-    assert "np:" not in told
+    details = details_html(task)
+    assert "<script>" not in details
+    assert "&lt;script&gt;" in details
+    assert "table: DataFrame 2 x 1" in details
+    assert "_hidden" not in details
+    assert "np:" not in details
 
 
-def test_of_very_many_names_the_first_are_told(manager):
-    task = manager.add_task(Cell(name="it", namespace={f"n{number}": number for number in range(MOST_NAMES + 5)}))
+def test_only_the_first_of_many_names_are_listed(manager):
+    task = manager.add_task(Cell(name="it", namespace={f"n{number}": number for number in range(NAMES + 5)}))
     manager.wait(task)
     assert "… and 5 more" in details_html(task)
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [
-        (np.zeros((100, 3)), "ndarray 100 x 3, 2.4 KB"),
+        (np.zeros((100, 3)), "ndarray 100 x 3, 2.4 kB"),
         ([1, 2, 3], "list of 3, "),
         ("abc", "str of 3, "),
-        (np.zeros(250_000_000, dtype="b"), "ndarray 250000000, 250 MB"),
+        (np.zeros(250_000_000, dtype="b"), "ndarray 250000000, 250.0 MB"),
     ],
 )
-def test_a_value_is_told_by_kind_shape_and_size(value, told):
-    assert size_text(value).startswith(told)
+def test_a_value_is_described_by_type_shape_and_size(value, text):
+    assert value_text(value).startswith(text)
 
 
-def test_an_object_whose_own_code_fails_is_told_by_its_kind():
+def test_an_object_whose_own_code_fails_is_described_by_its_type():
     class Odd:
         @property
         def shape(self):
             raise RuntimeError("no")
 
-    assert size_text(Odd()) == "Odd"
+    assert value_text(Odd()) == "Odd"

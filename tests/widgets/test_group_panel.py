@@ -1,18 +1,16 @@
-"""One panel for several tasks: how they are together, a row for each, and a picture at the end."""
+"""The panel of several tasks: tasks that join, the static panel at the end, panels that it replaces."""
 
 from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime
 
 import pytest
 
 from nbtasks import TaskManager
-from nbtasks.widgets.group_panel import GroupPanel, group_shown
+from nbtasks.widgets.group_panel import GroupPanel
 from nbtasks.widgets.live_writer import LiveWriter
 from nbtasks.widgets.panel import LivePanel
-from nbtasks.widgets.snapshot import PanelPicture
 
 
 @pytest.fixture
@@ -28,53 +26,13 @@ def gate():
     gate.set()
 
 
-def fail():
-    raise ValueError("boom")
-
-
-def told(*tasks):
-    return group_shown(tasks, datetime.now(UTC))
-
-
-def test_they_are_told_together(manager, gate):
-    runs = manager.create_task("runs", gate.wait, lane="single")
-    waits = manager.create_task("waits", gate.wait, lane="single")
-    done = manager.create_task("done", str)
-    bad = manager.create_task("bad", fail)
-    manager.wait(done, bad)
-    runs.progress = 20
-    shown = told(runs, waits, done, bad)
-    assert shown.words == "1 pending, 1 running, 1 completed, 1 failed"
-    assert shown.title == "4 tasks: runs, waits, done, …"
-    assert shown.progress == (20 + 0 + 100 + 100) / 4
-    assert not shown.over
-
-
-def test_when_all_are_over_the_failures_are_told(manager):
-    tasks = [manager.create_task(f"bad {number}", fail) for number in range(7)]
-    tasks.append(manager.create_task("good", str))
-    manager.wait(*tasks)
-    shown = told(*tasks)
-    assert (shown.state, shown.over) == ("failed", True)
-    assert shown.note.splitlines()[0] == "bad 0: ValueError: boom"
-    assert shown.note.splitlines()[-1] == "… and 2 more"
-
-
-def test_those_that_all_completed_are_one_line(manager):
-    tasks = [manager.create_task(str(number), str) for number in range(3)]
-    manager.wait(*tasks)
-    html = PanelPicture(told(*tasks)).html()
-    assert html.count("<div") == 2
-    assert "3 completed" in html
-
-
-def test_the_panel_shows_those_that_join_and_ends_as_a_picture(manager, gate):
-    live, pictures = LiveWriter(manager), []
+def test_tasks_join_the_panel_which_becomes_static_at_the_end(manager, gate):
+    live, snapshots = LiveWriter(manager), []
     tasks = [manager.create_task(f"t{number}", gate.wait, lane="multiple") for number in range(3)]
 
     def make() -> GroupPanel:
-        panel = GroupPanel(tasks[:2], manager, live.touch, lambda: live.changes, list)
-        panel.replace = pictures.append
+        panel = GroupPanel(tasks[:2], manager, live.touch, lambda: live.state_changes, list)
+        panel.replace = snapshots.append
         return panel
 
     panel = live.add(tasks[0], make)
@@ -86,19 +44,19 @@ def test_the_panel_shows_those_that_join_and_ends_as_a_picture(manager, gate):
         assert time.monotonic() < end
         time.sleep(0.01)
     gate.set()
-    while not pictures:
+    while not snapshots:
         assert time.monotonic() < end
         time.sleep(0.01)
-    assert pictures[0].shown.words == "3 completed"
+    assert snapshots[0].status == "3 completed"
     live.close()
 
 
-def test_a_panel_whose_place_was_taken_writes_nothing_more(manager, gate):
+def test_a_replaced_panel_writes_nothing_more(manager, gate):
     live = LiveWriter(manager)
     first, second = (manager.create_task(name, gate.wait, lane="multiple") for name in ("first", "second"))
     panel = live.add(first, lambda: LivePanel(first, manager, live.touch))
     panel.replace = print
-    group = live.add(second, lambda: GroupPanel([first, second], manager, live.touch, lambda: live.changes, list))
+    group = live.add(second, lambda: GroupPanel([first, second], manager, live.touch, lambda: live.state_changes, list))
     assert live.run(lambda: group.take_place_of(panel))
     first.progress = 50
     live.run(panel.refresh)

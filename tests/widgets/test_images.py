@@ -1,4 +1,4 @@
-"""The image of a task, whatever it is given as."""
+"""Images of tasks: paths, URLs, bytes, PIL images and figures as the `src` of an HTML image."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from nbtasks import TaskManager
-from nbtasks.widgets import images as image
-from nbtasks.widgets.images import image_html, image_source
+from nbtasks.widgets import images
+from nbtasks.widgets.html import image_html
+from nbtasks.widgets.images import image_source
 
 
 def png(colour: str) -> bytes:
@@ -22,21 +23,21 @@ def png(colour: str) -> bytes:
 
 @pytest.fixture
 def task(monkeypatch):
-    monkeypatch.setattr(image, "DRAW_SECONDS", 0.0)
+    monkeypatch.setattr(images, "DRAW_SECONDS", 0.0)
     gate = threading.Event()
     with TaskManager() as manager:
         yield manager.create_task("it", gate.wait)
         gate.set()
 
 
-def test_bytes_pillow_images_and_figures_become_data(task):
+def test_bytes_pil_images_and_figures_become_data_urls(task):
     figure = matplotlib.figure.Figure(figsize=(1, 1))
     for given in (png("red"), bytearray(png("red")), Image.new("RGB", (4, 4)), figure):
         task.img = given
         assert image_source(task).startswith("data:image/png;base64,iVBOR")
 
 
-def test_a_url_stays_one(task):
+def test_a_url_stays_a_url(task):
     task.img = "https://example.org/x.png?a=1&b=2"
     assert image_source(task) == "https://example.org/x.png?a=1&b=2"
     assert 'src="https://example.org/x.png?a=1&amp;b=2"' in image_html(image_source(task), "it")
@@ -51,7 +52,7 @@ def test_a_file_is_read_again_when_it_changes(task, tmp_path):
     assert image_source(task) != red
 
 
-def test_a_figure_that_was_drawn_upon_is_drawn_again(task):
+def test_a_figure_that_has_changed_is_drawn_again(task):
     figure = matplotlib.figure.Figure(figsize=(1, 1))
     task.img = figure
     empty = image_source(task)
@@ -59,25 +60,25 @@ def test_a_figure_that_was_drawn_upon_is_drawn_again(task):
     assert image_source(task) != empty
 
 
-def test_between_two_drawings_there_is_some_time(task, monkeypatch):
-    monkeypatch.setattr(image, "DRAW_SECONDS", 60.0)
+def test_the_time_between_two_drawings_has_a_minimum(task, monkeypatch):
+    monkeypatch.setattr(images, "DRAW_SECONDS", 60.0)
     task.img = png("red")
     red = image_source(task)
     task.img = png("blue")
     assert image_source(task) == red
 
 
-TOO_LARGE = b"\x89PNG\r\n\x1a\n" + b"x" * image.LARGEST
+TOO_LARGE = b"\x89PNG\r\n\x1a\n" + b"x" * images.IMAGE_BYTES
 
 
 @pytest.mark.parametrize("given", ["no/such/file.png", b"not an image", 42, TOO_LARGE])
-def test_what_cannot_be_shown_shows_nothing_and_does_no_harm(task, given):
+def test_anything_else_shows_no_image_and_raises_nothing(task, given):
     task.img = given
     assert image_source(task) == ""
 
 
-def test_the_html_has_no_way_out(task):
+def test_the_html_is_escaped(task):
     task.img = 'https://example.org/" onerror="alert(1)'
-    told = image_html(image_source(task), '"><script>')
-    assert 'onerror="' not in told
-    assert "<script>" not in told
+    markup = image_html(image_source(task), '"><script>')
+    assert 'onerror="' not in markup
+    assert "<script>" not in markup

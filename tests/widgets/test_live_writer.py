@@ -1,4 +1,4 @@
-"""The live writer: one thread, few flushes whatever the number of views, the last state always written."""
+"""Live writer: one thread, a limited number of flushes for all views, and the final state always written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import pytest
 
 from nbtasks import TaskManager
-from nbtasks.widgets.live_writer import FLUSH_SECONDS, MESSAGES_PER_SECOND, LiveWriter
+from nbtasks.widgets.live_writer import FLUSH_SECONDS, MESSAGES_PER_SECOND, LiveWriter, View
 
 
 @pytest.fixture
@@ -31,17 +31,18 @@ def gate():
     gate.set()
 
 
-class Progress:
-    """A view that keeps what it has seen of its task."""
+class Progress(View):
+    """A view that records the states and progress of its task."""
 
     ticks = True
+    watches_progress = True
 
     def __init__(self, task):
         self.task = task
         self.seen = []
         self.threads = set()
 
-    def reading(self):
+    def progress_state(self):
         return self.task.progress
 
     def refresh(self) -> int:
@@ -50,7 +51,7 @@ class Progress:
         return 1
 
 
-class Broken:
+class Broken(View):
     ticks = False
 
     def refresh(self) -> int:
@@ -67,7 +68,7 @@ def report(task, gate, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("views", [1, 10])
-def test_ten_views_cost_no_more_flushes_than_one(manager, live, gate, views):
+def test_ten_views_need_no_more_flushes_than_one(manager, live, gate, views):
     task = manager.create_task("it", gate.wait)
     shown = [live.add(task, lambda: Progress(task)) for _ in range(views)]
     before, start = live.flushes, time.monotonic()
@@ -78,7 +79,7 @@ def test_ten_views_cost_no_more_flushes_than_one(manager, live, gate, views):
     assert sum(len(view.seen) for view in shown) <= took * MESSAGES_PER_SECOND + 2 * views + 5
 
 
-def test_views_take_turns_where_they_are_too_many(manager, live, gate):
+def test_too_many_views_take_turns(manager, live, gate):
     task = manager.create_task("it", gate.wait)
     shown = [live.add(task, lambda: Progress(task)) for _ in range(20)]
     for view in shown:
@@ -89,7 +90,7 @@ def test_views_take_turns_where_they_are_too_many(manager, live, gate):
     assert max(counts) - min(counts) <= 3
 
 
-def test_the_final_state_is_always_written_and_all_of_it_on_one_thread(manager, live, gate):
+def test_the_final_state_is_always_written_and_on_one_thread(manager, live, gate):
     task = manager.create_task("it", gate.wait)
     shown = [live.add(task, lambda: Progress(task)) for _ in range(50)]
     task.progress = 50
@@ -102,7 +103,7 @@ def test_the_final_state_is_always_written_and_all_of_it_on_one_thread(manager, 
     assert len(set().union(*(view.threads for view in shown))) == 1
 
 
-def test_closing_flushes_what_was_not_yet_written(manager, gate):
+def test_closing_writes_the_last_changes(manager, gate):
     live = LiveWriter(manager)
     task = manager.create_task("it", gate.wait)
     view = live.add(task, lambda: Progress(task))
@@ -113,7 +114,7 @@ def test_closing_flushes_what_was_not_yet_written(manager, gate):
         live.run(lambda: None)
 
 
-def test_a_view_that_was_removed_is_let_alone(manager, live, gate):
+def test_a_removed_view_is_not_refreshed(manager, live, gate):
     task = manager.create_task("it", gate.wait)
     view = live.add(task, lambda: Progress(task))
     other = live.add(task, lambda: Progress(task))
@@ -128,7 +129,7 @@ def test_a_view_that_was_removed_is_let_alone(manager, live, gate):
     assert len(view.seen) == seen
 
 
-def test_a_view_that_breaks_takes_no_other_down(manager, live, gate, caplog):
+def test_an_error_in_one_view_does_not_stop_the_others(manager, live, gate, caplog):
     task = manager.create_task("it", gate.wait)
     live.add(task, Broken)
     view = live.add(task, lambda: Progress(task))

@@ -1,16 +1,28 @@
-"""What a panel shows of a task, and its picture as HTML."""
+"""Snapshots: the content of panels, with rates, times, loops, attempts and children."""
 
 from __future__ import annotations
 
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nbtasks import TaskManager
-from nbtasks.widgets.group_panel import group_shown
-from nbtasks.widgets.snapshot import ERROR_CHARACTERS, PanelPicture, Shown, plain_text
-from nbtasks.widgets.task_table import cells_html, task_list
+from nbtasks import Retry, TaskManager, track
+from nbtasks.notebook.patches.tqdm import tqdm_patches
+from nbtasks.progress import Meter
+from nbtasks.widgets.snapshot import (
+    ERROR_CHARACTERS,
+    Pace,
+    Snapshot,
+    attempt_text,
+    children_text,
+    group_snapshot,
+    loop_text,
+    plain_text,
+    rate_text,
+    task_snapshot,
+)
 
 
 @pytest.fixture
@@ -19,18 +31,39 @@ def manager():
         yield manager
 
 
-def shown_at_end(manager, work) -> Shown:
+class Gate:
+    """A place where work waits: `reached` when it is there, `go` lets it continue."""
+
+    def __init__(self):
+        self.reached, self.go = threading.Event(), threading.Event()
+
+    def wait(self):
+        self.reached.set()
+        assert self.go.wait(30)
+
+
+@pytest.fixture
+def gate():
+    gate = Gate()
+    yield gate
+    gate.go.set()
+
+
+def final_snapshot(manager, work) -> Snapshot:
     task = manager.create_task("it", work)
     manager.wait(task)
-    return Shown.of(task, datetime.now(UTC))
+    return task_snapshot(task, datetime.now(UTC))
 
 
-def shown(**changes) -> Shown:
-    fields = {"state": "running", "title": "it", "body": "", "error": "", "progress": None, "elapsed": 3}
-    return Shown(**{**fields, "waited_to_stop": None, **changes})
+def snapshot(**fields) -> Snapshot:
+    return Snapshot(**{"state": "running", "title": "it", "elapsed": 3, **fields})
 
 
-def fail(text):
+def group(*tasks) -> Snapshot:
+    return group_snapshot(tasks, datetime.now(UTC))
+
+
+def fail(text="boom"):
     def work():
         raise ValueError(text)
 
@@ -38,24 +71,22 @@ def fail(text):
 
 
 def test_a_short_error_is_shown_whole(manager):
-    assert shown_at_end(manager, fail("boom")).note == "ValueError: boom"
+    assert final_snapshot(manager, fail()).note == "ValueError: boom"
 
 
-def test_of_a_long_error_the_beginning_is_shown(manager):
-    note = shown_at_end(manager, fail("x" * 10_000)).note
+def test_a_long_error_is_cut(manager):
+    note = final_snapshot(manager, fail("x" * 10_000)).note
     assert note.startswith("ValueError: xxx")
     assert note.endswith(" …")
     assert len(note) <= ERROR_CHARACTERS + 2
 
 
-def test_a_task_that_was_cancelled_shows_what_it_said_last(manager):
-    gate = threading.Event()
+def test_a_cancelled_task_keeps_its_last_body(manager, gate):
     manager.create_task("first", gate.wait, lane="single")
     task = manager.create_task("second", gate.wait, lane="single", body="epoch 4")
     manager.cancel_task(task)
-    gate.set()
-    shown = Shown.of(task, datetime.now(UTC))
-    assert (shown.state, shown.note) == ("cancelled", "epoch 4")
+    cancelled = task_snapshot(task, datetime.now(UTC))
+    assert (cancelled.state, cancelled.note) == ("cancelled", "epoch 4")
 
 
 @pytest.mark.parametrize(
@@ -68,104 +99,244 @@ def test_a_task_that_was_cancelled_shows_what_it_said_last(manager):
         ("failed", None, False),
     ],
 )
-def test_only_what_runs_and_cannot_tell_how_far_is_indeterminate(state, progress, indeterminate):
-    assert shown(state=state, progress=progress).indeterminate is indeterminate
+def test_only_a_running_task_with_unknown_progress_is_indeterminate(state, progress, indeterminate):
+    assert snapshot(state=state, progress=progress).indeterminate is indeterminate
 
 
-def test_what_runs_and_cannot_tell_how_far_has_a_pale_bar_over_the_whole_width():
-    assert "width:100.0%" in PanelPicture(shown()).html()
-    assert "opacity:.35" in PanelPicture(shown()).html()
-    assert "width:0.0%" in PanelPicture(shown(state="pending")).html()
-
-
-def test_a_picture_has_colours_that_untrusted_notebooks_may_use():
-    assert "var(" not in PanelPicture(shown(body="epoch 4", progress=40.0)).html()
-
-
-def test_what_the_user_wrote_is_escaped():
-    markup = PanelPicture(shown(title='<b>"x"</b>', body="<script>y</script>")).html()
-    assert "<script>" not in markup
-    assert 'title="&lt;b&gt;&quot;x&quot;&lt;/b&gt;"' in markup
-
-
-def test_a_cancel_that_has_to_wait_says_so_after_two_seconds():
-    assert shown(state="cancelling", body="in C", waited_to_stop=1).note == "in C"
-    late = shown(state="cancelling", body="in C", waited_to_stop=75)
-    assert late.note == "in C (cannot be stopped yet: asked 1:15 ago)"
-
-
-def test_the_line_of_text_tells_state_name_figures_and_note():
-    assert shown(progress=42.4, body="epoch 4").text() == "[running] it  42% · 0:03  epoch 4"
+def test_a_slow_cancel_is_explained_after_two_seconds():
+    assert snapshot(state="cancelling", body="in C", cancel_seconds=1).note == "in C"
+    late = snapshot(state="cancelling", body="in C", cancel_seconds=75)
+    assert late.note == "in C (cannot be stopped yet; cancel requested 1:15 ago)"
 
 
 def test_elapsed_time_runs_from_the_start_to_the_end(manager):
     task = manager.create_task("it", lambda: 1)
     manager.wait(task)
-    assert Shown.of(task, datetime.now(UTC) + timedelta(hours=2)).elapsed == 0
-
-
-@pytest.mark.parametrize("state", ["completed", "cancelled"])
-def test_what_is_over_is_one_line(state):
-    html = PanelPicture(shown(state=state, progress=50.0, body="so far: 3")).html()
-    assert html.count("<div") == 2
-    assert "so far: 3" in html
-
-
-def test_what_failed_is_one_line_and_the_error():
-    html = PanelPicture(shown(state="failed", error="ValueError: boom")).html()
-    assert html.count("<div") == 3
-    assert "width:" not in html.replace("min-width:", "").replace("max-width:", "")
-
-
-@pytest.mark.parametrize(("state", "offered"), [("failed", True), ("cancelled", True), ("completed", False)])
-def test_a_cell_that_did_not_complete_offers_to_run_again(state, offered):
-    assert ("Run again" in PanelPicture(shown(state=state), again=True).html()) is offered
-    assert "Run again" not in PanelPicture(shown(state=state)).html()
-
-
-@pytest.mark.parametrize(("state", "told"), [("failed", True), ("cancelled", True), ("completed", False)])
-def test_where_no_cell_runs_it_again_the_line_that_does_is_told(state, told):
-    assert ("%bgtask retry a&lt;b" in PanelPicture(shown(state=state), command="%bgtask retry a<b").html()) is told
-    assert "%bgtask" not in PanelPicture(shown(state=state), again=True, command="%bgtask retry it").html()
+    assert task_snapshot(task, datetime.now(UTC) + timedelta(hours=2)).elapsed == 0
 
 
 def test_all_figures_in_one_line():
-    told = shown(progress=40.0, rate="12 it/s", left=18)
-    assert told.figures == "40% · 12 it/s · 0:03 · 0:18 left"
+    assert snapshot(progress=40.0, rate="12 it/s", seconds_left=18).figures == "40% · 12 it/s · 0:03 · 0:18 left"
 
 
-def test_loops_attempts_and_children_are_told():
-    told = shown(loops="epoch 3/10 · batch 40/200", attempt="attempt 2 of 3", children="2 running")
-    html = PanelPicture(told).html()
-    assert "epoch 3/10 · batch 40/200 · children: 2 running" in html
-    assert "running, attempt 2 of 3" in html
-    assert told.text().startswith("[running, attempt 2 of 3] it")
+def test_the_last_error_is_shown_while_a_retry_is_pending():
+    assert snapshot(state="pending", last_error="ValueError: boom").note == "the last attempt failed: ValueError: boom"
 
 
-def test_while_another_attempt_is_due_the_last_error_is_told():
-    assert shown(state="pending", last_error="ValueError: boom").note == "the last attempt failed: ValueError: boom"
+def test_control_codes_are_removed():
+    text = "\x1b[31mred\x1b[0m \x1b]8;;http://x\x07link\x1b]8;;\x07 \x00\x9b \u202egnal\nnext"
+    assert plain_text(text).split() == ["red", "link", "\u202egnal", "next"]
 
 
-NASTY = "<b>x</b><script>1</script> \x1b[31mred\x1b[0m \x1b]8;;http://x\x07link\x1b]8;;\x07 \x00\x9b \u202egnal\nnext"
+# -- groups -----------------------------------------------------------------------------------------------------
 
 
-def test_codes_that_steer_a_terminal_are_left_out():
-    assert plain_text(NASTY).split()[1:] == ["red", "link", "\u202egnal", "next"]
+def test_a_group_has_counts_and_average_progress(manager, gate):
+    running = manager.create_task("running", gate.wait, lane="single")
+    pending = manager.create_task("pending", gate.wait, lane="single")
+    completed = manager.create_task("completed", str)
+    failed = manager.create_task("failed", fail())
+    manager.wait(completed, failed)
+    running.progress = 20
+    together = group(running, pending, completed, failed)
+    assert together.status == "1 pending, 1 running, 1 completed, 1 failed"
+    assert together.title == "4 tasks: running, pending, completed, …"
+    assert together.progress == (20 + 0 + 100 + 100) / 4
+    assert not together.finished
 
 
-def test_names_bodies_and_errors_show_as_text(manager):
-    def work(task):
-        task.body = NASTY * 1000
-        raise ValueError(NASTY * 100)
+def test_a_finished_group_lists_its_failures(manager):
+    tasks = [manager.create_task(f"bad {number}", fail()) for number in range(7)]
+    tasks.append(manager.create_task("good", str))
+    manager.wait(*tasks)
+    together = group(*tasks)
+    assert (together.state, together.finished) == ("failed", True)
+    assert together.note.splitlines()[0] == "bad 0: ValueError: boom"
+    assert together.note.splitlines()[-1] == "… and 2 more"
 
-    task = manager.create_task(NASTY * 100, work)
+
+# -- rate, time left and loops ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(1, "1.0 file/s"), (33.4, "33 file/s"), (3_456, "3,400 file/s"), (0.5, "2.0 s/file"), (0.01, "100 s/file")],
+)
+def test_a_rate_has_two_digits(rate, text):
+    assert rate_text(rate, "file") == text
+
+
+def test_the_rate_is_the_recent_one():
+    meter = Meter(total=1000)
+    start = time.monotonic()
+    for second in range(100):
+        meter.count = second if second < 50 else 50 + 10 * (second - 50)
+        rate = meter.rate(start + second)
+    assert 9 <= rate <= 10.5
+    assert 40 <= meter.seconds_left(start + 100) <= 55
+
+
+def test_rate_and_time_left_are_unknown_before_the_first_step():
+    meter = Meter(total=10)
+    assert meter.rate() is None
+    assert meter.seconds_left() is None
+
+
+def test_a_loop_of_unknown_length_shows_its_count():
+    assert loop_text(Meter(None, "file", count=1234)) == "1,234 file"
+    assert loop_text(Meter(None, "file", "load", count=5)) == "load 5 file"
+    assert loop_text(Meter(10, "file", "load", count=5)) == "load 5/10"
+
+
+def test_nested_loops_are_shown_from_the_outermost_to_the_innermost(manager, gate):
+    def work():
+        for epoch in track(range(10), description="epoch"):
+            for batch in track(range(200), description="batch", unit="batch"):
+                if (epoch, batch) == (3, 40):
+                    gate.wait()
+                    return
+
+    task = manager.create_task("it", work)
+    gate.reached.wait(30)
+    pace = Pace.of(task)
+    assert pace.loops == "epoch 3/10 · batch 40/200"
+    assert pace.rate.endswith("/s")
+    assert "batch" in pace.rate
+    assert isinstance(pace.seconds_left, int)
+    assert pace.progress == 30.0
+
+
+def test_a_single_unnamed_loop_shows_only_its_rate(manager, gate):
+    def work():
+        for number in track(range(10)):
+            if number == 5:
+                gate.wait()
+
+    task = manager.create_task("it", work)
+    gate.reached.wait(30)
+    assert Pace.of(task).loops == ""
+    assert Pace.of(task).rate.endswith("it/s")
+
+
+def test_the_progress_of_a_generator_of_unknown_length_is_unknown(manager, gate):
+    def work():
+        for number in track(n for n in range(10)):
+            if number == 5:
+                gate.wait()
+
+    task = manager.create_task("it", work)
+    gate.reached.wait(30)
+    assert task.progress is None
+    assert Pace.of(task).loops == "5 it"
+    assert Pace.of(task).seconds_left is None
+
+
+def test_async_iterables_are_shown(manager, gate):
+    async def numbers():
+        for number in range(10):
+            yield number
+
+    async def work():
+        async for number in track(numbers(), total=10, description="read"):
+            if number == 5:
+                gate.wait()
+
+    task = manager.create_task("it", work)
+    gate.reached.wait(30)
+    assert Pace.of(task).loops == "read 5/10"
+    assert Pace.of(task).progress == 50.0
+
+
+def test_a_loop_that_was_left_is_not_shown(manager, gate):
+    def work():
+        for _ in track(range(10), description="left"):
+            break
+        for _ in track(range(10), description="now"):
+            gate.wait()
+
+    task = manager.create_task("it", work)
+    gate.reached.wait(30)
+    assert Pace.of(task).loops == "now 0/10"
+
+
+def test_bars_of_tqdm_are_shown(manager, gate):
+    from tqdm import tqdm
+
+    patches = tqdm_patches()
+    patches.apply()
+
+    def work():
+        for number in tqdm(range(10), desc="files", unit="file", mininterval=0, miniters=1):
+            if number == 5:
+                gate.wait()
+
+    task = manager.create_task("it", work)
+    gate.reached.wait(30)
+    assert Pace.of(task).loops == "files 5/10"
+    assert "file" in Pace.of(task).rate
+    gate.go.set()
     manager.wait(task)
-    shown = Shown.of(task, datetime.now(UTC))
-    together = group_shown([task], datetime.now(UTC))
-    for html in (PanelPicture(shown).html(), cells_html(task, shown), PanelPicture(together).html()):
-        assert "<script>" not in html
-        assert "<b>x" not in html
-        assert "\x1b" not in html
-        assert len(html) < 10_000
-    assert len(shown.text()) < 2_000
-    assert "\x1b" not in shown.text() + task_list([task])
+    patches.revert()
+
+
+def test_the_attempt_is_shown_after_the_first_has_failed(manager, gate):
+    def work(task):
+        if task.attempts == 1:
+            raise ValueError("boom")
+        gate.wait()
+
+    task = manager.create_task("it", work, retry=Retry(attempts=3, delay=0))
+    gate.reached.wait(30)
+    assert attempt_text(task) == "attempt 2 of 3"
+    other = manager.create_task("other", str, retry=Retry(attempts=3))
+    manager.wait(other)
+    assert attempt_text(other) == ""
+
+
+def test_live_children_are_counted(manager, gate):
+    def work(task):
+        for number in range(3):
+            task.create_child(f"child {number}", gate.go.wait, lane="single")
+        gate.wait()
+
+    task = manager.create_task("parent", work)
+    gate.reached.wait(30)
+    assert children_text(task) == "1 running, 2 pending"
+
+
+@pytest.mark.parametrize("total", ["10", True])
+def test_a_total_must_be_a_number(total):
+    with pytest.raises(Exception, match="total is the number of items"):
+        track([1], total)
+
+
+def test_progress_events_come_while_a_loop_runs(manager, gate):
+    seen = []
+
+    def work():
+        for _ in track(range(1000)):
+            if gate.go.wait(0.005):
+                break
+
+    subscription = manager.add_event_callback(lambda task, _: seen.append(task.progress), events="progress")
+    task = manager.create_task("it", work)
+    end = time.monotonic() + 20
+    while len(set(seen)) < 4:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    gate.go.set()
+    manager.wait(task)
+    subscription.close()
+    assert seen == sorted(seen)
+
+
+def test_progress_that_is_set_inside_a_loop_stays(manager):
+    def work(task):
+        seen = []
+        for number in track(range(4)):
+            if number == 1:
+                task.progress = 70
+            seen.append(task.progress)
+        return seen
+
+    assert manager.create_task("it", work).wait(30) == [0.0, 70.0, 70.0, 70.0]

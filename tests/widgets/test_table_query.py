@@ -1,4 +1,4 @@
-"""Which tasks a page of the table has: filter, search, order, pages."""
+"""Queries of the task table: filter, search, order, pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nbtasks import TaskManager
-from nbtasks.widgets.table_query import COLUMNS, PAGE_ROWS, Query, select
+from nbtasks.widgets.table_query import COLUMNS, PAGE_ROWS, Query, run_query
 
 
 @pytest.fixture
@@ -25,22 +25,22 @@ def gate():
 
 
 def names(manager, **query) -> list[str]:
-    return [task.name for task in select(manager, Query(**query)).tasks]
+    return [task.name for task in run_query(manager, Query(**query)).tasks]
 
 
 def fail():
     raise ValueError("no such column: 'price'")
 
 
-def test_first_what_runs_then_what_waits_by_its_turn_then_what_ended_newest_first(manager, gate):
-    first = manager.create_task("first over", lambda: None)
+def test_the_usual_order_is_running_pending_by_priority_finished_newest_first(manager, gate):
+    first = manager.create_task("first finished", lambda: None)
     manager.wait(first)
-    second = manager.create_task("second over", lambda: None)
+    second = manager.create_task("second finished", lambda: None)
     manager.wait(second)
     manager.create_task("runs", gate.wait, lane="single")
     manager.create_task("waits", gate.wait, lane="single")
     manager.create_task("waits, urgent", gate.wait, 5, lane="single")
-    assert names(manager) == ["runs", "waits, urgent", "waits", "second over", "first over"]
+    assert names(manager) == ["runs", "waits, urgent", "waits", "second finished", "first finished"]
 
 
 def test_a_filter_shows_one_state(manager, gate):
@@ -70,21 +70,21 @@ def test_each_column_sorts_both_ways(manager, gate, column):
     manager.wait(manager.create_task("c", fail))
     one.progress, other.progress = 10, 20
     now = datetime.now(UTC) + timedelta(hours=1)
-    up, down = (select(manager, Query(column=column, descending=way), now).tasks for way in (False, True))
+    up, down = (run_query(manager, Query(column=column, descending=way), now).tasks for way in (False, True))
     assert set(up) == set(down) == set(manager.list_tasks())
     keys = list(map(COLUMNS[column](now), up))
     assert keys == sorted(keys)
     assert list(map(COLUMNS[column](now), down)) == keys[::-1]
 
 
-def test_pages_are_cut_and_one_past_the_end_is_the_last(manager, gate):
+def test_a_page_past_the_end_is_the_last_one(manager, gate):
     for number in range(PAGE_ROWS + 3):
         manager.create_task(f"t{number}", gate.wait, lane="single")
-    assert len(select(manager, Query()).tasks) == PAGE_ROWS
-    last = select(manager, Query(page=7))
-    assert (last.page, last.pages, last.total, len(last.tasks)) == (1, 2, PAGE_ROWS + 3, 3)
+    assert len(run_query(manager, Query()).tasks) == PAGE_ROWS
+    last = run_query(manager, Query(page=7))
+    assert (last.number, last.pages, last.total, len(last.tasks)) == (1, 2, PAGE_ROWS + 3, 3)
 
 
 def test_without_tasks_there_is_one_empty_page(manager):
-    empty = select(manager, Query())
-    assert (empty.tasks, empty.total, empty.page, empty.pages) == ((), 0, 0, 1)
+    empty = run_query(manager, Query())
+    assert (empty.tasks, empty.total, empty.number, empty.pages) == ((), 0, 0, 1)

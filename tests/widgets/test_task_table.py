@@ -1,4 +1,4 @@
-"""The live table by what its widgets hold, without a kernel."""
+"""Live task table: the content of its widgets, without a kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ipywidgets.widgets.widget import _instances
 from nbtasks import TaskManager
 from nbtasks.widgets.live_writer import LiveWriter
 from nbtasks.widgets.table_query import PAGE_ROWS
-from nbtasks.widgets.task_table import LiveTable, PictureTable, table_bundle
+from nbtasks.widgets.task_table import LiveTable
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def live(manager):
 
 @pytest.fixture
 def table(manager, live):
-    again = []
-    table = live.add(None, lambda: LiveTable(manager, live.touch, lambda: live.changes, again.append))
-    table.again = again
+    retried = []
+    table = live.add(None, lambda: LiveTable(manager, live.touch, lambda: live.state_changes, retried.append))
+    table.retried = retried
     yield table
     live.remove(None, table)
     live.run(table.close)
@@ -47,7 +47,7 @@ def table(manager, live):
 def wait_until(condition, seconds=20.0):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come"
+        assert time.monotonic() < end, "the condition did not come true"
         time.sleep(0.01)
 
 
@@ -61,7 +61,7 @@ def row_of(table, name):
     return next(row for row in table._rows if row.task is not None and row.task.name == name)
 
 
-def test_it_follows_tasks_as_they_come_and_end(manager, table, gate):
+def test_it_shows_tasks_as_they_start_and_finish(manager, table, gate):
     manager.create_task("a", gate.wait)
     wait_until(lambda: rows(table) == ["a"])
     assert table._filters["running"].description == "running 1"
@@ -70,11 +70,11 @@ def test_it_follows_tasks_as_they_come_and_end(manager, table, gate):
     wait_until(lambda: "completed" in row_of(table, "a")._cells.value)
 
 
-def test_without_tasks_it_says_so(table):
+def test_an_empty_table_has_a_message(table):
     assert "no tasks to show" in table._note.value
 
 
-def test_a_filter_and_a_search_choose(manager, table, gate):
+def test_filter_and_search(manager, table, gate):
     manager.create_task("a", gate.wait, lane="single")
     manager.create_task("b", gate.wait, lane="single")
     table._filters["pending"].click()
@@ -84,32 +84,32 @@ def test_a_filter_and_a_search_choose(manager, table, gate):
     wait_until(lambda: rows(table) == ["a"])
 
 
-def test_a_head_sorts_turns_round_and_lets_go(manager, table, gate):
+def test_a_head_sorts_then_reverses_then_restores_the_order(manager, table, gate):
     for name in ("b", "c", "a"):
         manager.create_task(name, gate.wait, lane="multiple")
     head = table._heads["task"]
-    for expected, said in ((["a", "b", "c"], "task ▲"), (["c", "b", "a"], "task ▼"), (["b", "c", "a"], "task")):
+    for expected, label in ((["a", "b", "c"], "task ▲"), (["c", "b", "a"], "task ▼"), (["b", "c", "a"], "task")):
         head.click()
         wait_until(lambda expected=expected: rows(table) == expected)
-        assert head.description == said
+        assert head.description == label
 
 
 def test_pages_reuse_the_rows(manager, table, gate):
     for number in range(3 * PAGE_ROWS):
         manager.create_task(f"t{number}", gate.wait, lane="multiple")
-    wait_until(lambda: table._selection.total == 3 * PAGE_ROWS)
+    wait_until(lambda: table._page.total == 3 * PAGE_ROWS)
     wait_until(lambda: len(rows(table)) == PAGE_ROWS)
     first, models = rows(table), len(_instances)
-    table._on.click()
+    table._pager.next.click()
     wait_until(lambda: not set(first) & set(rows(table)))
-    table._on.click()
-    wait_until(lambda: table._on.disabled)
+    table._pager.next.click()
+    wait_until(lambda: table._pager.next.disabled)
     assert len(_instances) == models
-    assert "21 to 30 of 30" in table._where.value
+    assert "21 to 30 of 30" in table._pager.position.value
 
 
-def test_rows_cancel_and_change_the_priority(manager, table, gate, monkeypatch):
-    monkeypatch.setattr("nbtasks.widgets.task_table.CHANGED_SECONDS", 0.0)
+def test_rows_change_the_priority_and_cancel(manager, table, gate, monkeypatch):
+    monkeypatch.setattr("nbtasks.widgets.widget_factory.STALE_CLICK_SECONDS", 0.0)
     manager.create_task("runs", gate.wait, lane="single")
     first, second = (manager.create_task(name, gate.wait, lane="single") for name in ("first", "second"))
     wait_until(lambda: rows(table) == ["runs", "first", "second"])
@@ -122,17 +122,17 @@ def test_rows_cancel_and_change_the_priority(manager, table, gate, monkeypatch):
     wait_until(lambda: first.state == "cancelled")
 
 
-def test_a_row_runs_again_what_is_over(manager, table):
+def test_a_row_runs_a_finished_task_again(manager, table):
     def fail():
         raise ValueError("boom")
 
     task = manager.create_task("bad", fail)
     wait_until(lambda: "failed" in row_of(table, "bad")._cells.value if rows(table) else False)
     row_of(table, "bad")._retry.click()
-    assert table.again == [task]
+    assert table.retried == [task]
 
 
-def test_a_click_right_after_the_row_changed_hands_is_not_for_the_new_task(manager, table, gate):
+def test_a_click_right_after_a_row_was_reused_is_ignored(manager, table, gate):
     old, new = (manager.create_task(name, gate.wait, lane="single") for name in ("old", "new"))
     wait_until(lambda: len(rows(table)) == 2)
     row = table._rows[0]
@@ -164,30 +164,30 @@ def test_cancel_all_asks_first(manager, table, gate):
     assert not any(task.cancel_requested_at for task in tasks)
     table._cancel_all.click()
     assert all(task.cancel_requested_at for task in tasks)
-    wait_until(lambda: "asked 3 tasks to stop" in table._note.value)
+    wait_until(lambda: "cancelling 3 tasks" in table._note.value)
 
 
-def test_prune_forgets_what_is_over(manager, table):
+def test_prune_removes_finished_tasks(manager, table):
     manager.wait(*(manager.create_task(str(number), str) for number in range(3)))
     wait_until(lambda: not table._prune.disabled)
     table._prune.click()
     assert manager.list_tasks() == []
-    wait_until(lambda: "3 tasks forgotten" in table._note.value)
+    wait_until(lambda: "pruned 3 tasks" in table._note.value)
 
 
-def test_the_limit_of_a_lane_can_be_changed_and_nonsense_is_refused(manager, table, gate):
+def test_the_limit_of_a_lane_can_be_changed_but_must_be_a_number(manager, table, gate):
     tasks = [manager.create_task(str(number), gate.wait, lane="single") for number in range(3)]
     table._lanes_button.click()
     wait_until(lambda: "single" in table._lanes._rows)
     row = table._lanes._rows["single"]
-    wait_until(lambda: "1 running · 2 pending" in row.use.value)
-    row.field.value = "2"
+    wait_until(lambda: "1 running · 2 pending" in row.usage.value)
+    row.limit.value = "2"
     wait_until(lambda: [task.state for task in tasks] == ["running", "running", "pending"])
-    row.field.value = "many"
-    wait_until(lambda: "a lane&#x27;s limit is a whole number from 0 on" in table._note.value)
-    wait_until(lambda: row.field.value == "2")
+    row.limit.value = "many"
+    wait_until(lambda: "the limit of a lane must be a whole number from 0 on" in table._note.value)
+    wait_until(lambda: row.limit.value == "2")
     assert manager.lanes["single"].limit == 2
-    row.field.value = "no limit"
+    row.limit.value = "no limit"
     wait_until(lambda: manager.lanes["single"].limit is None)
 
 
@@ -197,11 +197,11 @@ def test_an_idle_table_does_not_tick(manager, table):
     wait_until(lambda: not table.ticks)
 
 
-def test_it_opens_with_a_hundred_thousand_tasks_and_its_models_stay_few(manager, live, gate):
+def test_a_table_of_a_hundred_thousand_tasks_has_few_models(manager, live, gate):
     for number in range(100_000):
         manager.create_task(f"t{number}", gate.wait, lane="single")
     before = len(_instances)
-    table = live.add(None, lambda: LiveTable(manager, live.touch, lambda: live.changes, list))
+    table = live.add(None, lambda: LiveTable(manager, live.touch, lambda: live.state_changes, list))
     assert len(rows(table)) == PAGE_ROWS
     assert len(_instances) - before < 250
     live.remove(None, table)
@@ -213,32 +213,8 @@ def test_it_opens_with_a_hundred_thousand_tasks_and_its_models_stay_few(manager,
 def test_a_closed_table_leaves_no_model(manager, live, gate):
     manager.create_task("a", gate.wait)
     before = len(_instances)
-    table = live.add(None, lambda: LiveTable(manager, live.touch, lambda: live.changes, list))
+    table = live.add(None, lambda: LiveTable(manager, live.touch, lambda: live.state_changes, list))
     assert len(_instances) > before
     live.remove(None, table)
     live.run(table.close)
     assert len(_instances) == before
-
-
-def test_the_picture_is_html_and_text_with_everything_as_text(manager):
-    manager.wait(manager.create_task("<b>it</b>", str))
-    bundle = table_bundle(manager)
-    assert "&lt;b&gt;it&lt;/b&gt;" in bundle["text/html"]
-    assert "<b>it</b>" not in bundle["text/html"]
-    assert bundle["text/plain"].splitlines()[1].split() == ["<b>it</b>", "completed", "default", "100%", "0:00"]
-
-
-def test_the_picture_is_replaced_in_its_place(manager, live, gate, monkeypatch):
-    monkeypatch.setattr("nbtasks.widgets.task_table.PICTURE_SECONDS", 0.0)
-    drawn = []
-
-    def make() -> PictureTable:
-        picture = PictureTable(manager)
-        picture.replace = drawn.append
-        return picture
-
-    live.add(None, make)
-    manager.create_task("a", gate.wait)
-    wait_until(lambda: drawn and "running" in drawn[-1]["text/plain"])
-    gate.set()
-    wait_until(lambda: "completed" in drawn[-1]["text/plain"])

@@ -1,17 +1,15 @@
-"""The timeline: what ran when in which lane, what waited, what was tried again, what fires next."""
+"""Timeline: bars in lanes over time, waiting tasks, retries, and the next fires."""
 
 from __future__ import annotations
 
 import re
-import threading
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from nbtasks import Retry, TaskManager
-from nbtasks.widgets import timeline as timeline_shown
-from nbtasks.widgets.timeline import Bar, Fire, PictureTimeline, Timeline, timeline_of
+from nbtasks.widgets.timeline import Bar, Fire, Timeline, timeline_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -36,17 +34,17 @@ def rects(svg) -> list[dict[str, float]]:
     return [{key: float(one.get(key).rstrip("%")) for key in ("x", "y", "width")} for one in found]
 
 
-def hovers(svg) -> list[str]:
+def tooltips(svg) -> list[str]:
     return [one.text for one in svg.iter("title")]
 
 
-def test_a_bar_is_where_its_times_are():
+def test_a_bar_is_at_the_position_of_its_times():
     [rect] = rects(drawn(bar(started=30, ended=15), fires=[Fire("next", NOW + timedelta(minutes=1))]))
     assert rect["x"] == pytest.approx(100 * 30 / 72, abs=0.01)
     assert rect["width"] == pytest.approx(100 * 15 / 72, abs=0.02)
 
 
-def test_waiting_is_a_line_before_the_bar_and_a_dashed_one_without_a_bar():
+def test_waiting_is_a_line_before_the_bar_or_a_dashed_line_without_a_bar():
     svg = drawn(bar(waits=30, started=20), bar("waits", "pending", started=None, ended=None, lane="single"))
     lines = [one.get("style") for one in svg.iter("line") if "opacity:.55" in one.get("style")]
     assert len(lines) == 2
@@ -54,67 +52,67 @@ def test_waiting_is_a_line_before_the_bar_and_a_dashed_one_without_a_bar():
     assert len(rects(svg)) == 1
 
 
-def test_bars_of_one_lane_that_overlap_are_in_rows_of_their_own():
+def test_overlapping_bars_of_one_lane_are_in_different_rows():
     one, two, three = rects(drawn(bar(started=30, ended=20), bar(started=25, ended=15), bar(started=18, ended=10)))
     assert one["y"] != two["y"]
     assert three["y"] == one["y"]
 
 
-def test_hovering_tells():
-    [said] = hovers(drawn(bar("fit", "failed", note="ValueError: boom")))
-    assert said.splitlines()[0] == "fit: failed"
-    assert "waited 10:00" in said
-    assert "ran 10:00" in said
-    assert "ValueError: boom" in said
+def test_the_tooltip_has_times_and_error():
+    [tooltip] = tooltips(drawn(bar("fit", "failed", note="ValueError: boom")))
+    assert tooltip.splitlines()[0] == "fit: failed"
+    assert "waited 10:00" in tooltip
+    assert "ran 10:00" in tooltip
+    assert "ValueError: boom" in tooltip
 
 
-def test_failed_and_cancelled_bars_are_told_by_more_than_their_colour():
+def test_failed_and_cancelled_bars_differ_by_more_than_their_colour():
     svg = drawn(bar(state="failed"), bar(state="cancelled"), bar(state="completed"))
     fills = [one.get("style") for one in svg.iter("rect") if one.get("x")]
     assert sum("url(#" in fill for fill in fills) == 2
 
 
-def test_fires_to_come_are_right_of_now():
+def test_the_next_fires_are_right_of_now():
     svg = drawn(bar(), fires=[Fire("refresh", NOW + timedelta(minutes=5)), Fire("far", NOW + HOUR)])
-    assert [said for said in hovers(svg) if "fires at" in said and "refresh" in said]
-    assert not [said for said in hovers(svg) if "far" in said]
+    assert [text for text in tooltips(svg) if "fires at" in text and "refresh" in text]
+    assert not [text for text in tooltips(svg) if "far" in text]
 
 
-def test_what_ended_before_the_span_is_left_out():
+def test_tasks_that_ended_before_the_span_are_left_out():
     assert "no tasks in the last 1 h" in Timeline([bar(waits=90, started=80, ended=70)], [], NOW, HOUR).html()
 
 
-def test_a_thousand_bars_stay_small_and_low():
+def test_a_thousand_bars_have_limited_size_and_height():
     bars = [bar(f"t{n}", started=60 - n * 0.05, ended=58 - n * 0.05, waits=60) for n in range(1000)]
     markup = Timeline(bars, [], NOW, HOUR).html()
     assert len(markup) < 700_000
     assert int(re.search(r'height="(\d+)" style="display:block', markup)[1]) < 600
 
 
-def test_of_very_many_that_wait_the_number_is_told_and_what_ran_keeps_its_height():
+def test_many_waiting_tasks_are_counted_and_bars_keep_their_height():
     waiting = [bar(f"w{n}", "pending", started=None, ended=None) for n in range(1000)]
     dropped = [bar(f"c{n}", "cancelled", started=None, ended=20) for n in range(50)]
     svg = drawn(bar(started=30, ended=15), *dropped, *waiting)
     texts = [one.text for one in svg.iter("text")]
-    assert "994 more wait, 50 more never started\u00a0" in texts
+    assert "994 more waiting, 50 more never started\u00a0" in texts
     assert len(list(svg.iter("g"))) == 1 + 6 and int(svg.get("height")) < 200
     assert "12 more never started\u00a0" in [one.text for one in drawn(*dropped[:18]).iter("text")]
 
 
-def test_names_show_as_text():
+def test_names_are_escaped():
     markup = Timeline([bar("<script>x</script>\x1b[31m", lane="<b>", note="<i>")], [], NOW, HOUR).html()
     assert "<script>" not in markup
     assert "\x1b" not in markup
     assert "<i>" not in markup
 
 
-def test_as_text_waiting_and_running_are_told_apart():
+def test_as_text_waiting_and_running_have_different_signs():
     line = Timeline([bar("fit", waits=30, started=20, ended=10)], [], NOW, HOUR).text().splitlines()[1]
     assert line.startswith("fit ")
     assert re.search(r"\|\s+\.{10}#{10}\s+\| completed in default", line)
 
 
-# -- of a manager -----------------------------------------------------------------------------------------------
+# -- from a manager -----------------------------------------------------------------------------------------------
 
 
 def test_each_attempt_is_a_bar():
@@ -130,7 +128,7 @@ def test_each_attempt_is_a_bar():
     assert bars[1].waits_from == bars[0].ended_at
 
 
-def test_what_was_pruned_comes_from_the_history(tmp_path):
+def test_pruned_tasks_come_from_the_history(tmp_path):
     with TaskManager(history=tmp_path / "history.sqlite") as manager:
         task = manager.create_task("it", str)
         task.wait()
@@ -140,23 +138,9 @@ def test_what_was_pruned_comes_from_the_history(tmp_path):
     assert (one.name, one.state, one.lane) == ("it", "completed", "default")
 
 
-def test_schedules_tell_their_next_fires():
+def test_schedules_have_their_next_fires():
     with TaskManager() as manager:
         manager.add_recurring_task("5m", str, name="refresh")
         fires = timeline_of(manager).fires
     assert {fire.name for fire in fires} == {"refresh"}
     assert len(fires) > 3
-
-
-def test_the_picture_is_replaced_in_its_place(monkeypatch):
-    monkeypatch.setattr(timeline_shown, "DRAW_SECONDS", 0.0)
-    monkeypatch.setattr(timeline_shown, "BYTES_A_SECOND", 10**12)
-    monkeypatch.setattr(timeline_shown, "DRAW_SHARE", 0)
-    gate, pictures = threading.Event(), []
-    with TaskManager() as manager:
-        picture = PictureTimeline(manager)
-        picture.replace = pictures.append
-        manager.create_task("it", gate.wait)
-        assert picture.refresh() == 1
-        assert "1 running" in pictures[0]["text/html"]
-        gate.set()

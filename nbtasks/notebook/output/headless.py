@@ -15,8 +15,8 @@ from typing import Any
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
-from nbtasks.widgets.recurring_shown import shown_of
-from nbtasks.widgets.snapshot import PanelPicture, plain_text
+from nbtasks.widgets.html import panel_bundle
+from nbtasks.widgets.snapshot import Snapshot, plain_text, snapshot_of
 
 __all__ = ["Slots"]
 
@@ -53,8 +53,8 @@ class Slots:
                 self._open.remove(slot)
 
     def _put(self, slot: _Slot, cell: LaunchingCell, kind: str) -> None:
-        picture = PanelPicture(shown_of(slot.task, datetime.now(UTC)))
-        bundle = _bundle(picture, _outputs(slot.task))
+        snapshot = snapshot_of(slot.task, datetime.now(UTC))
+        bundle = _bundle(snapshot, _outputs(slot.task))
         if bundle != slot.sent:
             slot.sent = bundle
             content = {"data": bundle, "metadata": {}, "transient": {"display_id": slot.display_id}}
@@ -79,9 +79,9 @@ def _outputs(task: Task | RecurringTask) -> list[dict[str, Any]]:
     return []
 
 
-def _bundle(picture: PanelPicture, outputs: list[dict[str, Any]]) -> dict[str, Any]:
+def _bundle(snapshot: Snapshot, outputs: list[dict[str, Any]]) -> dict[str, Any]:
     """A mime bundle of the panel and the outputs."""
-    panel = picture.bundle()
+    panel = panel_bundle(snapshot)
     plain = [panel["text/plain"] + "\n", *map(_as_plain, outputs)]
     markup = [panel["text/html"], *map(_as_html, outputs)]
     return {"text/plain": "".join(plain), "text/html": "\n".join(markup)}

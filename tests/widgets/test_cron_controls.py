@@ -1,4 +1,4 @@
-"""A schedule as somebody types it, without any widget."""
+"""Schedules that are typed into the cron controls: their meaning, their errors, their next fires."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 from nbtasks import business_hours
 from nbtasks.schedules import PRESETS, next_fire_times
 from nbtasks.schedules.rules import Rules
-from nbtasks.widgets.cron_controls import fires_text, preset_choices, read_draft, zone_names
+from nbtasks.widgets.cron_controls import fires_text, preset_choices, read_input, zone_names
 
 NOW = datetime(2026, 11, 21, 14, 2, tzinfo=UTC)
 
 
-def test_what_is_right_is_said_in_words_with_its_next_five_fires():
-    draft = read_draft(" 0 8 * * 1-5 ", "Europe/Paris", NOW)
-    assert (draft.words, draft.error) == ("At 08:00, Monday to Friday", "")
-    assert list(draft.fires) == next_fire_times("0 8 * * 1-5", "Europe/Paris", NOW)
+def test_a_valid_schedule_has_a_description_and_its_next_five_fires():
+    typed = read_input(" 0 8 * * 1-5 ", "Europe/Paris", NOW)
+    assert (typed.description, typed.error) == ("At 08:00, Monday to Friday", "")
+    assert list(typed.fires) == next_fire_times("0 8 * * 1-5", "Europe/Paris", NOW)
 
 
 @pytest.mark.parametrize(
@@ -30,20 +30,20 @@ def test_what_is_right_is_said_in_words_with_its_next_five_fires():
         ("5m", "Europe/Pari", "the nearest are Europe/Paris"),
     ],
 )
-def test_what_is_wrong_says_why_and_has_neither_words_nor_fires(expression, zone, message):
-    draft = read_draft(expression, zone, NOW)
-    assert message in draft.error
-    assert (draft.words, draft.fires) == ("", ())
+def test_an_invalid_schedule_has_an_error_and_neither_description_nor_fires(expression, zone, message):
+    typed = read_input(expression, zone, NOW)
+    assert message in typed.error
+    assert (typed.description, typed.fires) == ("", ())
 
 
-def test_the_rules_of_the_recurring_task_hold_for_what_is_typed():
+def test_the_rules_of_the_recurring_task_apply_to_a_typed_schedule():
     rules = Rules(only_if=business_hours, until=datetime(2026, 11, 23, 12, tzinfo=UTC))
-    fires = read_draft("0 */4 * * *", "UTC", NOW, rules).fires  # it is a Saturday
+    fires = read_input("0 */4 * * *", "UTC", NOW, rules).fires  # it is a Saturday
     assert [f"{fire:%a %H:%M}" for fire in fires] == ["Mon 12:00"]
 
 
-def test_no_zone_is_the_machines_own():
-    assert read_draft("@daily", "", NOW).zone == "local"
+def test_an_empty_zone_is_that_of_the_machine():
+    assert read_input("@daily", "", NOW).zone == "local"
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_no_zone_is_the_machines_own():
         ("0 0 29 2 *", "Tue 29 Feb 2028 00:00"),
     ],
 )
-def test_fires_are_told_with_each_day_once(expression, text):
-    assert fires_text(read_draft(expression, "UTC", NOW).fires, NOW).startswith(text)
+def test_fires_are_listed_with_each_day_once(expression, text):
+    assert fires_text(read_input(expression, "UTC", NOW).fires, NOW).startswith(text)
 
 
-def test_each_preset_has_its_words_and_each_zone_is_there():
+def test_presets_have_descriptions_and_all_zones_are_listed():
     assert [preset for _, preset in preset_choices()] == list(PRESETS)
     assert len({words for words, _ in preset_choices()}) == len(PRESETS)
     assert zone_names()[:2] == ("local", "UTC") and "Europe/Paris" in zone_names()
