@@ -515,7 +515,7 @@ class TaskManager:
             },
         )
         self.check_task(prepared)
-        recurring._loop = _get_running_loop()
+        recurring.loop = _get_running_loop()
         self._schedules().add(recurring, enabled=enabled)
         return recurring
 
@@ -594,7 +594,7 @@ class TaskManager:
                     timer=self.timer,
                     bus=self.bus,
                 )
-                self._scheduler.tell(None if self._history is None else self._history.note)
+                self._scheduler.notify(None if self._history is None else self._history.note)
             return self._scheduler
 
     def _create_instance(self, instance: Task, loop: asyncio.AbstractEventLoop | None, *, here: bool) -> Attempt | None:
@@ -626,7 +626,7 @@ class TaskManager:
                 for task in self._dispatcher.registry.tasks(LIVE_STATES):
                     note(task)
         if self._scheduler is not None:
-            self._scheduler.tell(note)
+            self._scheduler.notify(note)
         if before is not None:
             before.close()
 

@@ -632,6 +632,13 @@ class Task:
     def on_release(self) -> None:
         """Drop what the subclass holds besides; also called when the manager prunes the task."""
 
+    def work_record(self) -> dict[str, Any] | None:
+        """Return what the history needs to restore this template of a schedule in another kernel, made of JSON values.
+
+        None: its class and its fields, or its function, are enough.
+        """
+        return None
+
     def cell_details(self) -> CellDetails | None:
         """Source, names and output, if this is a task made from a notebook cell."""
         return None

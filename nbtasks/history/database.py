@@ -1,7 +1,4 @@
-"""The file: how it is opened and brought up to date, and every statement that is asked of it.
-
-Must not know of threads, nor of tasks: it takes and gives rows.
-"""
+"""The SQLite file of the history: opening, migrations, statements that write."""
 
 from __future__ import annotations
 
@@ -16,10 +13,10 @@ from typing import Any
 from nbtasks.exceptions import HistoryError
 from nbtasks.history.records import TASK_COLUMNS
 
-__all__ = ["BURY", "Database", "make_private"]
+__all__ = ["END_KERNEL", "Database", "make_private"]
 
 BUSY_SECONDS = 2.0
-"""How long one waits for another kernel that writes."""
+"""How long to wait for another kernel that is writing."""
 
 MIGRATIONS: Mapping[str, str] = {
     "kernels, tasks and schedules": """
@@ -40,8 +37,8 @@ MIGRATIONS: Mapping[str, str] = {
 
 _VALUES = ", ".join(f"json_extract(value, '$[{place}]')" for place in range(1, len(TASK_COLUMNS)))
 _UPDATES = ", ".join(f"{column} = excluded.{column}" for column in TASK_COLUMNS[1:])
-# All rows in one statement, from JSON: SQLite reads it while Python goes on. With a statement for each, the thread
-# that writes would have to get the interpreter back, from work that computes, after each of them.
+# All rows in one statement, from JSON, which SQLite reads without the GIL. With a statement for each row the writing
+# thread would wait for the GIL after each of them while other threads compute.
 WRITE_TASKS = f"""
     INSERT INTO tasks (id, kernel, {", ".join(TASK_COLUMNS[1:])})
     SELECT ? || '-' || json_extract(value, '$[0]'), ?, {_VALUES} FROM json_each(?) WHERE true
@@ -54,7 +51,7 @@ WRITE_SCHEDULES = """
     ON CONFLICT (id) DO UPDATE SET kernel = excluded.kernel, name = excluded.name, details = excluded.details,
         removed = excluded.removed, updated_at = excluded.updated_at WHERE kernel = excluded.kernel
 """
-BURY = (
+END_KERNEL = (
     "UPDATE tasks SET state = 'lost', error = 'the kernel died while it ran' WHERE kernel = ? AND state = 'running'",
     "UPDATE tasks SET state = 'cancelled', error = 'the kernel died before it started' "
     "WHERE kernel = ? AND state = 'pending'",
@@ -63,17 +60,20 @@ BURY = (
 
 
 class Database:
-    """One connection to the file at `path`, of one thread. Raises sqlite3.Error, HistoryError, OSError."""
+    """A connection to the file at `path`, for one thread.
+
+    All methods may raise sqlite3.Error, HistoryError and OSError.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         make_private(path)
         self._connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-        # What was written may hold half a character, as names of files do.
+        # Texts may hold half a character, as names of files do.
         self._connection.text_factory = lambda text: text.decode(errors="replace")
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
-            # What is written survives the end of any process; of the machine's, all but the last moments.
+            # Written rows survive the end of any process; a crash of the machine loses the last moments.
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._migrate()
         except BaseException:
@@ -86,7 +86,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that is written inside, or nothing; nobody else writes meanwhile."""
+        """Write all statements inside or, on an error, none; other connections cannot write meanwhile."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -101,7 +101,7 @@ class Database:
         return self._connection.execute(statement, values).rowcount
 
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """The rows that a statement gives."""
+        """The rows that a statement returns."""
         return self._connection.execute(statement, values).fetchall()
 
     def write(
@@ -135,7 +135,7 @@ class Database:
 
 
 def make_private(path: Path) -> None:
-    """A file, and its folder if that is new, that only the owner can read; SQLite's own files beside it follow suit."""
+    """Make the file, and its folder if that is new, readable by the owner only."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:

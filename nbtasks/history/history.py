@@ -1,7 +1,4 @@
-"""`History`: what a kernel writes down of its tasks and schedules, and what can be asked of all kernels' records.
-
-Must not know the manager. One thread writes; asking opens a connection of its own.
-"""
+"""`History`: the record of tasks and schedules in an SQLite file, and its queries."""
 
 from __future__ import annotations
 
@@ -15,33 +12,89 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from nbtasks.exceptions import HistoryError
-from nbtasks.history.database import BURY, Database, make_private
-from nbtasks.history.process_lock import Life, is_alive
+from nbtasks.history.database import END_KERNEL, Database, make_private
+from nbtasks.history.process_lock import ProcessLock, is_alive
 from nbtasks.history.records import ScheduleRecord, Statistics, TaskRecord, moment, statistics_of, tail_of, task_row
 from nbtasks.interrupts import start_thread, uninterrupted
 from nbtasks.schedules.interval import parse_interval
+from nbtasks.schedules.persistence import record_of
+from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.states import LIVE_STATES, TaskState, task_state
 from nbtasks.task import Task, id_prefix
 
-__all__ = ["KEPT_DAYS", "Asking", "History", "clean"]
+__all__ = ["KEPT_DAYS", "History", "clean"]
 
+logger = logging.getLogger("nbtasks")
 KEPT_DAYS = 90
+WRITE_SECONDS = 0.4
+"""The interval of writing: a killed kernel loses what changed in this time and that of one write."""
+CLEAN_SECONDS = 86_400.0
+RETRY_SECONDS = 3.0
+"""The interval of writing after an error."""
+MOST_WAITING = 500_000
+MOST_OWED = 10_000
+"""How many records of tasks are kept while nothing can be written; beyond that the oldest are dropped."""
+_numbers = itertools.count(1)
 
 
-class Asking:
-    """The part of `History` that answers."""
+class Batch:
+    """Rows to write: the newest of each task and schedule."""
 
-    kernel: str
+    def __init__(self) -> None:
+        self.tasks: dict[int, tuple[Any, ...]] = {}
+        self.schedules: dict[str, tuple[Any, ...]] = {}
 
-    def _reading(self) -> AbstractContextManager[Database]:
-        """A connection of the caller's own, to a file that has what happened up to now. Raises HistoryError."""
-        raise NotImplementedError
+    def __bool__(self) -> bool:
+        return bool(self.tasks or self.schedules)
+
+    def clear(self) -> None:
+        """Remove all, after they were written."""
+        self.tasks.clear()
+        self.schedules.clear()
+
+    def shorten(self) -> None:
+        """Drop the oldest, while nothing can be written."""
+        for number in list(self.tasks)[:-MOST_OWED]:
+            del self.tasks[number]
+
+
+class History:
+    """The record of tasks and schedules of all kernels in an SQLite file.
+
+    `notebook` is the name under which those of this kernel are recorded in the file at `path`. A file that is locked,
+    full or broken costs one warning in the log, never a task; only the queries raise HistoryError. One thread writes;
+    each query opens a connection.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, notebook: str | None = None) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self.notebook = notebook
+        self.kernel = f"{id_prefix()}-k{next(_numbers)}"
+        self._changes: deque[Task | RecurringTask] = deque(maxlen=MOST_WAITING)
+        self.note = self._changes.append
+        """Records a task or recurring task that has changed. Atomic, for it is called where tasks start and end."""
+        self._writing: dict[Task, str | None] = {}
+        """The running tasks that write output, and the end of it that is recorded."""
+        self._owed = Batch()
+        self._warned = False
+        self._wake = threading.Event()
+        self._closed = False
+        self._asked, self._answered = 0, threading.Condition()
+        self._done = 0
+        self._database: Database | None = None
+        self._lock: ProcessLock | None = None
+        self._clean_at = 0.0
+        self._thread = start_thread(self._serve, "nbtasks-history")
+
+    def __repr__(self) -> str:
+        return f"<History in {str(self.path)!r}{' (closed)' if self._closed else ''}>"
+
+    # -- queries ------------------------------------------------------------------------------------------------------
 
     def tasks(
         self,
@@ -52,10 +105,10 @@ class Asking:
         since: datetime | timedelta | str | None = None,
         limit: int | None = None,
     ) -> list[TaskRecord]:
-        """The recorded tasks of all kernels, oldest first; with `limit` the newest so many.
+        """The recorded tasks of all kernels, oldest first; with `limit` the newest ones.
 
-        `since` is an aware moment, or how long ago: a timedelta or text such as "2d"; `notebook` a path, or
-        the end of one. Raises HistoryError if the file cannot be read, InvalidValueError for what is not allowed.
+        `since` is an aware moment, or an age: a timedelta or text such as "2d"; `notebook` is a path, or the end of
+        one. Raises HistoryError if the file cannot be read, InvalidValueError for what is not allowed.
         """
         where, values = _conditions(name, state, notebook, since)
         most = "" if limit is None else f" LIMIT {int(limit)}"
@@ -76,7 +129,7 @@ class Asking:
         notebook: str | None = None,
         since: datetime | timedelta | str | None = None,
     ) -> list[Statistics]:
-        """How the tasks that were started went, by name: runs, failures, median and 95th percentile of durations."""
+        """Statistics of the tasks that were started, by name: runs, failures, durations."""
         where, values = _conditions(name, None, notebook, since)
         with self._reading() as database:
             rows = database.query(
@@ -98,7 +151,7 @@ class Asking:
         return [_schedule_record(row) for row in rows]
 
     def claim(self, schedule: ScheduleRecord) -> bool:
-        """Make an offered schedule this kernel's own; False if another was quicker, or it is gone."""
+        """Assign an offered schedule to this kernel; False if another kernel has it, or it was removed."""
         with self._reading() as database, database.transaction():
             changed = database.execute(
                 "UPDATE schedules SET kernel = ? WHERE id = ? AND NOT removed AND kernel IN "
@@ -108,7 +161,7 @@ class Asking:
         return changed == 1
 
     def release(self, schedule: ScheduleRecord) -> None:
-        """Offer a schedule again that was claimed and could not be taken up."""
+        """Offer a claimed schedule again, because it could not be restored."""
         with self._reading() as database, database.transaction():
             database.execute(
                 "UPDATE schedules SET kernel = (SELECT id FROM kernels WHERE ended_at IS NOT NULL LIMIT 1) "
@@ -117,13 +170,154 @@ class Asking:
             )
 
     def cleanup(self, older_than: timedelta | str | None = None) -> int:
-        """Delete the records of tasks that ended, and schedules that were removed, longer ago than this; how many.
+        """Delete the records of tasks that finished and of schedules that were removed longer ago than this.
 
-        By default 90 days, after which it is done without asking.
+        Returns how many. By default 90 days, after which records are deleted automatically.
         """
         span = timedelta(days=KEPT_DAYS) if older_than is None else parse_interval(older_than)
         with self._reading() as database:
             return clean(database, time.time() - span.total_seconds())
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Database]:
+        """A new connection, to a file that has all changes up to now. Raises HistoryError."""
+        self.flush(timeout=WRITE_SECONDS + 2.0)
+        try:
+            with contextlib.closing(Database(self.path)) as database:
+                self._end_dead_kernels(database)
+                yield database
+        except (sqlite3.Error, OSError) as error:
+            raise HistoryError(f"the history in {self.path} cannot be used: {error}") from error
+
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    @uninterrupted
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until all changes up to now are written, or could not be; False after `timeout` seconds."""
+        with self._answered:
+            self._asked += 1
+            wanted = self._asked
+            self._wake.set()
+            return self._answered.wait_for(lambda: self._done >= wanted or not self._thread.is_alive(), timeout)
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Write the last changes, and stop. Schedules that are on are offered to the next kernel."""
+        self._closed = True
+        self._wake.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def _serve(self) -> None:
+        while True:
+            closed, asked = self._closed, self._asked
+            self._wake.clear()
+            pause = WRITE_SECONDS
+            try:
+                self._write(last=closed)
+            except (sqlite3.Error, OSError, HistoryError) as error:
+                self._owed.shorten()
+                self._warn(error)
+                pause = RETRY_SECONDS
+            if closed:
+                self._close_file()
+            with self._answered:
+                self._done = asked
+                self._answered.notify_all()
+            if closed:
+                return
+            if self._asked == asked and not self._closed:
+                self._wake.wait(pause)
+
+    def _write(self, *, last: bool) -> None:
+        """Write the changes, if there are any."""
+        self._take()
+        if self._database is None:
+            if not self._owed and not self._asked:
+                return
+            self._open()
+        assert self._database is not None
+        if time.monotonic() >= self._clean_at:
+            clean(self._database, time.time() - KEPT_DAYS * 86_400)
+            self._clean_at = time.monotonic() + CLEAN_SECONDS
+        if self._owed:
+            tasks, schedules = list(self._owed.tasks.values()), list(self._owed.schedules.values())
+            self._database.write(self.kernel, self.notebook, time.time(), {id_prefix(): tasks}, schedules)
+            self._owed.clear()
+        if last:
+            self._end()
+
+    def _take(self) -> None:
+        """Turn the changes into rows to write: a file that cannot be written keeps no task alive."""
+        changes, changed = self._changes, dict[Task | RecurringTask, None]()
+        while changes:
+            changed[changes.popleft()] = None
+        for task in changed:
+            if isinstance(task, Task) and type(task) is not Task and task.state is TaskState.RUNNING:
+                self._writing.setdefault(task, None)
+        for task, recorded in list(self._writing.items()):
+            tail = tail_of(task)
+            if tail != recorded:
+                changed[task] = None
+                self._writing[task] = tail
+            if task.state not in LIVE_STATES:
+                changed[task] = None
+                del self._writing[task]
+        for one in changed:
+            if isinstance(one, Task):
+                self._owed.tasks[one.number] = task_row(one)
+            else:
+                self._owed.schedules[one.id] = (one.id, one.name, json.dumps(record_of(one)), int(one.removed))
+
+    def _open(self) -> None:
+        make_private(self.path)
+        if self._lock is None:
+            self._lock = ProcessLock(_lock_file(self.path, self.kernel))
+        database = Database(self.path)
+        try:
+            database.execute(
+                "INSERT OR IGNORE INTO kernels VALUES (?, ?, ?, ?, NULL)",
+                *(self.kernel, os.getpid(), self.notebook, time.time()),
+            )
+            self._end_dead_kernels(database)
+        except BaseException:
+            database.close()
+            raise
+        self._database = database
+
+    def _end(self) -> None:
+        """Record that this kernel has ended."""
+        assert self._database is not None
+        with self._database.transaction():
+            for statement in END_KERNEL:
+                self._database.execute(statement, self.kernel)
+            self._database.execute("UPDATE kernels SET ended_at = ? WHERE id = ?", time.time(), self.kernel)
+
+    def _close_file(self) -> None:
+        if self._database is not None:
+            self._database.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _end_dead_kernels(self, database: Database) -> None:
+        """Record the running tasks of kernels that died as lost."""
+        for kernel, pid in database.query("SELECT id, pid FROM kernels WHERE ended_at IS NULL"):
+            file = _lock_file(self.path, kernel)
+            if kernel == self.kernel or is_alive(file, pid):
+                continue
+            with database.transaction():
+                for statement in END_KERNEL:
+                    database.execute(statement, kernel)
+            file.unlink(missing_ok=True)
+
+    def _warn(self, error: Exception) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        logger.warning("the history in %s cannot be written; tasks run without it: %s", self.path, error)
+
+
+def _lock_file(path: Path, kernel: str) -> Path:
+    return path.with_name(f"{path.name}-kernels") / kernel
 
 
 def _conditions(
@@ -154,7 +348,7 @@ def _conditions(
 
 
 def clean(database: Database, before: float) -> int:
-    """Delete what ended before this moment; how many tasks and schedules."""
+    """Delete what finished or was removed before this moment, in seconds since 1970; how many records."""
     with database.transaction():
         gone = database.execute(
             "DELETE FROM tasks WHERE COALESCE(completed_at, started_at, created_at) < ? "
@@ -185,220 +379,3 @@ def _schedule_record(row: tuple[Any, ...]) -> ScheduleRecord:
     assert updated is not None
     offered = bool(ended) and not removed
     return ScheduleRecord(schedule_id, name, notebook, json.loads(details), bool(removed), updated, offered)
-
-
-logger = logging.getLogger("nbtasks")
-WRITE_SECONDS = 0.4
-"""How often what changed is written: what a killed kernel loses is no older than this and the time of one write."""
-CLEAN_SECONDS = 86_400.0
-RETRY_SECONDS = 3.0
-"""How often it is tried again, where it could not be written."""
-MOST_WAITING = 500_000
-MOST_OWED = 10_000
-"""While nothing can be written, the records of so many tasks are kept for later; of more, the oldest are lost."""
-_numbers = itertools.count(1)
-
-
-class Schedule(Protocol):
-    """What the history asks of a recurring task."""
-
-    id: str
-    name: str
-
-    @property
-    def removed(self) -> bool: ...
-    def record(self) -> dict[str, Any]: ...
-
-
-class Batch:
-    """Rows that are to be written: of each task and schedule the newest."""
-
-    def __init__(self) -> None:
-        self.tasks: dict[int, tuple[Any, ...]] = {}
-        self.schedules: dict[str, tuple[Any, ...]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self.tasks or self.schedules)
-
-    def clear(self) -> None:
-        """They are written."""
-        self.tasks.clear()
-        self.schedules.clear()
-
-    def shorten(self) -> None:
-        """Forget the oldest, while nothing can be written."""
-        for number in list(self.tasks)[:-MOST_OWED]:
-            del self.tasks[number]
-
-
-class History(Asking):
-    """The record of tasks and schedules in the SQLite file at `path`, shared by all kernels that write there.
-
-    `notebook` is the name under which this one's are kept. Nothing is raised for a file that cannot be used, but by the
-    methods that ask it something: they raise HistoryError. Everything else costs one warning in the log.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *, notebook: str | None = None) -> None:
-        self.path = Path(path).expanduser().absolute()
-        self.notebook = notebook
-        self.kernel = f"{id_prefix()}-k{next(_numbers)}"
-        self._changes: deque[Task | Schedule] = deque(maxlen=MOST_WAITING)
-        self.note = self._changes.append
-        """Takes a task or a recurring task that has changed. Atomic: it is called where tasks start and end."""
-        self._writing: dict[Task, str | None] = {}  # what runs and writes output, with the tail that is recorded
-        self._owed = Batch()
-        self._warned = False
-        self._wake = threading.Event()
-        self._closed = False
-        self._asked, self._answered = 0, threading.Condition()
-        self._done = 0
-        self._database: Database | None = None
-        self._life: Life | None = None
-        self._clean_at = 0.0
-        self._thread = start_thread(self._serve, "nbtasks-history")
-
-    def __repr__(self) -> str:
-        return f"<History in {str(self.path)!r}{' (closed)' if self._closed else ''}>"
-
-    # -- asking -----------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[Database]:
-        """A connection of the caller's own, to a file that has what happened up to now."""
-        self.flush(timeout=WRITE_SECONDS + 2.0)
-        try:
-            with contextlib.closing(Database(self.path)) as database:
-                self._bury_the_dead(database)
-                yield database
-        except (sqlite3.Error, OSError) as error:
-            raise HistoryError(f"the history in {self.path} cannot be used: {error}") from error
-
-    # -- writing ----------------------------------------------------------------------------------------------
-
-    @uninterrupted
-    def flush(self, timeout: float | None = None) -> bool:
-        """Return when what has happened up to now is written, or could not be; False after `timeout` seconds."""
-        with self._answered:
-            self._asked += 1
-            wanted = self._asked
-            self._wake.set()
-            return self._answered.wait_for(lambda: self._done >= wanted or not self._thread.is_alive(), timeout)
-
-    def close(self, timeout: float = 2.0) -> None:
-        """Write what is left, and write no more. What this kernel has on is offered to the next."""
-        self._closed = True
-        self._wake.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout)
-
-    def _serve(self) -> None:
-        while True:
-            closed, asked = self._closed, self._asked
-            self._wake.clear()
-            pause = WRITE_SECONDS
-            try:
-                self._write(last=closed)
-            except (sqlite3.Error, OSError, HistoryError) as error:
-                self._owed.shorten()
-                self._warn(error)
-                pause = RETRY_SECONDS
-            if closed:
-                self._let_go()
-            with self._answered:
-                self._done = asked
-                self._answered.notify_all()
-            if closed:
-                return
-            if self._asked == asked and not self._closed:
-                self._wake.wait(pause)
-
-    def _write(self, *, last: bool) -> None:
-        """Write what changed, if anything did."""
-        self._take()
-        if self._database is None:
-            if not self._owed and not self._asked:
-                return
-            self._open()
-        assert self._database is not None
-        if time.monotonic() >= self._clean_at:
-            clean(self._database, time.time() - KEPT_DAYS * 86_400)
-            self._clean_at = time.monotonic() + CLEAN_SECONDS
-        if self._owed:
-            tasks, schedules = list(self._owed.tasks.values()), list(self._owed.schedules.values())
-            self._database.write(self.kernel, self.notebook, time.time(), {id_prefix(): tasks}, schedules)
-            self._owed.clear()
-        if last:
-            self._end()
-
-    def _take(self) -> None:
-        """Add what changed to what is owed, as rows: no task is kept alive by a file that cannot be written."""
-        changes, changed = self._changes, dict[Task | Schedule, None]()
-        while changes:
-            changed[changes.popleft()] = None
-        for task in changed:
-            if isinstance(task, Task) and type(task) is not Task and task.state is TaskState.RUNNING:
-                self._writing.setdefault(task, None)
-        for task, recorded in list(self._writing.items()):
-            tail = tail_of(task)
-            if tail != recorded:
-                changed[task] = None
-                self._writing[task] = tail
-            if task.state not in LIVE_STATES:
-                changed[task] = None
-                del self._writing[task]
-        for one in changed:
-            if isinstance(one, Task):
-                self._owed.tasks[one.number] = task_row(one)
-            else:
-                self._owed.schedules[one.id] = (one.id, one.name, json.dumps(one.record()), int(one.removed))
-
-    def _open(self) -> None:
-        make_private(self.path)
-        if self._life is None:
-            self._life = Life(_life_file(self.path, self.kernel))
-        database = Database(self.path)
-        try:
-            database.execute(
-                "INSERT OR IGNORE INTO kernels VALUES (?, ?, ?, ?, NULL)",
-                *(self.kernel, os.getpid(), self.notebook, time.time()),
-            )
-            self._bury_the_dead(database)
-        except BaseException:
-            database.close()
-            raise
-        self._database = database
-
-    def _end(self) -> None:
-        """Say that this kernel has nothing more to tell."""
-        assert self._database is not None
-        with self._database.transaction():
-            for statement in BURY:
-                self._database.execute(statement, self.kernel)
-            self._database.execute("UPDATE kernels SET ended_at = ? WHERE id = ?", time.time(), self.kernel)
-
-    def _let_go(self) -> None:
-        if self._database is not None:
-            self._database.close()
-        if self._life is not None:
-            self._life.end()
-
-    def _bury_the_dead(self, database: Database) -> None:
-        """Of kernels that died, what ran is lost."""
-        for kernel, pid in database.query("SELECT id, pid FROM kernels WHERE ended_at IS NULL"):
-            file = _life_file(self.path, kernel)
-            if kernel == self.kernel or is_alive(file, pid):
-                continue
-            with database.transaction():
-                for statement in BURY:
-                    database.execute(statement, kernel)
-            file.unlink(missing_ok=True)
-
-    def _warn(self, error: Exception) -> None:
-        if self._warned:
-            return
-        self._warned = True
-        logger.warning("the history in %s cannot be written, tasks go on without it: %s", self.path, error)
-
-
-def _life_file(path: Path, kernel: str) -> Path:
-    return path.with_name(f"{path.name}-kernels") / kernel

@@ -1,7 +1,7 @@
-"""Whether the process that wrote a part of the history still lives: it holds a lock on a file of its own until it ends.
+"""File locks by which one process sees whether another is still running.
 
-Must not know what is in the history. A lock is let go by the system with its process, however that ends, and nobody
-else can get it before: no process is taken for dead that is only slow, or in another container.
+The system releases the lock when the process ends, however that happens, and no other process can acquire it before: a
+process that is only slow, or in another container, is not taken for dead.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-__all__ = ["Life", "is_alive"]
+__all__ = ["ProcessLock", "is_alive"]
 
 
-class Life:
-    """The lock of this process on the file at `path`, held from the making on until `end` or the process's own end."""
+class ProcessLock:
+    """A lock on a file, held until `release` or the end of the process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -40,14 +40,14 @@ class Life:
             self._file.close()
             raise
 
-    def end(self) -> None:
-        """Let go, and leave no file behind."""
+    def release(self) -> None:
+        """Release the lock and delete the file."""
         self._path.unlink(missing_ok=True)
         self._file.close()
 
 
 def is_alive(path: Path, pid: int) -> bool:
-    """Whether a process holds the lock at `path`; where somebody deleted the file, whether that process exists."""
+    """Whether a process holds the lock at `path`; if there is no file, whether the process exists."""
     try:
         with path.open("r+b") as file:
             try:
@@ -64,6 +64,6 @@ def _exists(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # it exists, and is somebody else's
+    except (OSError, OverflowError):  # it exists, and belongs to another user
         return True
     return True

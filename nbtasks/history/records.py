@@ -1,7 +1,4 @@
-"""What the history has of a task and of a schedule: as rows that are written, and as records that are read.
-
-Must not know how they are stored.
-"""
+"""Rows that the history writes, and records that its queries return."""
 
 from __future__ import annotations
 
@@ -19,13 +16,13 @@ from nbtasks.task import Task, TaskInternals
 __all__ = ["TASK_COLUMNS", "ScheduleRecord", "Statistics", "TaskRecord", "moment", "statistics_of", "task_row"]
 
 TAIL_CHARACTERS = 4_000
-"""Of what a task wrote, the end is kept: so many characters."""
+"""How many characters of the end of its output are recorded of a task."""
 
 TASK_COLUMNS = (
     *("number", "name", "parent_id", "lane", "state", "attempts", "created_at", "started_at", "completed_at"),
     *("kind", "error", "source", "tail"),
 )
-# What is read of every task, in one go: there may be tens of thousands a second.
+# Read from every task, at once, since there may be tens of thousands a second.
 _plain: Callable[[TaskInternals], tuple[Any, ...]] = attrgetter(
     *("number", "name", "parent_id", "lane", "state", "attempts", "created_at", "started_at", "completed_at")
 )
@@ -34,7 +31,7 @@ _NO_MORE = ("Task", None, None, None)
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """A task as the history knows it. Times are aware, UTC."""
+    """The record of a task. Times are aware, UTC."""
 
     id: str
     name: str
@@ -44,12 +41,12 @@ class TaskRecord:
     parent_id: str | None
     lane: str
     state: TaskState
-    """As in the manager; `lost`: its kernel died while it ran."""
+    """As in the manager, or `lost`: its kernel died while it ran."""
     attempts: int
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
-    """None too where it is `lost`."""
+    """None too if it is `lost`."""
     error: str | None
     source: str | None
     """The cell's text, of a cell task."""
@@ -66,22 +63,25 @@ class TaskRecord:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleRecord:
-    """A schedule as the history knows it."""
+    """The record of a schedule."""
 
     id: str
     name: str
     notebook: str | None
     details: Mapping[str, Any]
-    """What it does and when, and its counters, as `RecurringTask.record` gives them."""
+    """Its work, times and counters, as `nbtasks.schedules.persistence.record_of` gives them."""
     removed: bool
     updated_at: datetime
     offered: bool
-    """Whether its kernel has ended, and it waits for another to take it up."""
+    """Whether its kernel has ended, so that another can restore it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """How the tasks of one name went. Durations are seconds, of the completed ones; None where none completed."""
+    """Statistics of the tasks of one name.
+
+    Durations are seconds, of completed tasks; None if none completed.
+    """
 
     name: str
     runs: int
@@ -97,17 +97,17 @@ def task_row(task: Task) -> tuple[Any, ...]:
         return _plain(task.internals) + _NO_MORE
     try:
         error, source = task.error, getattr(task, "source", None)
-    except Exception as fault:  # noqa: BLE001 - the error's own `__str__`, or a property of a kind of task
+    except Exception as fault:  # noqa: BLE001 - of the error's `__str__`, or of a property of the user's class
         error, source = f"{type(fault).__name__} while the error was read", None
     source = source if isinstance(source, str) else None
     return (*_plain(task.internals), type(task).__name__, error, source, tail_of(task))
 
 
 def tail_of(task: Task) -> str | None:
-    """The end of what the task wrote, if it is a kind that keeps that."""
+    """The end of the output of a task, if its class keeps output."""
     try:
         ending = getattr(getattr(task, "output", None), "ending", None)
-    except Exception:  # noqa: BLE001 - a property of a kind of task
+    except Exception:  # noqa: BLE001 - of a property of the user's class
         return None
     return str(ending(TAIL_CHARACTERS)) if callable(ending) else None
 
@@ -118,7 +118,7 @@ def moment(seconds: float | None) -> datetime | None:
 
 
 def statistics_of(rows: Iterable[tuple[str, str, float | None, float | None]]) -> list[Statistics]:
-    """By name, in alphabetical order, from (name, state, started_at, completed_at) of tasks that were started."""
+    """Statistics in order of names, from (name, state, started_at, completed_at) of started tasks."""
     by_name: dict[str, list[tuple[str, float | None, float | None]]] = {}
     for name, *rest in rows:
         by_name.setdefault(name, []).append(tuple(rest))  # type: ignore[arg-type]
@@ -134,5 +134,5 @@ def _statistics(name: str, runs: Sequence[tuple[str, float | None, float | None]
     failures = sum(state == TaskState.FAILED for state, _, _ in runs)
     if not durations:
         return Statistics(name, len(runs), failures, None, None)
-    # The nearest rank: the smallest duration that 95 of 100 did not exceed.
+    # The nearest rank: the smallest duration that 95 of 100 do not exceed.
     return Statistics(name, len(runs), failures, median(durations), durations[math.ceil(0.95 * len(durations)) - 1])

@@ -1,8 +1,4 @@
-"""Schedules: when a cron expression, by cronie's rules, or a plain interval fires next after a moment.
-
-It must not know of tasks, timers or the present time, nor of croniter, whose versions disagree about what
-expressions mean: both the reading of expressions and the rules for clocks that change are this package's own.
-"""
+"""Schedules: cron expressions, intervals, and the recurring tasks that they fire."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`BusinessHours`: a ready-made condition for recurring tasks, and schedules that fire in such hours only.
-
-Must not know of tasks, timers or the present time.
-"""
+"""`BusinessHours`: a condition for recurring tasks, and schedules within them."""
 
 from __future__ import annotations
 
@@ -10,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from nbtasks.exceptions import InvalidValueError, unknown
-from nbtasks.schedules import Schedule, find_zone
+from nbtasks.schedules.parse import Schedule
+from nbtasks.schedules.timezones import find_zone
 
 __all__ = ["BusinessHours", "OpenSchedule", "business_hours"]
 
@@ -18,18 +16,18 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY = timedelta(days=1)
 INSTANT = timedelta(microseconds=1)
 SEARCHED_DAYS = 3_700
-"""Ten years without an open day, all of them holidays, are taken for never."""
+"""The limit of the search for an open day: ten years of holidays count as never."""
 TRIES = 4_000
-"""So many openings in a row at which the schedule has nothing, about ten years', are taken for never."""
+"""The limit of the search for a fire in business hours: about ten years of openings."""
 
 
 @dataclass(frozen=True, slots=True)
 class BusinessHours:
-    """Says whether a moment is in business hours: from `opens` until before `closes`, on these days of the week.
+    """A condition: a moment is between `opens` and `closes` on these days of the week.
 
     Times are "09:00" or a `time`; `closes="24:00"` is the day's end. `days` is text such as "mon-fri" or "mon,wed,sat";
     `holidays` are dates on which it is closed all day. The clock is that of `timezone`, a name or a tzinfo; None: that
-    of the moment asked about, which for a recurring task is its own. Raises InvalidValueError, UnknownTimezoneError.
+    of the moment, which for a recurring task is its own. Raises InvalidValueError, UnknownTimezoneError.
     """
 
     opens: time
@@ -58,12 +56,12 @@ class BusinessHours:
         object.__setattr__(self, "timezone", None if timezone is None else find_zone(timezone))
 
     def __call__(self, moment: datetime) -> bool:
-        """Whether this aware moment is in them."""
+        """Whether this aware moment is in business hours."""
         wall = moment if self.timezone is None else moment.astimezone(self.timezone)
         return self._is_open_on(wall.date()) and self.opens <= wall.time() < self.closes
 
     def next_opening(self, moment: datetime) -> datetime | None:
-        """The first moment, from this aware one on, at which they begin; None if there is none for ten years."""
+        """The first opening at or after this aware moment; None if there is none for ten years."""
         zone = self.timezone or moment.tzinfo
         day = moment.astimezone(zone).date()
         for _ in range(SEARCHED_DAYS):

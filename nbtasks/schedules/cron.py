@@ -1,4 +1,4 @@
-"""Fire times of cron expressions, by cronie's rules for days and for clock changes."""
+"""Fire times of cron expressions, by cronie's rules for days and clock changes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Cron expressions in words: what an understood expression says, and why one never fires.
-
-It must not know of the expression's text, so that two texts with one meaning read alike.
-"""
+"""Descriptions of cron expressions in words, and the reason why one never fires."""
 
 from __future__ import annotations
 
@@ -72,7 +69,7 @@ def _hourly(hours: tuple[int, ...]) -> str:
 
 
 def _repeating(unit: str, values: tuple[int, ...]) -> str:
-    """How often within the next larger unit: "every 5 minutes", "at minutes 5 and 7"."""
+    """The times within the next larger unit: "every 5 minutes", "at minutes 5 and 7"."""
     step = _step(values)
     if step is None:
         return f"at {_which(unit, values)}"
@@ -81,7 +78,7 @@ def _repeating(unit: str, values: tuple[int, ...]) -> str:
 
 
 def _within(hours: tuple[int, ...], *, steady: bool, text: str) -> str:
-    """In which hours; `steady` is what goes on throughout each hour."""
+    """In which hours; `steady` if it fires throughout each hour."""
     if len(hours) == SIZES["hour"]:
         return "" if steady else " of every hour"
     contiguous = hours[-1] - hours[0] == len(hours) - 1
@@ -145,7 +142,7 @@ def _step(values: Sequence[int]) -> int | None:
 
 
 def _whole(unit: str, values: tuple[int, ...], step: int) -> bool:
-    """Whether the values, that far apart, go round without a seam."""
+    """Whether values at that distance fill the whole unit without a shorter gap."""
     return values[0] == 0 and values[-1] + step == SIZES[unit]
 
 
@@ -159,8 +156,8 @@ def _runs(values: Sequence[int], names: Sequence[str] = ()) -> list[str]:
             runs.append([value])
     words: list[str] = []
     for run in runs:
-        said = [names[value] if names else str(value) for value in run]
-        words += [f"{said[0]} to {said[-1]}"] if len(said) > 2 else said
+        shown = [names[value] if names else str(value) for value in run]
+        words += [f"{shown[0]} to {shown[-1]}"] if len(shown) > 2 else shown
     return words
 
 

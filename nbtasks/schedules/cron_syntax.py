@@ -1,4 +1,4 @@
-"""Cron expressions: croniter reads the fields, in forms that all of its versions read alike.
+"""Cron expressions, read by croniter, with one meaning in all of its versions.
 
 The versions 1.4 to 7 of croniter disagree on some forms, and none has all of those that are accepted here. So `Field`
 rewrites an item where that is needed before croniter reads it, and keeps to itself what croniter does not have:
@@ -112,7 +112,7 @@ ALIASES = {
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One field of an expression: its name, its column in croniter, and its values from `low` to `high`."""
+    """A kind of field: its name, its column in croniter, its values."""
 
     name: str
     column: int
@@ -163,7 +163,7 @@ class Fields:
 
 
 def parse(expression: str, drawn: str | None = None) -> Fields:
-    """The fields of an expression of five fields, of six with seconds first, or of an alias such as `@hourly`.
+    """The fields of a cron expression: five, or six with seconds first, or an alias such as `@hourly`.
 
     `drawn` is the expression as `draw` returns it. Raises InvalidScheduleError, which names the field and what it may
     hold.
@@ -293,7 +293,7 @@ def _expanded(fields: Sequence[Field]) -> list[list[Any]]:
 
 
 class Field:
-    """One field's text, and its items in forms that all versions of croniter read alike."""
+    """A field's text, with its items as all versions of croniter read them alike."""
 
     def __init__(self, unit: Unit, text: str, expression: str) -> None:
         self.unit = unit
@@ -333,7 +333,7 @@ class Field:
         return str(value) if match["step"] is None or value + step > last else f"{value}-{last}/{step}"
 
     def values(self, columns: Sequence[Sequence[Any]]) -> tuple[int, ...]:
-        """The numbers of this field in croniter's columns, in order; its last day of the month becomes `from_end`."""
+        """The numbers of this field in croniter's columns, in order; `l` is added to `from_end`."""
         if not self.items:
             return ()
         column = columns[self.unit.column]
@@ -344,14 +344,14 @@ class Field:
         return tuple(sorted(value for value in column if value != "l"))
 
     def nth(self) -> Iterable[tuple[int, int]]:
-        """The days of the week of a certain week of the month: (5, 2) is the second Friday, (5, LAST) the last."""
+        """The days of the week in a week of the month: (5, 2) is the second Friday, (5, LAST) the last."""
         if not self._nth:
             return ()
         _, weeks = _expand(self.unit, ",".join(self._nth))
         return [(day, LAST if week == "l" else week) for day, found in weeks.items() for week in found]
 
     def check_same(self, ours: Sequence[Sequence[Any]], theirs: Sequence[Sequence[Any]]) -> None:
-        """Raise InvalidScheduleError if a croniter object has other values in this field than its text has here."""
+        """Raise InvalidScheduleError if a croniter object has other values in this field than its text."""
         mine = {*self.values(ours), *self.nearest, *(day for day, _ in self.nth())}
         found = {value for value in theirs[self.unit.column] if value != "l"}
         if "*" in found:

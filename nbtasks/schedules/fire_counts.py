@@ -1,7 +1,4 @@
-"""How often a schedule fires between two moments, and when last, without walking through all of its fires.
-
-It must not know of tasks, timers or the present time.
-"""
+"""Counting the fires between two moments, and finding the last, by arithmetic."""
 
 from __future__ import annotations
 
@@ -20,14 +17,14 @@ DAY = timedelta(days=1)
 INSTANT = timedelta(microseconds=1)
 SECOND = timedelta(seconds=1)
 WALKED = 20_000
-"""So many fires, about a tenth of a second's work, are walked through one by one for one count; see there."""
+"""How many fires one count enumerates at most: about a tenth of a second's work."""
 
 
 def count_fires(schedule: Schedule, after: datetime, until: datetime) -> int:
-    """How often the schedule fires later than `after` and not later than `until`, both aware.
+    """The number of fires later than `after` and not later than `until`, both aware.
 
-    Exact for intervals, and for cron expressions but where more than 20,000 fires lie on days on which the clock
-    changes. Of a schedule of another kind at most 20,000 fires are counted.
+    Exact for intervals, and for cron expressions unless more than 20,000 fires are on days on which the clock changes.
+    Of any other schedule at most 20,000 fires are counted.
     """
     if isinstance(schedule, IntervalSchedule):
         return _count_interval(schedule, after.astimezone(UTC), until.astimezone(UTC))
@@ -66,7 +63,7 @@ def _count_interval(schedule: IntervalSchedule, after: datetime, until: datetime
 
 
 def _count_cron(schedule: CronSchedule, after: datetime, until: datetime) -> int:
-    """Day by day: by arithmetic where the clock goes on steadily, else by walking."""
+    """Day by day: by arithmetic, or one by one if the clock changes on that day."""
     zone, times = schedule.timezone, schedule.times
     begin, end = after.astimezone(zone), until.astimezone(zone)
     count, left = 0, WALKED
@@ -91,7 +88,7 @@ def _midnight(day: date, zone: tzinfo) -> datetime:
 
 
 def _walk(schedule: Schedule, after: datetime, until: datetime, at_most: int) -> int:
-    """The same, one by one."""
+    """Count one by one."""
     # In UTC, since times in one zone are compared by their wall times.
     moment, end, count = after, until.astimezone(UTC), 0
     while count < at_most and (fire := schedule.next_after(moment)) is not None and fire <= end:

@@ -1,7 +1,4 @@
-"""Intervals as a user writes them, "5m" or "1h30m", and the schedule that fires every so often.
-
-It must not know of cron expressions.
-"""
+"""Intervals such as "5m" and "1h30m", and the schedule that fires at an interval."""
 
 from __future__ import annotations
 
@@ -10,12 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from nbtasks.exceptions import InvalidScheduleError, InvalidValueError
+from nbtasks.formatting import plural
 
 __all__ = ["IntervalSchedule", "format_interval", "looks_like_interval", "parse_interval"]
 
 WEEK = timedelta(weeks=1)
 MILLISECOND = timedelta(milliseconds=1)
-# Longest first. The first spelling is the one that is written, the last the one that is said.
+# Longest first. `format_interval` writes the first spelling, `describe` the last.
 UNITS: dict[timedelta, tuple[str, ...]] = {
     WEEK: ("w", "wk", "week"),
     timedelta(days=1): ("d", "day"),
@@ -38,30 +36,30 @@ def parse_interval(text: str | timedelta) -> timedelta:
     write.
     """
     if not isinstance(text, str | timedelta):
-        raise InvalidScheduleError(f"{text!r} is no interval: write {EXAMPLES}")
+        raise InvalidScheduleError(f"{text!r} is not an interval; write {EXAMPLES}")
     span = text if isinstance(text, timedelta) else _sum(text)
     if span <= timedelta(0):
-        raise InvalidScheduleError(f"an interval is longer than zero: {_shown(text)} is not")
+        raise InvalidScheduleError(f"an interval must be longer than zero, not {_shown(text)}")
     return span
 
 
 def looks_like_interval(text: str) -> bool:
-    """Whether the text is made of numbers that have a word right after them, as no cron expression is."""
+    """Whether the text consists of numbers each followed by a word, as no cron expression does."""
     return bool(_parts(text))
 
 
 def format_interval(span: timedelta) -> str:
-    """The shortest text that `parse_interval` takes back: "1h30m"."""
+    """The shortest text from which `parse_interval` makes the interval: "1h30m"."""
     return "".join(f"{number:g}{UNITS[unit][0]}" for number, unit in _split(span))
 
 
 @dataclass(frozen=True, slots=True)
 class IntervalSchedule:
-    """Fires every so often by elapsed time: `every` after the moment asked about, whatever clocks do.
+    """Fires at an interval of elapsed time, whatever the wall clock shows.
 
-    With an `anchor`, an aware moment, it fires at the anchor and at whole intervals from it, wherever the
-    moments asked about lie. `every` is a timedelta or text such as "5m"; InvalidScheduleError if it is not
-    longer than zero.
+    Without an `anchor` the next fire is `every` after the given moment. With one, an aware moment, it fires at the
+    anchor and at whole intervals from it. `every` is a timedelta or text such as "5m", and longer
+    than zero, or InvalidScheduleError is raised.
     """
 
     every: timedelta
@@ -69,7 +67,7 @@ class IntervalSchedule:
 
     def __init__(self, every: str | timedelta, anchor: datetime | None = None) -> None:
         if anchor is not None and anchor.tzinfo is None:
-            raise InvalidScheduleError(f"an anchor is an aware datetime: {anchor!r} has no time zone")
+            raise InvalidScheduleError(f"anchor must be an aware datetime; {anchor!r} has no time zone")
         object.__setattr__(self, "every", parse_interval(every))
         object.__setattr__(self, "anchor", anchor)
 
@@ -95,7 +93,7 @@ class IntervalSchedule:
         parts = _split(self.every)
         if len(parts) == 1 and parts[0][0] == 1:
             return f"Every {UNITS[parts[0][1]][-1]}"
-        words = (f"{number:g} {UNITS[unit][-1]}{'' if number == 1 else 's'}" for number, unit in parts)
+        words = (plural(int(number) if number == int(number) else number, UNITS[unit][-1]) for number, unit in parts)
         return f"Every {' '.join(words)}"
 
     def __str__(self) -> str:
@@ -103,21 +101,21 @@ class IntervalSchedule:
 
 
 def _parts(text: str) -> list[tuple[str, str]]:
-    """The numbers and words of the text, none if it is not made of such pairs alone."""
+    """The numbers and words of the text; none if it has anything else."""
     return PART.findall(text.lower()) if PARTS.fullmatch(text) else []
 
 
 def _sum(text: str) -> timedelta:
     parts = _parts(text)
     if not parts:
-        raise InvalidScheduleError(f"{text!r} is no interval: write {EXAMPLES}")
+        raise InvalidScheduleError(f"{text!r} is not an interval; write {EXAMPLES}")
     unknown = [word for _, word in parts if word not in SPELLINGS]
     if unknown:
-        raise InvalidScheduleError(f"{text!r} is no interval: {unknown[0]!r} is no unit of time; write {EXAMPLES}")
+        raise InvalidScheduleError(f"{text!r} is not an interval: unknown unit {unknown[0]!r}; write {EXAMPLES}")
     try:
         return sum((float(number) * SPELLINGS[word] for number, word in parts), timedelta(0))
     except OverflowError as error:
-        raise InvalidScheduleError(f"{text!r} is no interval: it is too long") from error
+        raise InvalidScheduleError(f"{text!r} is not an interval: it is too long") from error
 
 
 def _split(span: timedelta) -> list[tuple[float, timedelta]]:

@@ -1,4 +1,4 @@
-"""`parse_schedule` and `next_fire_times`: a schedule from an expression, an interval or a croniter object."""
+"""`parse_schedule`: cron expressions, intervals and croniter objects as schedules."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PRESETS = (
 
 @runtime_checkable
 class Schedule(Protocol):
-    """Fire times. `str()` of a schedule is text from which `parse_schedule` makes an equal one."""
+    """A rule for fire times; `parse_schedule` makes an equal one from its `str()`."""
 
     def next_after(self, moment: datetime) -> datetime | None:
         """The first fire later than this aware moment, itself aware; None if there is none."""
@@ -46,11 +46,11 @@ class Schedule(Protocol):
 def parse_schedule(
     schedule: str | timedelta | Schedule | Any, timezone: str | tzinfo | None = None, *, hash_id: str | None = None
 ) -> Schedule:
-    """The schedule of a cron expression, an interval ("5m" or a timedelta), a croniter object, or a schedule itself.
+    """The schedule of a cron expression, an interval ("5m", a timedelta) or a croniter object.
 
-    The zone, by default the machine's own, is that of a cron expression; an interval needs none. A croniter object has
-    the zone of its start time unless one is given. `H` in an expression is hashed from `hash_id`. Raises
-    InvalidScheduleError for what is wrong or never fires, UnknownTimezoneError for a zone that is not known.
+    A schedule is returned as it is. The zone, by default the machine's own, is that of a cron expression; an interval
+    needs none. A croniter object has the zone of its start time unless one is given. `H` in an expression is hashed
+    from `hash_id`. Raises InvalidScheduleError for what is wrong or never fires, UnknownTimezoneError.
     """
     zone = find_zone(timezone)
     if isinstance(schedule, str):

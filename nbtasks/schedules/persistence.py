@@ -1,22 +1,22 @@
-"""Schedules as plain values, for the history; and made anew from them, in another kernel.
-
-Must not know the history, nor notebooks: a kind of template that is no importable class says itself what it is made of.
-"""
+"""Persistence of schedules: as records of JSON values, and restored from them."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Any
 
 from nbtasks.exceptions import WorkError
 from nbtasks.retry import Retry
-from nbtasks.schedules import CronSchedule, IntervalSchedule, Schedule, find_zone, parse_schedule, zone_name
 from nbtasks.schedules.business_hours import DAYS, BusinessHours
+from nbtasks.schedules.cron import CronSchedule
+from nbtasks.schedules.interval import IntervalSchedule
+from nbtasks.schedules.parse import Schedule, parse_schedule
 from nbtasks.schedules.recurring_task import RecurringTask, make, template_of
 from nbtasks.schedules.rules import Rules
+from nbtasks.schedules.timezones import find_zone, zone_name
 from nbtasks.task import Task, jsonable
 
 __all__ = ["made_from", "record_of", "rule_from", "rule_record", "template_from"]
@@ -27,11 +27,11 @@ OPTIONS = ("priority", "lane", "backend", "timeout", "tags", "parameters", "head
 
 
 def record_of(recurring: RecurringTask) -> dict[str, Any]:
-    """All that `made_from` needs, made of what JSON has; in "lost" what of it cannot be kept, if anything."""
+    """The JSON values that `made_from` needs; "lost" says what of it cannot be kept, if anything."""
     record = {name: jsonable(getattr(recurring, name)) for name in (*COUNTERS, *TIMES, "ended", "enabled", "timezone")}
     try:
         record.update(
-            schedule=_schedule_record(recurring._parsed),
+            schedule=_schedule_record(recurring.parsed),
             rules={rule.name: rule_record(getattr(recurring.rules, rule.name)) for rule in dataclasses.fields(Rules)},
             work=_work_record(recurring.template),
         )
@@ -41,7 +41,7 @@ def record_of(recurring: RecurringTask) -> dict[str, Any]:
 
 
 def made_from(name: str, recurring_id: str, record: Mapping[str, Any], template: Task) -> RecurringTask:
-    """The recurring task of that record, its counters included, with a template made anew; no scheduler has it yet."""
+    """The recurring task of that record with this template, counters included; no scheduler has it yet."""
     zone = find_zone(record["timezone"])
     schedule = _schedule_from(record["schedule"], zone)
     rules = {rule: rule_from(value) for rule, value in record["rules"].items()}
@@ -55,7 +55,7 @@ def made_from(name: str, recurring_id: str, record: Mapping[str, Any], template:
 
 
 def template_from(record: Mapping[str, Any]) -> Task:
-    """The template whose class or function can be imported; raises WorkError if it is not there any more."""
+    """The template of that record, by importing its class or function; raises WorkError if that fails."""
     work = record["work"]
     if "function" in work:
         options = {name: value for name, value in work["options"].items() if name != "update_sleep_time"}
@@ -66,7 +66,7 @@ def template_from(record: Mapping[str, Any]) -> Task:
         template = kind(name=work["name"], **work["options"], **work["fields"])
     except Exception as error:
         fault = f"{type(error).__name__}: {error}"
-        raise WorkError(f"{work['class'].replace(':', '.')} cannot be made any more: {fault}") from error
+        raise WorkError(f"{work['class'].replace(':', '.')} cannot be created: {fault}") from error
     return template_of(template, None, {})
 
 
@@ -93,9 +93,9 @@ def _schedule_from(record: Sequence[Any], zone: tzinfo) -> Schedule:
 
 
 def _work_record(template: Task) -> dict[str, Any]:
-    own: Callable[[], dict[str, Any]] | None = getattr(template, "_work_record", None)
+    own = template.work_record()
     if own is not None:
-        return own()
+        return own
     options = {name: _plain(name, getattr(template, name)) for name in OPTIONS}
     if type(template) is Task:
         return {"function": _name_of(template.internals.work), "name": template.name, "options": options}
@@ -106,7 +106,7 @@ def _work_record(template: Task) -> dict[str, Any]:
 
 
 def rule_record(value: Any) -> Any:
-    """A rule's value: as it is, or as [what it is, what it is made of]."""
+    """A rule's value as JSON: itself, or a list of its kind and its parts."""
     if value is None or isinstance(value, int | float | str):
         return value
     if isinstance(value, timedelta):
@@ -125,7 +125,7 @@ def rule_record(value: Any) -> Any:
 
 
 def rule_from(value: Any) -> Any:
-    """The value of which `rule_record` gave this."""
+    """The value whose `rule_record` this is."""
     if not isinstance(value, list):
         return value
     kind, *parts = value
@@ -145,7 +145,7 @@ def rule_from(value: Any) -> Any:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """The value, if JSON gives it back as it is."""
+    """The value, if JSON keeps it as it is."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     if value is None or isinstance(value, bool | int | float | str):
@@ -154,7 +154,7 @@ def _plain(name: str, value: Any) -> Any:
         return [_plain(name, item) for item in value]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _plain(name, item) for key, item in value.items()}
-    raise WorkError(f"its {name} is a {type(value).__name__}, and only plain values are kept")
+    raise WorkError(f"its {name} is a {type(value).__name__}; only numbers, texts, lists and dicts can be kept")
 
 
 def _name_of(thing: Any) -> str:
@@ -168,7 +168,7 @@ def _name_of(thing: Any) -> str:
 def _imported(name: str) -> Any:
     thing = _found(name)
     if thing is None:
-        raise WorkError(f"{name.replace(':', '.')} is not there any more")
+        raise WorkError(f"{name.replace(':', '.')} does not exist any more")
     return thing
 
 

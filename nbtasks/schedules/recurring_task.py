@@ -1,7 +1,4 @@
-"""`RecurringTask`: the record of one schedule and its template, and the user's handle on it.
-
-Must not know when its fires come or who makes its instances: it asks the scheduler that it was added to.
-"""
+"""`RecurringTask`: a schedule, its template, its counters, its controls."""
 
 from __future__ import annotations
 
@@ -9,22 +6,292 @@ import asyncio
 import contextvars
 import dataclasses
 import itertools
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Protocol
 
+from nbtasks import validation
 from nbtasks.callables import Once, describe, is_async
 from nbtasks.exceptions import AlreadyAddedError, InvalidScheduleError, InvalidValueError, WorkError, unknown
-from nbtasks.schedules import CronSchedule, IntervalSchedule, Schedule, find_zone, parse_schedule, zone_name
-from nbtasks.schedules.rules import Plan, Rules, fires_of, goes_by_elapsed_time
+from nbtasks.formatting import plural
+from nbtasks.schedules.cron import CronSchedule
+from nbtasks.schedules.interval import IntervalSchedule
+from nbtasks.schedules.parse import Schedule, parse_schedule
+from nbtasks.schedules.rules import Plan, Rules, fires_of, goes_by_elapsed_time, plan_after
+from nbtasks.schedules.timezones import find_zone, zone_name
+from nbtasks.states import TaskState
 from nbtasks.task import Task, id_prefix, jsonable
 
 __all__ = ["RecurringTask", "changed", "make", "template_of"]
 
 SHORTEST = timedelta(milliseconds=1)
+FAILED_KEPT = 10
+"""How many failed instances of a schedule the manager keeps; older ones are dropped."""
 RULES = tuple(rule.name for rule in dataclasses.fields(Rules))
 CHANGEABLE = ("schedule", "timezone", "name", *RULES)
+OPTIONS = ("priority", "lane", "backend", "timeout", "tags", "parameters", "heading", "body", "img")
+_numbers = itertools.count(1)
+
+
+class RecurringOwner(Protocol):
+    """The scheduler, as a recurring task sees it."""
+
+    def next_run(self, recurring: RecurringTask) -> datetime | None: ...
+    def enable(self, recurring: RecurringTask) -> bool: ...
+    def disable(self, recurring: RecurringTask) -> bool: ...
+    def remove(self, recurring: RecurringTask) -> bool: ...
+    def run_now(self, recurring: RecurringTask) -> Task | None: ...
+    def change(self, recurring: RecurringTask, changes: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(slots=True, weakref_slot=True, kw_only=True, eq=False, repr=False)
+class RecurringTask:
+    """A schedule with a template, of which each fire runs a clone: an instance.
+
+    `manager.add_recurring_task` makes it. Only the manager sets its fields; any thread may read them. Instances have
+    its id as their `parent_id`: `manager.search_tasks(parent_id=recurring.id)`.
+    """
+
+    name: str
+    schedule: str | timedelta | Schedule
+    """As it was given: a cron expression, an interval, or a schedule."""
+    template: Task
+    rules: Rules
+    id: str = field(default_factory=lambda: f"{id_prefix()}-r{next(_numbers)}")
+    """Unique over all kernels. A schedule that is restored in another kernel keeps it."""
+    created_at: datetime | None = None
+    enabled: bool = False
+    """Whether it fires."""
+    ended: str | None = None
+    """Why it was switched off without a request: `max_runs` reached, `until` passed, too many failures."""
+    total_runs: int = 0
+    """How many instances were started."""
+    total_failures: int = 0
+    """How many of them failed. A cancelled instance counts as neither success nor failure."""
+    consecutive_failures: int = 0
+    """How many failed since the last one that completed."""
+    total_skipped: int = 0
+    """How many fires had no instance: `max_concurrent` were running already, or the fire was missed."""
+    last_run: datetime | None = None
+    """When the last instance was started; aware, UTC."""
+    last_duration: float | None = None
+    """How many seconds the last instance took that completed or failed."""
+    last_error: str | None = None
+    """The error of the last instance that failed."""
+
+    # For the scheduler, which also guards them.
+    parsed: Schedule
+    """`schedule`, parsed."""
+    zone: tzinfo
+    owner: RecurringOwner | None = None
+    """The scheduler; None before it is added and after it is removed."""
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    """The context in which it was added: instances run in copies of it."""
+    loop: asyncio.AbstractEventLoop | None = None
+    """The event loop that ran where it was added: coroutines of its instances run there."""
+    fires: Schedule = field(init=False)
+    """The fires as fixed moments: an interval counts from its start."""
+    plan: Plan | None = None
+    """The next fire, while it is enabled."""
+    generation: int = 0
+    """Incremented by a change and when it is switched off, which makes fires that are under way void."""
+    live: list[Task] = field(default_factory=list)
+    """The instances that have not finished, as far as the scheduler has noticed."""
+    _failed: list[Task] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.fires = self.parsed
+
+    def __repr__(self) -> str:
+        if not self.enabled:
+            plan = f"off ({self.ended})" if self.ended else "off"
+        else:
+            plan = f"next at {self.next_run:%Y-%m-%d %H:%M:%S}" if self.next_run else "on"
+        return f"<RecurringTask {self.name!r} ({self.id}): {self.describe()}; {plan}; {plural(self.total_runs, 'run')}>"
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    @property
+    def removed(self) -> bool:
+        """Whether it was removed from its manager."""
+        return self.owner is None
+
+    @property
+    def parent_id(self) -> str:
+        """Its own id, so that events of a schedule and of its instances are found by the same attribute."""
+        return self.id
+
+    @property
+    def expression(self) -> str:
+        """The schedule as text: a cron expression or an interval."""
+        return str(self.parsed)
+
+    @property
+    def timezone(self) -> str:
+        """The zone of a cron expression: "local", "Europe/Paris"."""
+        return zone_name(self.zone)
+
+    @property
+    def max_concurrent(self) -> int:
+        """How many instances may be pending or running at once."""
+        return self.rules.max_concurrent
+
+    @property
+    def next_run(self) -> datetime | None:
+        """When it fires next, in its zone, by the wall clock; None if it does not."""
+        return self.owner.next_run(self) if self.owner is not None else None
+
+    @property
+    def instances(self) -> list[Task]:
+        """The instances that are pending or running, oldest first."""
+        return [task for task in list(self.live) if not task.done]
+
+    @property
+    def by_elapsed_time(self) -> bool:
+        """Whether it fires by elapsed time, whatever the wall clock shows."""
+        return goes_by_elapsed_time(self.parsed)
+
+    def describe(self) -> str:
+        """The schedule in words: "At 08:00, Monday to Friday"."""
+        return self.parsed.describe()
+
+    def next_fires(self, count: int = 5) -> list[datetime]:
+        """The next fires, in its zone, without jitter; fewer if the rules end it, none while it is off."""
+        first = self.next_run
+        plan = self.plan
+        if first is None or plan is None:
+            return []
+        shift = timedelta(0)
+        if self.by_elapsed_time:  # its moments are on the clock of elapsed time
+            shift = first.astimezone(UTC) - plan.due
+        most = count if self.rules.max_runs is None else min(count, self.rules.max_runs - self.total_runs)
+        times: list[datetime] = []
+        fire: datetime | None = plan.planned
+        until = self.rules.until
+        while len(times) < most and fire is not None and (until is None or fire.astimezone(UTC) <= until):
+            times.append((fire.astimezone(UTC) + shift).astimezone(self.zone))
+            fire = self.fires.next_after(fire)
+        return times
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record, JSON-safe: times as ISO strings, the schedule as text."""
+        names = ["id", "name", "enabled", "ended", "timezone", "next_run", "last_run", "last_duration", "last_error"]
+        names += ["total_runs", "total_failures", "consecutive_failures", "total_skipped", "created_at"]
+        record = {name: jsonable(getattr(self, name)) for name in names}
+        record["schedule"] = self.expression
+        for rule in fields(self.rules):
+            record[rule.name] = jsonable(getattr(self.rules, rule.name))
+        return record
+
+    # -- steering -----------------------------------------------------------------------------------------------------
+
+    def enable(self) -> bool:
+        """Let it fire from now on; False if it already does, was removed, or has no fire to come."""
+        return self.owner is not None and self.owner.enable(self)
+
+    def disable(self) -> bool:
+        """Stop firing; running instances continue. False if it did not fire."""
+        return self.owner is not None and self.owner.disable(self)
+
+    def remove(self) -> bool:
+        """Remove it from the manager; running instances continue. False if it was removed before."""
+        return self.owner is not None and self.owner.remove(self)
+
+    def run_now(self) -> Task | None:
+        """Start an instance at once, also while the schedule is off, and leave the schedule as it is.
+
+        None, and counted as skipped, if `max_concurrent` instances are running.
+        """
+        return self._existing_owner().run_now(self)
+
+    def change(self, **changes: Any) -> None:
+        """Change `schedule`, `timezone`, `name` or any rule of `add_recurring_task`.
+
+        On an error nothing is changed. A change of the schedule takes effect at once; running instances continue.
+        """
+        self._existing_owner().change(self, changes)
+
+    def _existing_owner(self) -> RecurringOwner:
+        if self.owner is None:
+            raise WorkError(f"the recurring task {self.name!r} was removed")
+        return self.owner
+
+    # -- for the scheduler --------------------------------------------------------------------------------------------
+
+    def begin_at(self, moment: datetime) -> None:
+        """Count the fires from `moment` on: an interval goes by its last start."""
+        self.fires = fires_of(self.parsed, self.rules, moment)
+
+    def plan_after(self, moment: datetime, rng: random.Random) -> Plan | None:
+        """The first fire later than `moment`, with its jitter; None if there is none."""
+        return plan_after(self.fires, self.rules, moment.astimezone(self.zone), rng)
+
+    def switch_off(self, reason: str | None) -> None:
+        """Stop firing. Under either of the scheduler's locks: each line is atomic."""
+        self.generation += 1
+        self.enabled = False
+        self.ended = reason
+        self.plan = None
+
+    def why_no_fire(self) -> str:
+        """Why there is no next fire."""
+        rules = self.rules
+        if self.used_up:
+            return f"max_runs={rules.max_runs} reached"
+        if rules.until is not None:
+            return f"it has no fire until {rules.until:%Y-%m-%d %H:%M}"
+        return f"{self.describe()} has no fire in the hours of only_if"
+
+    def make_instance(self) -> Task:
+        """A clone of the template, which the scheduler adds."""
+        instance = self.template.clone(parent_id=self.id)
+        instance.name = self.name
+        if self.rules.retry is not None:
+            instance.retry = self.rules.retry
+        return instance
+
+    def count_start(self, instance: Task, now: datetime) -> None:
+        """Count an instance that is about to be added."""
+        self.live.append(instance)
+        self.total_runs += 1
+        self.last_run = now
+
+    def uncount_start(self, instance: Task) -> None:
+        """Undo `count_start` for an instance that could not be added."""
+        self.live.remove(instance)
+        self.total_runs -= 1
+
+    def count_finish(self, task: Task) -> Task | None:
+        """Count the outcome of an instance; returns a failed one that is too old to be kept."""
+        self.live.remove(task)
+        if task.state is not TaskState.CANCELLED and task.started_at is not None and task.completed_at is not None:
+            self.last_duration = (task.completed_at - task.started_at).total_seconds()
+        if task.state is TaskState.COMPLETED:
+            self.consecutive_failures = 0
+        elif task.state is TaskState.FAILED:
+            self.count_failure(task.error)
+            self._failed.append(task)
+            if len(self._failed) > FAILED_KEPT:
+                return self._failed.pop(0)
+        return None
+
+    def count_failure(self, message: str | None) -> None:
+        """Count an instance that failed or could not be started."""
+        self.total_failures += 1
+        self.consecutive_failures += 1
+        self.last_error = message
+
+    @property
+    def used_up(self) -> bool:
+        """Whether it has run `max_runs` times."""
+        return self.rules.max_runs is not None and self.total_runs >= self.rules.max_runs
+
+    def failure_limit(self) -> str | None:
+        """What to say if it has failed `max_consecutive_failures` times in a row, else None."""
+        most = self.rules.max_consecutive_failures
+        return None if most is None or self.consecutive_failures < most else f"it failed {most} times in a row"
 
 
 def make(
@@ -36,15 +303,15 @@ def make(
     rules: Mapping[str, Any],
 ) -> RecurringTask:
     """A recurring task that no scheduler has yet. `H` in a cron expression is hashed from its name."""
-    name = _checked_name(template.name if name is None else name)
+    name = validation.name(template.name if name is None else name, "a recurring task's name")
     parsed, zone = _parsed(schedule, timezone, name)
     return RecurringTask(
         name=name,
         schedule=schedule,
         template=template,
         rules=Rules(**{**rules, "until": _aware(rules.get("until"), zone)}),
-        _parsed=parsed,
-        _zone=zone,
+        parsed=parsed,
+        zone=zone,
     )
 
 
@@ -53,8 +320,8 @@ def changed(recurring: RecurringTask, changes: Mapping[str, Any]) -> dict[str, A
     for name in changes:
         if name not in CHANGEABLE:
             raise InvalidValueError(unknown("option of a recurring task", name, CHANGEABLE))
-    name = _checked_name(changes.get("name", recurring.name))
-    schedule, parsed, zone = recurring.schedule, recurring._parsed, recurring._zone
+    name = validation.name(changes.get("name", recurring.name), "a recurring task's name")
+    schedule, parsed, zone = recurring.schedule, recurring.parsed, recurring.zone
     if "timezone" in changes:
         zone = find_zone(changes["timezone"])
         parsed = parsed.in_zone(zone) if isinstance(parsed, CronSchedule) else parsed
@@ -70,13 +337,13 @@ def changed(recurring: RecurringTask, changes: Mapping[str, Any]) -> dict[str, A
         "name": name,
         "schedule": schedule,
         "rules": dataclasses.replace(recurring.rules, **rules),
-        "_parsed": parsed,
-        "_zone": zone,
+        "parsed": parsed,
+        "zone": zone,
     }
 
 
 def template_of(template: Any, name: str | None, options: Mapping[str, Any]) -> Task:
-    """The template as a task that has never been added: an instance of a Task subclass, or made of a function.
+    """The template as a task that was never added: an instance of a Task subclass, or of a function.
 
     `options` are fields of `Task`, for a function only. Raises WorkError, AlreadyAddedError.
     """
@@ -92,15 +359,12 @@ def template_of(template: Any, name: str | None, options: Mapping[str, Any]) -> 
     task = Task(name=given if name is None else name)
     task.priority, task.lane = 0, "default"
     for option, value in options.items():
-        if option not in _OPTIONS:
-            raise WorkError(unknown("option of a recurring task", option, (*RULES, *_OPTIONS)))
+        if option not in OPTIONS:
+            raise WorkError(unknown("option of a recurring task", option, (*RULES, *OPTIONS)))
         setattr(task, option, value)
     task.backend = task.backend or ("loop" if coroutine else "thread")
     task.internals.work, task.internals.takes_task = function, takes_task
     return task
-
-
-_OPTIONS = ("priority", "lane", "backend", "timeout", "tags", "parameters", "heading", "body", "img")
 
 
 def _checked_template(template: Task, options: Mapping[str, Any]) -> Task:
@@ -126,222 +390,6 @@ def _parsed(schedule: Any, timezone: str | tzinfo | None, name: str) -> tuple[Sc
     return parsed, parsed.timezone if isinstance(parsed, CronSchedule) else find_zone(timezone)
 
 
-def _checked_name(name: Any) -> str:
-    if not isinstance(name, str) or not name:
-        raise InvalidValueError(f"a recurring task's name must be a non-empty string, not {name!r}")
-    return name
-
-
 def _aware(until: Any, zone: tzinfo) -> Any:
     """A naive time is one on the wall, in the schedule's zone."""
     return until.replace(tzinfo=zone) if isinstance(until, datetime) and until.tzinfo is None else until
-
-
-_numbers = itertools.count(1)
-
-
-class RecurringOwner(Protocol):
-    """What a recurring task asks of its scheduler."""
-
-    def next_run(self, recurring: RecurringTask) -> datetime | None: ...
-    def enable(self, recurring: RecurringTask) -> bool: ...
-    def disable(self, recurring: RecurringTask) -> bool: ...
-    def remove(self, recurring: RecurringTask) -> bool: ...
-    def run_now(self, recurring: RecurringTask) -> Task | None: ...
-    def change(self, recurring: RecurringTask, changes: Mapping[str, Any]) -> None: ...
-
-
-@dataclass(slots=True, weakref_slot=True, kw_only=True, eq=False, repr=False)
-class RecurringTask:
-    """A schedule with a template: each fire runs a clone of the template, its instance.
-
-    Made by `manager.add_recurring_task`; all is set by the manager alone, and may be read on any thread. Instances have
-    its id as their `parent_id`: `manager.search_tasks(parent_id=recurring.id)`.
-    """
-
-    name: str
-    schedule: str | timedelta | Schedule
-    """As it was given: a cron expression, an interval, or a schedule."""
-    template: Task
-    rules: Rules
-    id: str = field(default_factory=lambda: f"{id_prefix()}-r{next(_numbers)}")
-    """Unique over all kernels. A schedule that another kernel takes up again keeps it."""
-    created_at: datetime | None = None
-    enabled: bool = False
-    """Whether it fires."""
-    ended: str | None = None
-    """Why it was switched off by itself: its runs are used up, its time is over, it failed too often."""
-    total_runs: int = 0
-    """How many instances were started."""
-    total_failures: int = 0
-    """How many of them failed. Those that were cancelled count for neither success nor failure."""
-    consecutive_failures: int = 0
-    """How many failed since the last one that completed."""
-    total_skipped: int = 0
-    """How many fires had no instance of their own: too many ran already, or they were missed."""
-    last_run: datetime | None = None
-    """When the last instance was started; aware, UTC."""
-    last_duration: float | None = None
-    """How many seconds the last instance took that completed or failed."""
-    last_error: str | None = None
-    """Why the last instance that failed did so."""
-
-    _parsed: Schedule
-    _zone: tzinfo
-    _owner: RecurringOwner | None = None
-    _context: contextvars.Context = field(default_factory=contextvars.copy_context)
-    _loop: asyncio.AbstractEventLoop | None = None
-    _fires: Schedule = field(init=False)
-    """The schedule's fires as fixed moments."""
-    _plan: Plan | None = None
-    """The next fire, as long as it is enabled."""
-    _generation: int = 0
-    """Counts what makes fires that are on their way void: a change, a switch-off."""
-    _live: list[Task] = field(default_factory=list)
-    _failed: list[Task] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._fires = self._parsed
-
-    def __repr__(self) -> str:
-        if not self.enabled:
-            plan = f"off ({self.ended})" if self.ended else "off"
-        else:
-            plan = f"next at {self.next_run:%Y-%m-%d %H:%M:%S}" if self.next_run else "on"
-        return f"<RecurringTask {self.name!r} ({self.id}): {self.describe()}; {plan}; {self.total_runs} runs>"
-
-    # -- reading ----------------------------------------------------------------------------------------------
-
-    @property
-    def removed(self) -> bool:
-        """Whether it was taken from its manager."""
-        return self._owner is None
-
-    @property
-    def parent_id(self) -> str:
-        """Its own id: events of a schedule and of its instances are found by the same attribute."""
-        return self.id
-
-    @property
-    def timezone(self) -> str:
-        """The zone in which a cron expression is read: "local", "Europe/Paris"."""
-        return zone_name(self._zone)
-
-    @property
-    def expression(self) -> str:
-        """The schedule as text that can be parsed again: a cron expression or an interval."""
-        return str(self._parsed)
-
-    @property
-    def max_concurrent(self) -> int:
-        """How many instances may be pending or running at once."""
-        return self.rules.max_concurrent
-
-    @property
-    def next_run(self) -> datetime | None:
-        """When it fires next, in its zone, by the clock on the wall; None if it does not."""
-        return self._owner.next_run(self) if self._owner is not None else None
-
-    @property
-    def instances(self) -> list[Task]:
-        """The instances that are pending or running, oldest first."""
-        return [task for task in list(self._live) if not task.done]
-
-    def describe(self) -> str:
-        """The schedule in words: "At 08:00, Monday to Friday"."""
-        return self._parsed.describe()
-
-    def next_fires(self, count: int = 5) -> list[datetime]:
-        """The next fires by the schedule, in its zone, without jitter; fewer where the rules end it, none while off."""
-        first = self.next_run
-        plan = self._plan
-        if first is None or plan is None:
-            return []
-        shift = timedelta(0)
-        if goes_by_elapsed_time(self._parsed):  # its moments are those of a clock of its own
-            shift = first.astimezone(UTC) - plan.due
-        most = count if self.rules.max_runs is None else min(count, self.rules.max_runs - self.total_runs)
-        times: list[datetime] = []
-        fire: datetime | None = plan.planned
-        until = self.rules.until
-        while len(times) < most and fire is not None and (until is None or fire.astimezone(UTC) <= until):
-            times.append((fire.astimezone(UTC) + shift).astimezone(self._zone))
-            fire = self._fires.next_after(fire)
-        return times
-
-    def as_dict(self) -> dict[str, Any]:
-        """The record, JSON-safe: times as ISO strings, the schedule as text."""
-        names = ["id", "name", "enabled", "ended", "timezone", "next_run", "last_run", "last_duration", "last_error"]
-        names += ["total_runs", "total_failures", "consecutive_failures", "total_skipped", "created_at"]
-        record = {name: jsonable(getattr(self, name)) for name in names}
-        record["schedule"] = str(self._parsed)
-        for rule in fields(self.rules):
-            record[rule.name] = jsonable(getattr(self.rules, rule.name))
-        return record
-
-    def record(self) -> dict[str, Any]:
-        """What the history has of it (see `nbtasks.schedules.persistence`)."""
-        from nbtasks.schedules.persistence import record_of
-
-        return record_of(self)
-
-    # -- steering ---------------------------------------------------------------------------------------------
-
-    def enable(self) -> bool:
-        """Let it fire, from now on; False if it does already, is removed, or has nothing to come."""
-        return self._owner is not None and self._owner.enable(self)
-
-    def disable(self) -> bool:
-        """Let it fire no more; what runs goes on. False if it does not fire."""
-        return self._owner is not None and self._owner.disable(self)
-
-    def remove(self) -> bool:
-        """Take it from the manager; what runs goes on. False if that was done before."""
-        return self._owner is not None and self._owner.remove(self)
-
-    def run_now(self) -> Task | None:
-        """Start an instance at once, whether it is on or off; None, and counted as skipped, if too many run already.
-
-        The schedule stays as it is.
-        """
-        if self._owner is None:
-            raise WorkError(f"the recurring task {self.name!r} was removed")
-        return self._owner.run_now(self)
-
-    def change(self, **changes: Any) -> None:
-        """Change `schedule`, `timezone`, `name` or any rule of `add_recurring_task`: all of them or, on an error, none.
-
-        A change of the schedule takes effect at once; what runs goes on.
-        """
-        if self._owner is None:
-            raise WorkError(f"the recurring task {self.name!r} was removed")
-        self._owner.change(self, changes)
-
-    # -- for the scheduler ------------------------------------------------------------------------------------
-
-    def _begin_at(self, moment: datetime) -> None:
-        """Count the fires from `moment` on: intervals go by their last start."""
-        self._fires = fires_of(self._parsed, self.rules, moment)
-
-    def _switch_off(self, reason: str | None) -> None:
-        """Under either of the scheduler's locks, for each line is atomic: fires that are on their way become void."""
-        self._generation += 1
-        self.enabled = False
-        self.ended = reason
-        self._plan = None
-
-    def _nothing_left(self) -> str:
-        """Why there is no next fire."""
-        rules = self.rules
-        if rules.max_runs is not None and self.total_runs >= rules.max_runs:
-            return f"its {rules.max_runs} runs are used up"
-        if rules.until is not None:
-            return f"it has no fire until {rules.until:%Y-%m-%d %H:%M}"
-        return f"{self.describe()} has no fire in the hours of its condition"
-
-    def _instance(self) -> Task:
-        instance = self.template.clone(parent_id=self.id)
-        instance.name = self.name
-        if self.rules.retry is not None:
-            instance.retry = self.rules.retry
-        return instance

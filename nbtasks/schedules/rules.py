@@ -1,7 +1,4 @@
-"""What a recurring task keeps to besides its schedule, and what its fires come to: pure functions of their arguments.
-
-Must not know of tasks, threads, timers or the present time.
-"""
+"""Rules of recurring tasks, and the pure functions that decide about their fires."""
 
 from __future__ import annotations
 
@@ -11,16 +8,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from nbtasks import validation
 from nbtasks.exceptions import InvalidValueError, RetryError, WorkError
 from nbtasks.retry import Retry
-from nbtasks.schedules import IntervalSchedule, Schedule, count_fires, last_fire, parse_interval
 from nbtasks.schedules.business_hours import BusinessHours, OpenSchedule
+from nbtasks.schedules.fire_counts import count_fires, last_fire
+from nbtasks.schedules.interval import IntervalSchedule, parse_interval
+from nbtasks.schedules.parse import Schedule
 
 __all__ = ["Decision", "Plan", "Rules", "decide", "fires_of", "goes_by_elapsed_time", "plan_after"]
 
 NOTHING = timedelta(0)
 ON_TIME = timedelta(seconds=1)
-"""A fire that is less late than this was not missed, whatever the grace: timers and interpreters are not exact."""
+"""A fire that is less late than this was not missed, whatever the grace: timers are not exact."""
 
 Span = timedelta | float | str
 """A length of time: seconds, a timedelta, or text such as "5m"."""
@@ -28,45 +28,48 @@ Span = timedelta | float | str
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """The options of a recurring task, checked. Raises InvalidValueError and its kin for what is not allowed."""
+    """The options of a recurring task.
+
+    Raises InvalidValueError, WorkError or RetryError for a value that is not allowed.
+    """
 
     max_concurrent: int = 1
-    """How many instances may be pending or running at once; a fire beyond that is skipped and counted."""
+    """How many instances may be pending or running at once; further fires are skipped and counted."""
     misfire_grace: timedelta | None = None
-    """Fires missed while the machine slept are made up by one, if the last of them is no older than this; None: however
-    old it is. Less than a second counts as a second."""
+    """After the machine slept one run makes up for the missed fires, if the last of them is no older than this; None:
+    whatever its age. Less than a second counts as a second."""
     jitter: timedelta = NOTHING
-    """Each fire is late by a random share of this, so that many machines do not ask one server at once."""
+    """Each fire is delayed by a random part of this, so that many machines do not use one server at once."""
     max_runs: int | None = None
-    """After so many runs it is switched off."""
+    """The number of runs after which it is switched off."""
     until: datetime | None = None
-    """It does not fire later than this."""
+    """The end of its fires."""
     only_if: Callable[[datetime], Any] | None = None
-    """Asked with the time of a fire, in the schedule's zone; where it says no, nothing runs and nothing is counted."""
+    """Called with the time of a fire, in the schedule's zone; if it returns False, nothing runs or is counted."""
     retry: Retry | None = None
     """The retry policy of its instances, in place of the template's."""
     max_consecutive_failures: int | None = None
-    """After so many failures in a row it is switched off; None: never."""
+    """The number of failures in a row after which it is switched off; None: never."""
 
     def __post_init__(self) -> None:
-        _check_number("max_concurrent", self.max_concurrent)
+        validation.whole_number("max_concurrent", self.max_concurrent, 1)
         for name in ("max_runs", "max_consecutive_failures"):
             if getattr(self, name) is not None:
-                _check_number(name, getattr(self, name))
+                validation.whole_number(name, getattr(self, name), 1)
         if self.misfire_grace is not None:
             object.__setattr__(self, "misfire_grace", _span("misfire_grace", self.misfire_grace))
         object.__setattr__(self, "jitter", _span("jitter", self.jitter or NOTHING))
         if self.until is not None and (not isinstance(self.until, datetime) or self.until.tzinfo is None):
-            raise InvalidValueError(f"until is a datetime with a time zone, not {self.until!r}")
+            raise InvalidValueError(f"until must be a datetime with a time zone, not {self.until!r}")
         if self.only_if is not None and not callable(self.only_if):
-            raise WorkError(f"only_if is asked with the time of a fire: {self.only_if!r} cannot be called")
+            raise WorkError(f"only_if must be a function of the time of a fire: {self.only_if!r} cannot be called")
         if self.retry is not None and not isinstance(self.retry, Retry):
             raise RetryError(f"retry must be a Retry(attempts, delay, ...), not {self.retry!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A fire to come: when the schedule has it, and when, with its jitter, it is due."""
+    """The next fire: its time in the schedule, and when, with jitter, it is due."""
 
     planned: datetime
     due: datetime
@@ -74,7 +77,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of a due fire: which is run, if any, and how many were missed and are not made up."""
+    """The fire to run, if any, and the number of missed fires that are not made up."""
 
     run: datetime | None
     missed: int
@@ -83,19 +86,19 @@ class Decision:
 
 
 def goes_by_elapsed_time(schedule: Schedule) -> bool:
-    """Whether it fires so long after its last start, whatever the clock on the wall says meanwhile."""
+    """Whether it fires by elapsed time since its last start, whatever the wall clock shows."""
     return isinstance(schedule, IntervalSchedule) and schedule.anchor is None
 
 
 def fires_of(schedule: Schedule, rules: Rules, start: datetime) -> Schedule:
-    """The schedule's fires from `start` on, as fixed moments; those in business hours, where the rules ask for that."""
+    """The fires from `start` on as fixed moments, within business hours if the rules have them."""
     if isinstance(schedule, IntervalSchedule) and schedule.anchor is None:
         schedule = IntervalSchedule(schedule.every, start)
     return OpenSchedule(schedule, rules.only_if) if isinstance(rules.only_if, BusinessHours) else schedule
 
 
 def plan_after(fires: Schedule, rules: Rules, moment: datetime, rng: random.Random) -> Plan | None:
-    """The first fire later than `moment`; None if there is none any more."""
+    """The first fire later than `moment`; None if there is none."""
     planned = fires.next_after(moment)
     if planned is None or (rules.until is not None and planned.astimezone(UTC) > rules.until):
         return None
@@ -106,7 +109,7 @@ def plan_after(fires: Schedule, rules: Rules, moment: datetime, rng: random.Rand
 
 
 def decide(fires: Schedule, rules: Rules, plan: Plan, now: datetime) -> Decision:
-    """What becomes, at `now`, of a fire that is due, and of those after it that are due as well."""
+    """Decide at `now` about a fire that is due and those after it that are due as well."""
     horizon = now - rules.jitter
     if rules.until is not None:
         horizon = min(horizon, rules.until)
@@ -121,19 +124,5 @@ def decide(fires: Schedule, rules: Rules, plan: Plan, now: datetime) -> Decision
     return Decision(planned, missed, planned)
 
 
-def _check_number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidValueError(f"{name} is a whole number from 1 on, not {value!r}")
-
-
 def _span(name: str, value: Any) -> timedelta:
-    if isinstance(value, str):
-        return parse_interval(value)
-    try:
-        span = value if isinstance(value, timedelta) else timedelta(seconds=value)
-    except (TypeError, ValueError, OverflowError):
-        allowed = 'a number of seconds, a timedelta or text such as "5m"'
-        raise InvalidValueError(f"{name} is {allowed}, not {value!r}") from None
-    if isinstance(value, bool) or span < NOTHING:
-        raise InvalidValueError(f"{name} is zero or more, not {value!r}")
-    return span
+    return parse_interval(value) if isinstance(value, str) else timedelta(seconds=validation.seconds(name, value))

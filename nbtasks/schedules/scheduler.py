@@ -1,8 +1,4 @@
-"""The scheduler: keeps the recurring tasks of a manager, and starts their instances when they are due.
-
-Must not know the manager: it is handed `create`, a timer, the event bus and threads. The only writer of a
-RecurringTask. What a due fire comes to is decided by `rules`.
-"""
+"""`Scheduler`: starts the instances of recurring tasks when they are due."""
 
 from __future__ import annotations
 
@@ -23,25 +19,58 @@ from nbtasks.clock import Clock, DrivenClock, Timer, TimerHandle
 from nbtasks.events import EventBus, EventType, Listener
 from nbtasks.exceptions import InvalidScheduleError, ManagerStoppedError
 from nbtasks.interrupts import uninterrupted
-from nbtasks.schedules import CronSchedule
+from nbtasks.schedules.cron import CronSchedule
 from nbtasks.schedules.recurring_task import RecurringTask, changed
-from nbtasks.schedules.rules import ON_TIME, Decision, Plan, decide, goes_by_elapsed_time, plan_after
+from nbtasks.schedules.rules import ON_TIME, Decision, Plan, decide
 from nbtasks.states import TaskState
 from nbtasks.task import Task
 
 __all__ = ["Agenda", "Create", "Fire", "Instances", "Scheduler"]
 
+logger = logging.getLogger("nbtasks")
 WATCH_SECONDS = 30.0
-"""How often the clock on the wall is looked at again: it may have been set, or gone on while the machine slept."""
+"""How often the wall clock is checked: it may have been set, or the machine may have slept."""
+HEAD_START = 0.05
+"""How many seconds before it is due a fire is handed to a thread, which waits for the rest and then runs it: neither
+other fires nor a busy interpreter delay the work."""
+SET_BACK = timedelta(seconds=1)
+"""A clock that went back by more than this was set; by less, it was adjusted, and no fire is repeated for that."""
+CORRECTION = timedelta(hours=3)
+"""cronie's limit: when the clock was set back by more than this, the times that it shows again are new ones."""
 _NOW = timedelta(0)
 Entry = tuple[datetime, int, RecurringTask, Plan]
 
 
-class Agenda:
-    """The plans of recurring tasks, in order, and the timer's next call to `wake`, so many seconds ahead of the first.
+class Create(Protocol):
+    """Adds an instance to the manager.
 
-    Moments by elapsed time are written as times of a clock of its own, which agreed with the one on the wall when the
-    agenda was made.
+    With `here`, returns the attempt that the calling thread of the pool runs next.
+    """
+
+    def __call__(self, instance: Task, loop: asyncio.AbstractEventLoop | None, *, here: bool) -> object:
+        """Add it, to run on `loop` if it is a coroutine."""
+
+
+@dataclass(slots=True)
+class Fire:
+    """A fire whose instance has not started.
+
+    It is void once the generation of its recurring task has changed.
+    """
+
+    recurring: RecurringTask
+    generation: int
+    planned: datetime
+    due: datetime
+    instance: Task | None = None
+
+
+class Agenda:
+    """The plans of recurring tasks, in order, and the timer's next call of `wake`.
+
+    It comes `head_start` seconds before the first plan is due.
+
+    Moments of elapsed time are written as times on a clock that agreed with the wall clock when the agenda was made.
     """
 
     def __init__(self, clock: Clock, timer: Timer, wake: Callable[[], object], head_start: float) -> None:
@@ -50,7 +79,7 @@ class Agenda:
         self._timer = timer
         self._wake = wake
         self._head_start = timedelta(seconds=head_start)
-        # A clock may tell the time that goes on while the machine sleeps; without, elapsed time stands still then.
+        # A clock may count the time while the machine sleeps; without, elapsed time stands still then.
         self._elapsed: Callable[[], float] = getattr(clock, "elapsed", clock.monotonic)
         self._zero = clock.now() - timedelta(seconds=self._elapsed())
         self._by_wall: list[Entry] = []
@@ -60,22 +89,22 @@ class Agenda:
         self._seen = self._drift()
 
     def now_of(self, recurring: RecurringTask) -> datetime:
-        """The moment, in UTC, on the clock that the schedule goes by."""
-        return self._elapsed_now() if goes_by_elapsed_time(recurring._parsed) else self._clock.now()
+        """Now, in UTC, on the clock of the schedule."""
+        return self._elapsed_now() if recurring.by_elapsed_time else self._clock.now()
 
     def seconds_until(self, recurring: RecurringTask, due: datetime) -> float:
-        """How long to wait for a fire that was taken early; 0 if it is due, or if the clock was set meanwhile."""
+        """How long to wait for a fire that was taken early; 0 if it is due, or the clock was set meanwhile."""
         wait = due - self.now_of(recurring)
         return wait.total_seconds() if _NOW < wait <= self._head_start else 0.0
 
     def plan(self, recurring: RecurringTask, plan: Plan) -> None:
-        """Make this its next fire, in place of another."""
-        recurring._plan = plan
-        heap = self._by_elapsed if goes_by_elapsed_time(recurring._parsed) else self._by_wall
+        """Make this its next fire."""
+        recurring.plan = plan
+        heap = self._by_elapsed if recurring.by_elapsed_time else self._by_wall
         heapq.heappush(heap, (plan.due, next(self._numbers), recurring, plan))
 
     def due(self) -> Iterator[tuple[RecurringTask, Plan, datetime]]:
-        """Take what is due, or is so soon, each with the moment on its clock. Each recurring task comes once."""
+        """Take the plans that are due within `head_start`, each with the time on its clock."""
         found: list[tuple[RecurringTask, Plan, datetime]] = []
         for heap, now in self._clocks():
             while heap and (heap[0][0] <= now + self._head_start or not _is_current(heap[0])):
@@ -86,7 +115,7 @@ class Agenda:
         yield from found
 
     def arm(self) -> None:
-        """Have `wake` called in time for what comes first, and within half a minute anyhow, if anything comes."""
+        """Schedule the call of `wake`: in time for the first plan, and within `watch_seconds`."""
         wait: timedelta | None = None
         for heap, now in self._clocks():
             while heap and not _is_current(heap[0]):
@@ -104,12 +133,12 @@ class Agenda:
         self._call = self._timer.call_at(when, self._wake)
 
     def set_back_by(self) -> timedelta:
-        """How far the clock on the wall was set back since this was last asked; negative: forward."""
+        """How far the wall clock was set back since the last call; negative: forward."""
         before, self._seen = self._seen, self._drift()
         return before - self._seen
 
     def close(self) -> None:
-        """Nothing is due any more."""
+        """Remove all plans."""
         self._by_wall.clear()
         self._by_elapsed.clear()
         if self._call is not None:
@@ -126,49 +155,24 @@ class Agenda:
 
 
 def _is_current(entry: Entry) -> bool:
-    return entry[2]._plan is entry[3]
+    return entry[2].plan is entry[3]
 
 
 def _due(found: tuple[RecurringTask, Plan, datetime]) -> timedelta:
     return found[1].due - found[2]
 
 
-logger = logging.getLogger("nbtasks")
-AWAKE_SECONDS = 0.0002
-"""The last moment before a fire is waited out awake: a sleep ends a tenth of a millisecond late or more."""
-FAILED_KEPT = 10
-"""Of the failed instances of a schedule so many stay, the newest: there may be nobody to prune them."""
-
-
-class Create(Protocol):
-    """Adds an instance to the manager. With `here`, what the calling thread of the pool is to run next is returned."""
-
-    def __call__(self, instance: Task, loop: asyncio.AbstractEventLoop | None, *, here: bool) -> object:
-        """Add it, to run on `loop` where it is a coroutine."""
-
-
-@dataclass(slots=True)
-class Fire:
-    """A fire on its way to its instance. It is void once the generation of its recurring task has changed."""
-
-    recurring: RecurringTask
-    generation: int
-    planned: datetime
-    due: datetime
-    instance: Task | None = None
-
-
 class Instances:
-    """Starts instances, and counts them.
+    """Starts instances and counts them.
 
-    Counters and live instances are guarded by the bus's lock. Code of others (templates, conditions) runs without it.
+    The bus's lock guards counters and live instances. The user's code (templates, conditions) runs without it.
     """
 
     def __init__(
         self, *, create: Create, forget: Callable[[Task], object], agenda: Agenda, clock: Clock, bus: EventBus
     ) -> None:
         self.on_change: Callable[[RecurringTask], object] | None = None
-        """Called under the bus's lock when something of a recurring task has changed, or it was removed."""
+        """Called under the bus's lock when a recurring task has changed or was removed."""
         self.by_id: dict[str, RecurringTask] = {}
         self.stopped = False
         self._create = create
@@ -176,10 +180,10 @@ class Instances:
         self._agenda = agenda
         self._clock = clock
         self._bus = bus
-        bus.add(_Ends(bus, self._ended))
+        bus.add(_Finished(bus, self._finished))
 
     def publish(self, recurring: RecurringTask, event_type: EventType) -> None:
-        """Tell of a change of the recurring task."""
+        """Publish an event of the recurring task."""
         with self._bus.lock:
             self._publish(recurring, event_type)
 
@@ -189,15 +193,15 @@ class Instances:
             self._count_skipped(recurring, fires)
 
     def on_the_wall(self, recurring: RecurringTask, moment: datetime) -> datetime:
-        """A moment on the clock that the schedule goes by, on the wall's clock, in the schedule's zone."""
-        if goes_by_elapsed_time(recurring._parsed):
+        """A moment on the schedule's clock as a time on the wall clock, in the schedule's zone."""
+        if recurring.by_elapsed_time:
             moment = moment.astimezone(UTC) + (self._clock.now() - self._agenda.now_of(recurring))
-        return moment.astimezone(recurring._zone)
+        return moment.astimezone(recurring.zone)
 
     # -- starts -----------------------------------------------------------------------------------------------
 
     def run(self, fires: Iterable[Fire], *, here: bool) -> object:
-        """Start their instances, each at its moment. With `here`, on a thread of the pool: what it is to run next."""
+        """Start the instances, each when it is due; see `Create` for `here` and the return value."""
         ready = [fire for fire in fires if self._prepare(fire)]
         following: object = None
         for fire in ready:
@@ -206,14 +210,14 @@ class Instances:
                 following = self.start(fire, here=here and fire is ready[-1])
             except ManagerStoppedError:
                 return None
-            except Exception as error:  # noqa: BLE001 - the template, or what the manager does not take
+            except Exception as error:  # noqa: BLE001 - of the template, or of the manager that refuses it
                 self._could_not_start(fire.recurring, error)
         return following
 
     def start(self, fire: Fire, *, here: bool) -> object:
-        """Start the instance, unless there are too many, or something has changed since the fire was decided.
+        """Start the instance, unless too many are running or the fire has become void.
 
-        If it was, `fire.instance` is it. Raises what the template or the manager raises.
+        It is then `fire.instance`. Raises what the template or the manager raises.
         """
         recurring, instance = fire.recurring, fire.instance
         fire.instance = None
@@ -221,30 +225,27 @@ class Instances:
             with self._bus.lock:
                 if not self._admits(fire):
                     return None
-            instance = recurring._instance()
+            instance = recurring.make_instance()
         with self._bus.lock:
             if not self._admits(fire):
                 return None
-            recurring._live.append(instance)
-            recurring.total_runs += 1
-            recurring.last_run = self._clock.now()
+            recurring.count_start(instance, self._clock.now())
         try:
-            # In the context of whoever added it: its prints go where that code's do.
-            following = recurring._context.copy().run(self._create, instance, recurring._loop, here=here)
+            # In a copy of the context that added it: its prints go to that code's cell.
+            following = recurring.context.copy().run(self._create, instance, recurring.loop, here=here)
         except BaseException:
             with self._bus.lock:
-                recurring._live.remove(instance)
-                recurring.total_runs -= 1
+                recurring.uncount_start(instance)
             raise
         fire.instance = instance
         with self._bus.lock:
-            self._started(recurring)
+            self._changed(recurring, recurring.why_no_fire() if recurring.used_up else None)
         return following
 
     def _admits(self, fire: Fire) -> bool:
-        """Under the bus's lock: whether the fire may have an instance; if only others are in its way, it is counted."""
+        """Under the bus's lock: whether the fire may start an instance; counts it as skipped if not."""
         recurring = fire.recurring
-        if self.stopped or recurring._generation != fire.generation:
+        if self.stopped or recurring.generation != fire.generation:
             return False
         if len(recurring.instances) < recurring.max_concurrent:
             return True
@@ -252,66 +253,48 @@ class Instances:
         return False
 
     def _prepare(self, fire: Fire) -> bool:
-        """Do what takes time: ask the condition, and make the instance, unless there are too many."""
+        """Do what takes time: evaluate the condition and make the instance, unless too many are running."""
         recurring = fire.recurring
         condition = recurring.rules.only_if
         try:
             if condition is not None and not condition(self.on_the_wall(recurring, fire.planned)):
                 return False
             if len(recurring.instances) < recurring.max_concurrent:
-                fire.instance = recurring._instance()
-        except Exception as error:  # noqa: BLE001 - the user's condition, or a kind of task with a fault of its own
+                fire.instance = recurring.make_instance()
+        except Exception as error:  # noqa: BLE001 - the user's condition or subclass of Task
             self._could_not_start(recurring, error)
             return False
         return True
 
     def _wait_for(self, fire: Fire) -> None:
         while (seconds := self._agenda.seconds_until(fire.recurring, fire.due)) > 0:
-            if seconds > AWAKE_SECONDS:
-                time.sleep(seconds - AWAKE_SECONDS)
-
-    def _started(self, recurring: RecurringTask) -> None:
-        """Under the bus's lock."""
-        most = recurring.rules.max_runs
-        if most is not None and recurring.total_runs >= most and recurring.enabled:
-            recurring._switch_off(recurring._nothing_left())
-            self._publish(recurring, EventType.SCHEDULED)
-        self._noticed(recurring)
+            time.sleep(seconds)
 
     def _could_not_start(self, recurring: RecurringTask, error: Exception) -> None:
         logger.error("no instance of the recurring task %r could be started", recurring.name, exc_info=error)
         with self._bus.lock:
-            self._count_failure(recurring, f"could not start: {type(error).__name__}: {error}")
+            recurring.count_failure(f"could not start: {type(error).__name__}: {error}")
+            self._changed(recurring, recurring.failure_limit())
 
-    # -- ends -------------------------------------------------------------------------------------------------
+    # -- outcomes -----------------------------------------------------------------------------------------------------
 
-    def _ended(self, task: Task) -> None:
-        """Under the bus's lock: an instance is over."""
+    def _finished(self, task: Task) -> None:
+        """Under the bus's lock: count the outcome of an instance."""
         recurring = self.by_id.get(task.parent_id or "")
-        if recurring is None or task not in recurring._live:
+        if recurring is None or task not in recurring.live:
             return
-        recurring._live.remove(task)
-        if task.state is not TaskState.CANCELLED and task.started_at is not None and task.completed_at is not None:
-            recurring.last_duration = (task.completed_at - task.started_at).total_seconds()
-        if task.state is TaskState.COMPLETED:
-            recurring.consecutive_failures = 0
-        elif task.state is TaskState.FAILED:
-            recurring._failed.append(task)
-            if len(recurring._failed) > FAILED_KEPT:
-                self._forget(recurring._failed.pop(0))
-            self._count_failure(recurring, task.error)
-        self._noticed(recurring)
+        too_old = recurring.count_finish(task)
+        if too_old is not None:
+            self._forget(too_old)
+        self._changed(recurring, recurring.failure_limit() if task.state is TaskState.FAILED else None)
 
-    def _count_failure(self, recurring: RecurringTask, message: str | None) -> None:
-        """Under the bus's lock."""
-        recurring.total_failures += 1
-        recurring.consecutive_failures += 1
-        recurring.last_error = message
-        most = recurring.rules.max_consecutive_failures
-        if most is not None and recurring.consecutive_failures >= most and recurring.enabled:
-            recurring._switch_off(f"it failed {most} times in a row")
+    def _changed(self, recurring: RecurringTask, limit: str | None) -> None:
+        """Under the bus's lock: counters have changed; switch it off if they have reached a limit."""
+        if limit is not None and recurring.enabled:
+            recurring.switch_off(limit)
             self._publish(recurring, EventType.SCHEDULED)
-        self._noticed(recurring)
+        else:
+            self._note(recurring)
 
     def _count_skipped(self, recurring: RecurringTask, fires: int) -> None:
         """Under the bus's lock."""
@@ -321,41 +304,35 @@ class Instances:
     def _publish(self, recurring: RecurringTask, event_type: EventType) -> None:
         """Under the bus's lock."""
         self._bus.publish(recurring, event_type)
-        self._noticed(recurring)
+        self._note(recurring)
 
-    def _noticed(self, recurring: RecurringTask) -> None:
+    def _note(self, recurring: RecurringTask) -> None:
         """Under the bus's lock."""
         if self.on_change is not None:
             self.on_change(recurring)
 
 
-class _Ends(Listener):
-    """Hears of the ends of instances at once, under the bus's lock, so that counters are right in every callback."""
+class _Finished(Listener):
+    """Calls a function when an instance finishes.
 
-    def __init__(self, bus: EventBus, ended: Callable[[Task], object]) -> None:
+    Under the bus's lock, so that the counters are right in every callback.
+    """
+
+    def __init__(self, bus: EventBus, finished: Callable[[Task], object]) -> None:
         super().__init__(bus, frozenset({EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED}), None)
-        self._tell = ended
+        self._call = finished
 
     def offer(self, task: Any, event_type: EventType) -> None:
-        """Tell of an instance's end."""
+        """Call the function if the task is an instance."""
         if event_type in self.events and task.parent_id is not None:
-            self._tell(task)
-
-
-HEAD_START = 0.05
-"""So many seconds before it is due a fire is given to a thread that waits out the rest and then runs it: neither other
-fires nor a busy interpreter then stand between the moment and the work."""
-SET_BACK = timedelta(seconds=1)
-"""A clock that went back by more than this was set; by less, it was adjusted, and no fire comes twice for that."""
-CORRECTION = timedelta(hours=3)
-"""cronie's limit: the times that a clock shows again when it was set back by more than this are new ones."""
+            self._call(task)
 
 
 class Scheduler:
     """Starts the instances of recurring tasks.
 
-    `_lock` guards the agenda and what is planned; the bus's lock, which may be taken inside `_lock` and never the other
-    way round, guards the counters (see `Instances`). Code of others runs under neither.
+    `_lock` guards the agenda and the plans; the bus's lock, which may be acquired while `_lock` is held but not the
+    other way round, guards the counters (see `Instances`). The user's code runs under neither.
     """
 
     def __init__(
@@ -377,19 +354,19 @@ class Scheduler:
         self._recurring = self.instances.by_id
         self._rng = random.Random()
 
-    # -- what is asked of it ----------------------------------------------------------------------------------
+    # -- the recurring tasks ------------------------------------------------------------------------------------------
 
     @uninterrupted
     def add(self, recurring: RecurringTask, *, enabled: bool = True) -> None:
-        """Keep a new recurring task, and let it fire if it is `enabled`. InvalidScheduleError if it never does."""
+        """Add a recurring task, which fires if it is `enabled`. Raises InvalidScheduleError if it never would."""
         with self._lock:
             if self.instances.stopped:
-                raise ManagerStoppedError(f"the manager was stopped: it does not take {recurring.name!r}")
+                raise ManagerStoppedError(f"the manager was stopped: cannot add {recurring.name!r}")
             now = self.agenda.now_of(recurring)
-            recurring._begin_at(now)
-            if self._next(recurring, now) is None:
-                raise InvalidScheduleError(f"{recurring.name!r} never fires: {recurring._nothing_left()}")
-            recurring._owner = self
+            recurring.begin_at(now)
+            if recurring.plan_after(now, self._rng) is None:
+                raise InvalidScheduleError(f"{recurring.name!r} never fires: {recurring.why_no_fire()}")
+            recurring.owner = self
             recurring.created_at = recurring.created_at or self._clock.now()
             self._recurring[recurring.id] = recurring
             if enabled:
@@ -407,74 +384,74 @@ class Scheduler:
 
     @uninterrupted
     def enable(self, recurring: RecurringTask) -> bool:
-        """Let it fire; False if it does, or has nothing to come."""
+        """Let it fire; False if it already does, or has no fire to come."""
         with self._lock:
-            if recurring.enabled or self.instances.stopped or recurring._owner is None:
+            if recurring.enabled or self.instances.stopped or recurring.owner is None:
                 return False
-            recurring._begin_at(self.agenda.now_of(recurring))
+            recurring.begin_at(self.agenda.now_of(recurring))
             switched = self._switch_on(recurring)
             self.instances.publish(recurring, EventType.SCHEDULED)
         return switched
 
     @uninterrupted
     def disable(self, recurring: RecurringTask) -> bool:
-        """Let it fire no more; False if it does not."""
+        """Stop firing; False if it does not fire."""
         with self._lock:
             if not recurring.enabled:
                 return False
-            recurring._switch_off(None)
+            recurring.switch_off(None)
             self.instances.publish(recurring, EventType.SCHEDULED)
         return True
 
     @uninterrupted
     def remove(self, recurring: RecurringTask) -> bool:
-        """Keep it no more."""
+        """Remove it; False if it is not here."""
         with self._lock:
             if self._recurring.pop(recurring.id, None) is None:
                 return False
-            recurring._switch_off(None)
-            recurring._owner = None
+            recurring.switch_off(None)
+            recurring.owner = None
             self.instances.publish(recurring, EventType.SCHEDULED)
         return True
 
     @uninterrupted
     def change(self, recurring: RecurringTask, changes: Mapping[str, Any]) -> None:
-        """Change what it was given, all or nothing."""
+        """Change its options: all of them or, on an error, none."""
         new = changed(recurring, changes)
         with self._lock:
-            replanned = (recurring._parsed, recurring.rules) != (new["_parsed"], new["rules"])
+            replanned = (recurring.parsed, recurring.rules) != (new["parsed"], new["rules"])
             was_on, old = recurring.enabled, {name: getattr(recurring, name) for name in new}
             _assign(recurring, new)
             if replanned:
                 now = self.agenda.now_of(recurring)
-                recurring._begin_at(now)
-                if self._next(recurring, now) is None:
-                    message = f"{recurring.name!r} would never fire: {recurring._nothing_left()}"
+                recurring.begin_at(now)
+                if recurring.plan_after(now, self._rng) is None:
+                    message = f"{recurring.name!r} would never fire: {recurring.why_no_fire()}"
                     _assign(recurring, old)
-                    recurring._begin_at(self.agenda.now_of(recurring))
+                    recurring.begin_at(self.agenda.now_of(recurring))
                     raise InvalidScheduleError(message)
-                recurring._switch_off(recurring.ended)
+                recurring.switch_off(recurring.ended)
                 if was_on:
                     self._switch_on(recurring)
             self.instances.publish(recurring, EventType.SCHEDULED)
 
     @uninterrupted
     def run_now(self, recurring: RecurringTask) -> Task | None:
-        """Start an instance outside the schedule; None if too many run already."""
+        """Start an instance outside the schedule; None if too many are running."""
         now = self._clock.now()
-        fire = Fire(recurring, recurring._generation, now, now)
+        fire = Fire(recurring, recurring.generation, now, now)
         self.instances.start(fire, here=False)
         return fire.instance
 
     def next_run(self, recurring: RecurringTask) -> datetime | None:
-        """When it fires next, by the clock on the wall, in its zone."""
-        plan = recurring._plan
+        """When it fires next, by the wall clock, in its zone."""
+        plan = recurring.plan
         return None if plan is None or not recurring.enabled else self.instances.on_the_wall(recurring, plan.due)
 
-    def tell(self, note: Callable[[RecurringTask], object] | None) -> None:
-        """Have `note` called whenever something of a recurring task has changed, and for each that there is now.
+    def notify(self, note: Callable[[RecurringTask], object] | None) -> None:
+        """Call `note` for each recurring task now, and whenever one has changed.
 
-        It is called under the bus's lock: atomic and quick.
+        It is called under the bus's lock, so it must be quick.
         """
         with self._lock:
             self.instances.on_change = note
@@ -488,25 +465,20 @@ class Scheduler:
         return any(recurring.enabled for recurring in self.list())
 
     def stop(self) -> None:
-        """Let nothing fire any more. What is on stays on in the records."""
+        """Stop all firing. Schedules that are on stay on in the history."""
         with self._lock:
             self.instances.stopped = True
             self.agenda.close()
 
     # -- plans ------------------------------------------------------------------------------------------------
 
-    def _next(self, recurring: RecurringTask, after: datetime) -> Plan | None:
-        return plan_after(recurring._fires, recurring.rules, after.astimezone(recurring._zone), self._rng)
-
     def _switch_on(self, recurring: RecurringTask) -> bool:
         """Under the lock: plan the next fire; False if there is none."""
-        most = recurring.rules.max_runs
-        used_up = most is not None and recurring.total_runs >= most
-        plan = None if used_up else self._next(recurring, self.agenda.now_of(recurring))
+        plan = None if recurring.used_up else recurring.plan_after(self.agenda.now_of(recurring), self._rng)
         if plan is None:
-            recurring.ended = recurring._nothing_left()
+            recurring.ended = recurring.why_no_fire()
             return False
-        if recurring.ended is not None:  # it failed too often, and is given as many tries again
+        if recurring.ended is not None:  # it failed too often: it may fail as often again
             recurring.ended, recurring.consecutive_failures = None, 0
         recurring.enabled = True
         self.agenda.plan(recurring, plan)
@@ -514,14 +486,14 @@ class Scheduler:
         return True
 
     def _serve(self) -> None:
-        """Something is due, or the clock is to be looked at. On the timer's thread."""
+        """On the timer's thread: start what is due, and check the wall clock."""
         fires: list[Fire] = []
         with self._lock:
             if self.instances.stopped:
                 return
             set_back = self.agenda.set_back_by()
             if set_back > SET_BACK:
-                self._plan_again(forget_what_was=set_back > CORRECTION)
+                self._plan_again(from_scratch=set_back > CORRECTION)
             for recurring, plan, now in self.agenda.due():
                 fire = self._take(recurring, plan, now)
                 if fire is not None:
@@ -533,23 +505,23 @@ class Scheduler:
             self._call_in_thread(partial(self.instances.run, fires, here=True))
 
     def _take(self, recurring: RecurringTask, plan: Plan, now: datetime) -> Fire | None:
-        """Under the lock: decide what becomes of a fire, and plan the next one."""
-        generation = recurring._generation  # read first: a switch-off from now on makes the fire void
+        """Under the lock: decide whether a fire runs, and plan the next one."""
+        generation = recurring.generation  # read first: a switch-off from now on makes the fire void
         if not recurring.enabled:
             return None
         decision = Decision(plan.planned, 0, plan.planned)
         if plan.due <= now:
-            decision = decide(recurring._fires, recurring.rules, plan, now)
+            decision = decide(recurring.fires, recurring.rules, plan, now)
         after = decision.served
-        if goes_by_elapsed_time(recurring._parsed) and now - plan.due > ON_TIME:
-            recurring._begin_at(now)
+        if recurring.by_elapsed_time and now - plan.due > ON_TIME:
+            recurring.begin_at(now)
             after = now
-        following = self._next(recurring, after)
+        following = recurring.plan_after(after, self._rng)
         if following is not None:
             self.agenda.plan(recurring, following)
         else:
-            recurring._switch_off(recurring._nothing_left())
-            generation = recurring._generation
+            recurring.switch_off(recurring.why_no_fire())
+            generation = recurring.generation
         if decision.missed:
             self.instances.skip(recurring, decision.missed)
         self.instances.publish(recurring, EventType.SCHEDULED)
@@ -557,20 +529,21 @@ class Scheduler:
             return None
         return Fire(recurring, generation, decision.run, plan.due)
 
-    def _plan_again(self, *, forget_what_was: bool) -> None:
-        """Under the lock: the clock was set back. Fixed times that it shows again have had their fires."""
+    def _plan_again(self, *, from_scratch: bool) -> None:
+        """Under the lock: the clock was set back. Fixed times that it shows again have fired already."""
         for recurring in self._recurring.values():
-            schedule = recurring._parsed
-            if not recurring.enabled or goes_by_elapsed_time(schedule):
+            schedule = recurring.parsed
+            if not recurring.enabled or recurring.by_elapsed_time:
                 continue
-            if isinstance(schedule, CronSchedule) and schedule.is_fixed and not forget_what_was:
+            if isinstance(schedule, CronSchedule) and schedule.is_fixed and not from_scratch:
                 continue
-            plan = self._next(recurring, self._clock.now())
+            plan = recurring.plan_after(self._clock.now(), self._rng)
             if plan is not None:
                 self.agenda.plan(recurring, plan)
                 self.instances.publish(recurring, EventType.SCHEDULED)
 
 
 def _assign(recurring: RecurringTask, values: Mapping[str, Any]) -> None:
+    """Set these attributes."""
     for name, value in values.items():
         setattr(recurring, name, value)

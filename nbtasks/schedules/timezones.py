@@ -1,7 +1,4 @@
-"""Time zones as a user gives them: a name, a tzinfo or nothing, made a tzinfo that knows PEP 495's fold.
-
-It must not know what the zones are used for.
-"""
+"""Time zones: by name or tzinfo, or the machine's own; their clock changes."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ SECOND = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class ClockChange:
-    """One jump, by the wall times on both sides: the clock runs up to `before` and goes on at `after`."""
+    """A jump of the clock, from the wall time `before` to the wall time `after`."""
 
     before: datetime
     after: datetime
@@ -31,7 +28,7 @@ class ClockChange:
 
     @classmethod
     def around(cls, moment: datetime) -> ClockChange:
-        """The jump that skips or repeats this wall time, for which `is_irregular` holds."""
+        """The jump that skips or repeats this wall time, which is irregular (see `is_irregular`)."""
         zone = moment.tzinfo
         assert zone is not None
         wall = moment.replace(tzinfo=None, fold=0, microsecond=0)
@@ -48,7 +45,7 @@ class ClockChange:
 
 
 def is_irregular(moment: datetime) -> bool:
-    """Whether its zone's clock skips or shows twice the wall time of this aware moment."""
+    """Whether the clock skips or repeats the wall time of this aware moment."""
     return moment.utcoffset() != moment.replace(fold=1 - moment.fold).utcoffset()
 
 
@@ -59,18 +56,18 @@ def _offset(moment: datetime, fold: int) -> timedelta:
 
 
 class LocalZone(tzinfo):
-    """The machine's own zone, asked of the operating system each time, so that it needs no zone data."""
+    """The machine's own zone, by the operating system: it needs no zone data."""
 
     def utcoffset(self, moment: datetime | None) -> timedelta | None:
-        """The offset that holds at this wall time; in a gap or a repeat `fold` tells which of the two."""
+        """The offset that holds at this wall time; in a gap or a repeat `fold` says which of the two."""
         if moment is None:
             return None
-        # Not by `astimezone`, which from Python 3.12 on moves a time out of a gap and tells the offset there.
+        # Not by `astimezone`, which since Python 3.12 moves a time out of a gap and gives the offset there.
         wall = moment.replace(tzinfo=None, microsecond=0)
         return wall.replace(tzinfo=UTC) - datetime.fromtimestamp(wall.timestamp(), UTC)
 
     def dst(self, moment: datetime | None) -> timedelta | None:  # noqa: ARG002  (tzinfo's signature)
-        """Unknown: the operating system tells the offset, not what part of it is summer time."""
+        """Unknown: the operating system has the offset, not the part of it that is summer time."""
         return None
 
     def tzname(self, moment: datetime | None) -> str | None:
@@ -120,7 +117,7 @@ def zone_name(zone: tzinfo) -> str:
 
 
 def is_steady(zone: tzinfo) -> bool:
-    """Whether its clock is known never to change."""
+    """Whether the clock of the zone never changes, as far as is known."""
     return type(zone) is type(UTC) or getattr(zone, "key", None) in ("UTC", "Etc/UTC")
 
 
@@ -134,7 +131,7 @@ def _unknown(name: str) -> str:
 
 
 def _nearest(name: str, known: set[str]) -> list[str]:
-    """Up to three zones whose name, or whose city alone, reads much like this name."""
+    """Up to three zones whose name, or whose city alone, is close to this name."""
     wanted = name.strip().lower().replace(" ", "_")
     spellings: dict[str, list[str]] = {}
     for zone in sorted(known):

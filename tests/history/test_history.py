@@ -124,7 +124,7 @@ def test_tasks_are_found_by_name_state_notebook_and_time(path):
         assert len(found(since="1h")) == len(found(since=timedelta(hours=1))) == 4
         assert found(since=datetime.now(UTC)) == []
         assert [one.notebook for one in found(limit=2)] == ["b.ipynb", "b.ipynb"]
-        with pytest.raises(InvalidScheduleError, match="no interval"):
+        with pytest.raises(InvalidScheduleError, match="not an interval"):
             found(since="yesterday")
 
 
@@ -204,7 +204,7 @@ def test_a_schedule_is_offered_to_the_next_kernel_and_restored_in_one_only(path)
         assert [manager.history.claim(offers[0]) for manager in (one, two)] == [True, False]
         again = one.restore_recurring_task("it", offers[0].id, offers[0].details)
         assert (again.id, again.total_runs, again.enabled, again.timezone) == (before.id, 1, True, "Asia/Tokyo")
-        assert (again.rules, again.schedule) == (before.rules, again._parsed)
+        assert (again.rules, again.schedule) == (before.rules, again.parsed)
         again.run_now().wait()
         assert one.history.schedules()[0].details["total_runs"] == 2
 
@@ -385,7 +385,7 @@ def test_a_file_that_cannot_be_used_costs_one_warning_and_no_task(tmp_path, capl
     spoil(path)
     use(path)
     [warning] = warnings_of(caplog)
-    assert "cannot be written, tasks go on without it" in warning and str(path) in warning
+    assert "cannot be written; tasks run without it" in warning and str(path) in warning
 
 
 def test_a_full_disk_costs_one_warning_and_no_task(tmp_path):

@@ -80,7 +80,7 @@ def test_the_history_is_filtered_by_options(start) -> None:
     assert "broken" not in shown("fine") and "broken" in shown("--notebook all") and NOTEBOOK in shown("--notebook all")
     statistics = [line.split() for line in shown("--statistics").splitlines()]
     assert [line[:3] for line in statistics[1:]] == [["broken", "1", "1"], ["fine", "1", "0"]]
-    faults = {"--fast": "unrecognized arguments: --fast", "--since yesterday": "no interval"}
+    faults = {"--fast": "unrecognized arguments: --fast", "--since yesterday": "not an interval"}
     for wrong, says in {**faults, "--failed --statistics": "not both"}.items():
         cell = notebook.run(f"%bgtask history {wrong}")
         assert says in cell.stderr and cell.stderr.count("\n") == 1
@@ -152,7 +152,7 @@ def test_a_schedule_whose_class_has_changed_is_not_restored_and_stays_on_offer(s
     module.write_text(module.read_text().replace("pages", "sites"))
     second = start()
     stdout = second.run("%bgtask restore").check().stdout
-    assert stdout.startswith("it cannot be restored: my_work.Fetch cannot be made any more: TypeError: ")
+    assert stdout.startswith("it cannot be restored: my_work.Fetch cannot be created: TypeError: ")
     module.write_text(module.read_text().replace("sites", "pages"))
     third = start()
     assert third.run("%bgtask restore").check().stdout.startswith("it is restored")
@@ -285,7 +285,7 @@ def test_a_history_that_cannot_be_used_costs_one_warning_and_no_task(start, tmp_
             notebook.run("for _ in range(200): get_manager().create_task(long_name, print)").check()
             notebook.run("get_manager().wait(); get_manager().history.flush()").check()
         texts = [cell.text for cell in notebook.cells.values()]
-        assert "".join(texts).count("cannot be written, tasks go on without it") == 1
+        assert "".join(texts).count("cannot be written; tasks run without it") == 1
         assert not notebook.run("%bgtask schedules").check().errors
 
 
@@ -293,5 +293,5 @@ def test_a_history_that_cannot_be_read_says_so_in_one_line(start, tmp_path) -> N
     path = tmp_path / "my.sqlite"
     path.write_bytes(b"no database" * 500)
     lines = start(NBTASKS_HISTORY=str(path)).run("%bgtask history").stderr.splitlines()
-    [shown] = [line for line in lines if "tasks go on without it" not in line]
+    [shown] = [line for line in lines if "tasks run without it" not in line]
     assert shown.startswith("UsageError: ") and shown.endswith("cannot be used: file is not a database")

@@ -25,7 +25,7 @@ def notebook(module_kernel: KernelDriver) -> KernelDriver:
         ("bad --backend gpu", "unknown backend 'gpu': one of"),
         ("bad --priority high", "--priority must be a whole number, not 'high'"),
         ("bad another", "unrecognized arguments: another"),
-        ("bad --timeout soon", "'soon' is no interval"),
+        ("bad --timeout soon", "'soon' is not an interval"),
         ("bad --timeout 0s", "longer than zero"),
         ("bad --retries many", "--retries must be a whole number from 0 on, not 'many'"),
         ("bad --retries -1", "--retries must be a whole number from 0 on, not -1"),

@@ -465,7 +465,7 @@ def test_after_max_runs_it_is_off(every, clock):
     recurring, ran = every("1m", max_runs=3)
     assert len(recurring.next_fires(10)) == 3
     clock.advance(HOUR)
-    assert (len(ran), recurring.enabled, recurring.ended) == (3, False, "its 3 runs are used up")
+    assert (len(ran), recurring.enabled, recurring.ended) == (3, False, "max_runs=3 reached")
     assert not recurring.enable()
 
 
@@ -705,8 +705,8 @@ async def coroutine():
         ("0 3 * * *", {"until": START}, InvalidScheduleError, "no fire until 2024-01-01"),
         ("5m", {"max_concurrent": 0}, InvalidValueError, "from 1 on"),
         ("5m", {"max_runs": True}, InvalidValueError, "from 1 on"),
-        ("5m", {"jitter": -1}, InvalidValueError, "zero or more"),
-        ("5m", {"misfire_grace": "later"}, InvalidScheduleError, "no interval"),
+        ("5m", {"jitter": -1}, InvalidValueError, "0 or more"),
+        ("5m", {"misfire_grace": "later"}, InvalidScheduleError, "not an interval"),
         ("5m", {"until": "tomorrow"}, InvalidValueError, "datetime"),
         ("5m", {"only_if": 7}, WorkError, "cannot be called"),
         ("5m", {"retry": 3}, InvalidValueError, "Retry"),

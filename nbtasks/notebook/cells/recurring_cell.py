@@ -160,7 +160,7 @@ class CellRun(CellTask):
         self.runs.ended(self._run, outcome.state)
         return outcome
 
-    def _work_record(self) -> dict[str, Any]:
+    def work_record(self) -> dict[str, Any]:
         """What another kernel needs to run this cell on its schedule: see `restored_template`."""
         options = {name: jsonable(getattr(self, name)) for name in ("priority", "lane", "backend", "timeout", "shared")}
         return {"cell": self.source, "name": self.name, "options": options, "retry": rule_record(self.retry)}
