@@ -54,7 +54,9 @@ def owners() -> Iterator[Any]:
         if issubclass(type(candidate), type | types.ModuleType) and not is_ours(candidate):
             yield candidate
     shell: Any = get_ipython()
-    yield from (shell, shell.kernel, shell.display_pub, shell.displayhook, shell.payload_manager, shell.builtin_trap)
+    if hasattr(shell, "kernel"):  # IPython's terminal has none
+        yield shell.kernel
+    yield from (shell, shell.display_pub, shell.displayhook, shell.payload_manager, shell.builtin_trap)
     yield from (shell.events, shell.magics_manager, shell.display_formatter, shell.Completer, shell.compile)
     yield from (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__, vars(sys), sys.modules["__main__"])
     yield from (shell.magics_manager.registry, *shell.magics_manager.magics.values())
@@ -80,15 +82,15 @@ def contents(owner: Any) -> Iterator[tuple[Place, Any]]:
     if isinstance(owner, list):
         yield (id(owner), "order"), tuple(map(id, owner))
         return
-    found = dict(owner if type(owner) is dict else attributes(owner))
+    found = dict(attributes(owner))
     for name, value in (found | found.pop("_trait_values", {})).items():
         if name not in CACHES:
             yield (id(owner), name), value
 
 
 def attributes(owner: Any) -> Any:
-    if hasattr(owner, "keys") and not isinstance(owner, type):  # of a mapping of another class: its items
-        return dict.items(owner)
+    if issubclass(type(owner), dict):
+        return dict.items(owner)  # not those that a subclass shows
     return vars(owner) if isinstance(owner, type) else object.__getattribute__(owner, "__dict__")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kernel.conftest import kernel_env
 from tests.kernel.driver import KernelDriver
 from tests.kernel.notebook import GATES, LOAD, wait_over
 
@@ -124,3 +125,24 @@ def test_patches_that_other_code_has_applied_since_stay(notebook: KernelDriver) 
     ).check()
     assert cell.stdout == "thread\n" and notebook.value("captured.stdout") == "captured\n"
     assert notebook.value("set(log)") == {"run_cell", "publish", "start", "__enter__", "close"}
+
+
+def test_in_a_terminal_every_attribute_is_the_same_object_as_before_the_load(tmp_path) -> None:
+    pytest.importorskip("pexpect", reason="IPython's terminal is driven by pexpect, which needs a pseudo-terminal")
+    from tests.kernel.terminal import Terminal
+
+    with Terminal(kernel_env(tmp_path), tmp_path) as terminal:
+        terminal.run("import asyncio, getpass, nest_asyncio2, tqdm.std, typing_extensions, matplotlib.pyplot as plt")
+        terminal.run("from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor")
+        for line in ("await asyncio.sleep(0)", "nest_asyncio2.apply()", "plt.plot([1, 2])", "%unload_ext nothing"):
+            terminal.run(line)
+        terminal.run("from tests.kernel.attributes import Snapshot; earlier = Snapshot()")
+        for line in ("1 / 0", "1 + 1", "2 + 2", "3 + 3"):
+            terminal.run(line)
+        terminal.run("volatile = earlier.changes(); before = Snapshot()")
+        terminal.run("%load_ext nbtasks")
+        terminal.run("%%bgtask it\nprint('printed')\nplt.plot([1, 2])\n1 / 0")
+        assert "it: failed" in terminal.run("%bgtask wait it")
+        assert "True" in terminal.run("len(before.changes()) > 20")
+        terminal.run("%unload_ext nbtasks")
+        assert terminal.run(COMPARE) == ""
