@@ -64,7 +64,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    """What is imported when it is asked for: code that only reports its progress loads nothing that runs tasks."""
+    """Import the rest on first use: code that only reports progress does not load what runs tasks."""
     if name in _LATER:
         return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

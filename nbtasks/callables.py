@@ -1,4 +1,4 @@
-"""How to call the work of a task: with the task or without, async or plain; and coroutine objects, which run once."""
+"""How to call the work of a task: with the task or without, async or plain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dependencies (`after`), parents and children, waiters, deadlock detection, and the slots that waiting tasks lend.
+"""Dependencies (`after`), children, waiters, deadlock detection and lent slots.
 
 No locks and no threads here: the manager's lock guards it all.
 """
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class Waiter:
-    """A wait for tasks: `wake()` is called, outside the lock, when `left` of them have finished."""
+    """A wait for tasks: `wake()` is called, without the lock, when none is `left`."""
 
     left = 1
     last_number = 0
@@ -44,7 +44,7 @@ class Waiter:
 
 @dataclass(slots=True, eq=False)
 class Relations:
-    """The relations of a live task to others, of the few tasks that have any (`task.internals.relations`)."""
+    """The relations of a live task to others (`task.internals.relations`)."""
 
     dependencies: list[Task] = field(default_factory=list)
     """The live tasks that it comes after."""
@@ -114,10 +114,11 @@ def deadlock_path(current: Task, tasks: Iterable[Task]) -> list[Task]:
 
 
 class Waiters:
-    """The waits for tasks of one manager. A task whose work waits lends its slot to the tasks it waits for.
+    """The waits for tasks of one manager.
 
-    A task is `wanted` while a running one waits for it, or for one that comes after it: it may then start although its
-    lane is full, if a task of that lane is waiting. So parents and children in one lane never deadlock.
+    A task whose work waits lends its slot to the tasks it waits for. A task is `wanted` while a running one waits for
+    it, or for one that comes after it: it may then start although its lane is full, if a task of that lane is waiting.
+    So parents and children in one lane never deadlock.
     """
 
     def __init__(self, lanes: Lanes) -> None:
@@ -162,7 +163,7 @@ class Waiters:
                 self._lanes.resume(self._lanes[current.lane])
 
     def end_all_of(self, task: Task) -> None:
-        """The work of `task` has stopped; threads and the like that it left behind may still wait as part of it."""
+        """End the waits of `task`, whose work has stopped; threads that it left behind may still wait."""
         relations: Relations | None = task.internals.relations
         if relations is None or not relations.waits:
             return
@@ -185,7 +186,7 @@ class Waiters:
                 waiter.tasks.append(task)
 
     def _want(self, task: Task, change: int) -> None:
-        """Count that running tasks begin (or end, with -1) to wait for `task`, and so for all its dependencies."""
+        """Count waits of running tasks for `task`, and so for its dependencies: 1 begins, -1 ends."""
         todo = [task]
         while todo:
             task = todo.pop()

@@ -1,4 +1,4 @@
-"""The state machine of tasks: admission, attempts, retries, timeouts, cancels, and what follows the end of a task."""
+"""The state machine of tasks: admission, attempts, retries, timeouts and cancels."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _END_EVENTS = {
 
 
 class Dispatcher:
-    """Takes tasks through their states, on whatever thread something happens: the end of a task starts the next one.
+    """Takes tasks through their states: the end of one starts the next.
 
     `lock` guards everything here, the lanes, the registry, the relations of tasks, the queues of events, and all that
     is written on tasks but what their work sets. What may block or runs code of others happens after the lock was
@@ -418,7 +418,7 @@ class Dispatcher:
         return starting, effects
 
     def _after(self, starting: list[Attempt], effects: list[Effect], taker: Backend | None = None) -> Attempt | None:
-        """Do what was decided under the lock. Returns one attempt for `taker`, the backend that starts it itself."""
+        """Do what was decided under the lock. Returns one attempt for `taker`, which starts it itself."""
         for effect in effects:
             effect()
         taken = None
@@ -430,9 +430,9 @@ class Dispatcher:
         return taken
 
     def _start(self, attempt: Attempt) -> None:
-        """Start an attempt. If that fails so does the task, and the next one is started; a loop, for many may fail."""
+        """Start an attempt. If that fails, the task fails and the next one starts."""
         todo = [attempt]
-        while todo:
+        while todo:  # not recursive, for many may fail in turn
             attempt = todo.pop()
             try:
                 attempt.backend.start(attempt)

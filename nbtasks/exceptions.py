@@ -1,4 +1,4 @@
-"""Every error that nbtasks raises, as one tree. Knows nothing of the rest of the package.
+"""The exceptions of nbtasks, as one tree.
 
 NbtasksError
 ├── InvalidValueError (ValueError)          a value that is not allowed; nothing was changed
@@ -11,20 +11,20 @@ NbtasksError
 │   └── UnknownTimezoneError
 ├── WorkError (TypeError)                   work, a callback or a Task subclass that cannot be run
 │   └── NotSendableError                    what the work uses cannot be sent to another process
-├── TaskStateError (RuntimeError)           asked of a task in a state that does not allow it
-│   ├── IllegalTransitionError              a change of state that the table does not have
-│   ├── ReadOnlyError (AttributeError)      what the manager alone sets
+├── TaskStateError (RuntimeError)           the task's state does not allow it
+│   ├── IllegalTransitionError              a change of state that is not in the table
+│   ├── ReadOnlyError (AttributeError)      an attribute that only the manager sets
 │   ├── AlreadyAddedError, NotAddedError
 │   └── ResultNotReadyError
-├── TaskFailedError (RuntimeError)          the work ended by what is no ordinary exception, or could not start
-│   ├── RemoteError                         an error of another process that is no object here
-│   └── WorkerDiedError                     the process that did the work is gone
-├── TaskCancelledError (RuntimeError)       the task waited for was cancelled
+├── TaskFailedError (RuntimeError)          the work raised what is no `Exception`, or could not start
+│   ├── RemoteError                         an error of another process that cannot be recreated here
+│   └── WorkerDiedError                     the process that did the work has died
+├── TaskCancelledError (RuntimeError)       the awaited task was cancelled
 ├── TaskTimeoutError (TimeoutError)         an attempt ran longer than the task's `timeout`
-├── WaitTimeoutError (TimeoutError)         a wait was longer than asked; the tasks go on
+├── WaitTimeoutError (TimeoutError)         a wait timed out; the tasks continue
 ├── DeadlockError (RuntimeError)            a wait that could never end
-├── ActionError (RuntimeError)              a ready-made action could not do what it was asked to
-│   └── ChecksumError                       a file is another than the one that was wanted
+├── ActionError (RuntimeError)              a ready-made action failed
+│   └── ChecksumError                       a file does not have the expected checksum
 ├── MissingPackageError (ImportError)       an optional package, which has to be installed first
 ├── HistoryError (RuntimeError)             the file of the history cannot be used
 ├── NoInputError (RuntimeError)             a background task asked for input
@@ -77,7 +77,7 @@ __all__ = [
 
 
 class NbtasksError(Exception):
-    """The root: whatever nbtasks raises for a reason of its own."""
+    """The base class of all exceptions of nbtasks."""
 
 
 class InvalidValueError(NbtasksError, ValueError):
@@ -93,11 +93,11 @@ class UnknownBackendError(InvalidValueError):
 
 
 class UnknownStateError(InvalidValueError):
-    """No task state is called so."""
+    """There is no task state of this name."""
 
 
 class UnknownEventError(InvalidValueError):
-    """No event type is called so."""
+    """There is no event type of this name."""
 
 
 class UnknownTaskError(InvalidValueError):
@@ -113,7 +113,7 @@ class PriorityError(InvalidValueError):
 
 
 class TimeoutValueError(InvalidValueError):
-    """A time-out is not a positive number of seconds or timedelta."""
+    """A timeout is not a positive number of seconds or timedelta."""
 
 
 class RetryError(InvalidValueError):
@@ -133,7 +133,7 @@ class InvalidScheduleError(InvalidValueError):
 
 
 class UnknownTimezoneError(InvalidValueError):
-    """No time zone is called so."""
+    """There is no time zone of this name."""
 
 
 class WorkError(NbtasksError, TypeError):
@@ -141,7 +141,7 @@ class WorkError(NbtasksError, TypeError):
 
 
 class NotSendableError(WorkError):
-    """Something that the work uses cannot be sent to another process. Nothing was started."""
+    """What the work uses cannot be sent to another process; nothing was started."""
 
 
 class TaskStateError(NbtasksError, RuntimeError):
@@ -149,11 +149,11 @@ class TaskStateError(NbtasksError, RuntimeError):
 
 
 class IllegalTransitionError(TaskStateError):
-    """A change of state that the table of transitions does not have."""
+    """A change of state that is not in the table of transitions."""
 
 
 class ReadOnlyError(TaskStateError, AttributeError):
-    """Set by the manager alone."""
+    """An attribute that only the manager sets."""
 
 
 class AlreadyAddedError(TaskStateError):
@@ -165,19 +165,22 @@ class NotAddedError(TaskStateError):
 
 
 class ResultNotReadyError(TaskStateError):
-    """The task is not over, so it has no result."""
+    """The task is not finished, so it has no result."""
 
 
 class TaskFailedError(NbtasksError, RuntimeError):
-    """The work could not be started, or ended by something that is no ordinary exception (its cause)."""
+    """The work could not start, or raised what is no `Exception` (the cause of this)."""
 
 
 class RemoteError(TaskFailedError):
-    """The work failed in another process, by an error that cannot be made here. The message says all that is known."""
+    """An error of another process that cannot be recreated; the message has its text."""
 
 
 class WorkerDiedError(TaskFailedError):
-    """The process that did the work is gone. `returncode` is its exit code, or the negative number of the signal."""
+    """The process that did the work has died.
+
+    `returncode` is its exit code, or the negative number of the signal.
+    """
 
     def __init__(self, message: str, returncode: int | None = None) -> None:
         super().__init__(message)
@@ -193,7 +196,7 @@ class TaskTimeoutError(NbtasksError, TimeoutError):
 
 
 class WaitTimeoutError(NbtasksError, TimeoutError):
-    """A wait took longer than it was given. The tasks go on; `unfinished` has those that are not over."""
+    """A wait timed out; the tasks continue. `unfinished` has those still running."""
 
     def __init__(self, message: str, unfinished: Iterable[object] = ()) -> None:
         super().__init__(message)
@@ -205,11 +208,11 @@ class DeadlockError(NbtasksError, RuntimeError):
 
 
 class ActionError(NbtasksError, RuntimeError):
-    """A ready-made action could not do what it was asked to."""
+    """A ready-made action failed."""
 
 
 class ChecksumError(ActionError):
-    """A file is another than the one that was wanted."""
+    """A file does not have the expected checksum."""
 
 
 class MissingPackageError(NbtasksError, ImportError):
@@ -217,11 +220,11 @@ class MissingPackageError(NbtasksError, ImportError):
 
 
 class HistoryError(NbtasksError, RuntimeError):
-    """The file of the history cannot be used. Tasks go on without it."""
+    """The file of the history cannot be used. Tasks continue without it."""
 
 
 class NoInputError(NbtasksError, RuntimeError):
-    """A background task asked for input, which has no place to come from."""
+    """A background task called `input()`, which only a foreground cell can answer."""
 
 
 class ManagerStoppedError(NbtasksError, RuntimeError):

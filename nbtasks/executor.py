@@ -1,4 +1,4 @@
-"""`TaskExecutor`: a manager as a `concurrent.futures.Executor`, each call of which is a task."""
+"""`TaskExecutor`: a `concurrent.futures.Executor` whose calls are tasks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class CallManager(Protocol):
 
 
 class TaskFuture(Future[T]):
-    """The future of one call, and with it its `task` in the manager, which can be watched and cancelled.
+    """The future of one call; `task` is the call in the manager.
 
     As everywhere, `cancel()` takes back a call that has not begun; `future.task.cancel()` stops running work too.
     Inside a task `result()` lends the task's slot, so that calls may wait for calls; in a cell it keeps the notebook's
@@ -83,7 +83,7 @@ class TaskFuture(Future[T]):
         return self.call.state is TaskState.RUNNING
 
     def result(self, timeout: float | None = None) -> T:
-        """The return value of the call. Raises its error, CancelledError, or TimeoutError after `timeout` seconds."""
+        """The return value of the call; raises its error, CancelledError, or TimeoutError."""
         self._wait(timeout)
         return super().result()
 
@@ -147,10 +147,10 @@ class Call(Task):
 
 
 class TaskExecutor(Executor):
-    """A manager as an executor: made by `manager.as_executor`. Each call is a task of its own, in one lane.
+    """A manager as an executor, made by `manager.as_executor`.
 
-    The manager outlives it; `shutdown` ends this executor alone. A script that exits waits for the calls that are
-    running, as with other executors, but not for more than three seconds.
+    Each call is a task of its own, in one lane. The manager outlives it; `shutdown` ends this executor alone. A script
+    that exits waits for the calls that are running, as with other executors, but not for more than three seconds.
     """
 
     def __init__(
@@ -218,10 +218,11 @@ class TaskExecutor(Executor):
     def map(
         self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
     ) -> Iterator[T]:
-        """The results of `fn` for the items of the iterables, in order. All calls are submitted before this returns.
+        """The results of `fn` for the items of the iterables, in order.
 
-        With a `chunksize` that many calls make one task, which saves time where each is short. Raises TimeoutError if a
-        result is not there `timeout` seconds from now; calls that have not begun are then taken back.
+        All calls are submitted before this returns. With a `chunksize` that many calls make one task, which saves time
+        where each is short. Raises TimeoutError if a result is not there `timeout` seconds from now; calls that have
+        not begun are then taken back.
         """
         validation.whole_number("chunksize", chunksize, 1)
         if not callable(fn):
@@ -235,7 +236,7 @@ class TaskExecutor(Executor):
         return _flat(_results([self._submit(partial(each, chunk), fn) for chunk in chunks], end))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accept no more calls. `cancel_futures` takes back those that have not begun; `wait` for the others to end."""
+        """Accept no more calls; take back those that have not begun if asked; wait for the others."""
         self.close()
         futures = self.unfinished()
         if cancel_futures:
@@ -285,7 +286,7 @@ def _checked_workers(max_workers: Any, lane: str | None) -> str:
 
 
 def _results(futures: list[TaskFuture[T]], end: float | None) -> Iterator[T]:
-    """Results in order. Keeps no reference to a result; takes back the calls that are left when it is closed."""
+    """Results in order, with no reference kept; takes back the rest of the calls when it is closed."""
     futures.reverse()
     try:
         while futures:
@@ -323,7 +324,7 @@ _executors: weakref.WeakSet[TaskExecutor] = weakref.WeakSet()
 
 @atexit.register
 def _finish_calls() -> None:
-    """Wait for running calls when a script exits. Runs before the managers stop, for it was registered later."""
+    """Wait for running calls when a script exits, before the managers stop."""
     end = time.monotonic() + EXIT_SECONDS
     executors = list(_executors)
     for executor in executors:

@@ -1,4 +1,4 @@
-"""Lanes: limits on how many tasks run at once, and the queue of pending tasks of each.
+"""Lanes: limits on how many tasks run at once, each with a queue of pending tasks.
 
 No locks and no threads here: the manager's lock guards the lanes.
 """

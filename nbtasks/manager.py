@@ -1,4 +1,4 @@
-"""`TaskManager`: creates, finds, cancels, prunes and waits for tasks; `get_manager`."""
+"""`TaskManager`: create, find, cancel, prune and wait for tasks; `get_manager`."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ WRITE_SECONDS = 2.0
 
 
 class TaskManager:
-    """Runs tasks in the background, in lanes, and keeps track of them. All methods may be called on any thread.
+    """Runs tasks in the background, in lanes, and keeps track of them.
 
-    `max_concurrent_tasks` limits all lanes together; `lanes` adds to the standard ones or changes their limits; of the
-    completed tasks the newest `max_succeeded_tasks` are kept (None: all), and as many cancelled ones. Coroutines run on
-    the loop that runs where they are created, else on `loop`, else on a private loop thread. Every method that takes a
-    task takes its id as well.
+    All methods may be called on any thread. `max_concurrent_tasks` limits all lanes together; `lanes` adds to the
+    standard ones or changes their limits; of the completed tasks the newest `max_succeeded_tasks` are kept (None: all),
+    and as many cancelled ones. Coroutines run on the loop that runs where they are created, else on `loop`, else on a
+    private loop thread. Every method that takes a task takes its id as well.
     """
 
     def __init__(
@@ -329,7 +329,7 @@ class TaskManager:
     def prune(self, state: TaskState | str | None = None, older_than: float | timedelta | None = None) -> int:
         """Remove finished tasks, the completed and cancelled ones or those in `state`; returns how many.
 
-        `older_than`: only those that ended more than so many seconds ago, and those with no time of completion.
+        `older_than`: only those that ended more than that many seconds ago, and those with no time of completion.
         """
         states = list(PRUNED_STATES) if state is None else states_of(state)
         if not set(states) <= FINAL_STATES:
@@ -340,7 +340,7 @@ class TaskManager:
 
     @property
     def max_succeeded_tasks(self) -> int | None:
-        """How many completed tasks are kept, the newest, and as many cancelled ones; None: all. May be changed."""
+        """How many completed tasks are kept, and how many cancelled ones; None: all. May be changed."""
         return self._dispatcher.keep
 
     @max_succeeded_tasks.setter
@@ -349,7 +349,10 @@ class TaskManager:
         dispatcher = self._dispatcher
         dispatcher.keep = validation.keep_count(keep)
         for state in PRUNED_STATES:
-            dispatcher.change(lambda state=state: self._prune(dispatcher.registry.surplus(state, keep)))  # type: ignore[misc]
+            dispatcher.change(partial(self._prune_surplus, state, keep))
+
+    def _prune_surplus(self, state: TaskState, keep: int | None) -> int:
+        return self._prune(self._dispatcher.registry.surplus(state, keep))
 
     def _prune(self, tasks: Iterable[Task]) -> int:
         """Under the lock: remove those of the tasks that are finished; returns how many there were."""
@@ -421,7 +424,7 @@ class TaskManager:
 
     @property
     def around_waits(self) -> Callable[[Sequence[Task]], AbstractContextManager[object]]:
-        """A context manager that is entered around waits of plain code, given the tasks: a terminal shows them."""
+        """Makes the context manager around blocking waits, from the tasks: a terminal shows them."""
         return self._waits.around
 
     @around_waits.setter
@@ -451,9 +454,9 @@ class TaskManager:
     def add_event_callback(
         self, callback: Callback, events: str | Iterable[str] | None = None, *, task: Task | str | None = None
     ) -> Subscription:
-        """Call `callback(task, event_type)`, plain or async, for these events; by default for changes of state.
+        """Call `callback(task, event_type)`, plain or async, for these events.
 
-        With `task`, only for that one.
+        By default those are the changes of state. With `task`, only for that one.
         """
         types = checked_events(events)
         only = None if task is None else self._existing(task)
@@ -465,7 +468,7 @@ class TaskManager:
         return subscription
 
     def events(self, events: str | Iterable[str] | None = None, *, task: Task | str | None = None) -> EventStream:
-        """An async iterator over the same events, `async for task, event in manager.events()`; ends when this stops."""
+        """An async iterator over events: `async for task, event in manager.events()`."""
         return EventStream(self.bus, checked_events(events), None if task is None else self._existing(task))
 
     # -- recurring tasks --------------------------------------------------------------------------------------
@@ -488,7 +491,7 @@ class TaskManager:
         enabled: bool = True,
         **options: Any,
     ) -> RecurringTask:
-        """Run clones of `template` on a schedule: a cron expression, or an interval, which is from start to start.
+        """Run clones of `template` on a schedule: a cron expression, or an interval between starts.
 
         `template` is a Task that was not added, or a function, for which `priority`, `lane`, `backend`, `timeout`,
         `tags`, `parameters`, `heading`, `body` and `img` may be given. `timezone` is that of a cron expression, by
@@ -565,7 +568,7 @@ class TaskManager:
         return known is not None and known.remove()
 
     def change_recurring_task(self, recurring: RecurringTask | str, **changes: Any) -> RecurringTask:
-        """Change its `schedule`, `timezone`, `name` or rules; raises UnknownTaskError, and what adding it raises."""
+        """Change `schedule`, `timezone`, `name` or rules; raises what adding it would raise."""
         known = self._known_recurring(recurring)
         known.change(**changes)
         return known
@@ -605,7 +608,7 @@ class TaskManager:
 
     @property
     def history(self) -> History | None:
-        """The record of tasks and schedules that outlives the process, if one is kept: `manager.history.tasks(...)`.
+        """The record of tasks and schedules that outlives the process, if one is kept.
 
         Set it, to a History or to the path of its file, to have one kept from now on.
         """
@@ -726,7 +729,7 @@ class TaskManager:
 
 
 class ActiveTasks:
-    """The pending and running tasks of a manager, as a collection that is always up to date."""
+    """The pending and running tasks of a manager, as a live collection."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher

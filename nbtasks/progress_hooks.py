@@ -1,4 +1,4 @@
-"""Progress hooks: calls `Task.progress_hook` of running tasks every `update_sleep_time` seconds."""
+"""Progress hooks: periodic calls of `Task.progress_hook` while a task runs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ logger = logging.getLogger("nbtasks")
 
 
 class ProgressHooks:
-    """Calls the progress hook of each running task again and again, never one twice at a time.
+    """Calls the progress hooks of running tasks.
 
+    A hook is called every `update_sleep_time` seconds, never twice at a time.
     `call_on_thread` runs a function on a thread where it may block: neither the timer's nor the loop's.
     """
 

@@ -1,4 +1,4 @@
-"""The tasks of a manager by id and by state: every change of a state, search, and the choice of what to prune.
+"""The registry of a manager's tasks by state: state changes, search, pruning.
 
 No locks and no threads here: the manager's lock guards a registry.
 """
@@ -76,7 +76,7 @@ class Registry:
         return tasks.popitem(last=False)[1] if len(tasks) > keep else None
 
     def surplus(self, state: TaskState, keep: int | None) -> list[Task]:
-        """The tasks of a final `state` beyond the `keep` that ended last, and those without a time of completion."""
+        """The tasks of a final `state` beyond the `keep` newest, and those with no time of completion."""
         tasks = self.by_state[state].values()
         undated = [task for task in tasks if task.internals.completed_at is None]
         dated = sorted((task for task in tasks if task.internals.completed_at is not None), key=_completed_at)
@@ -92,7 +92,7 @@ class Registry:
 
 
 def states_of(value: Any) -> list[TaskState]:
-    """The states meant by a state, its name, several, a predicate, or None for all; raises UnknownStateError."""
+    """The states meant by a state, a name, several, a predicate, or None (all)."""
     if value is None:
         return list(TaskState)
     if callable(value):
@@ -102,7 +102,7 @@ def states_of(value: Any) -> list[TaskState]:
 
 
 def matches(task: Task, criteria: Mapping[str, Any]) -> bool:
-    """Whether the task's attributes have these values or satisfy these predicates, which are the caller's code.
+    """Whether the task's attributes have these values or satisfy these predicates.
 
     `task_type` takes a class or its name; `tags` one tag or several, all of which the task must have. A task that lacks
     an attribute does not match.

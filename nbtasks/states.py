@@ -1,7 +1,4 @@
-"""The states of a task and the table of the changes that are allowed between them.
-
-Pure: must know nothing of tasks, managers or time.
-"""
+"""The states of a task, and the table of transitions between them."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ __all__ = ["FINAL_STATES", "LIVE_STATES", "TRANSITIONS", "TaskState", "check_tra
 
 
 class TaskState(StrEnum):
-    """Where a task is in its life. Compares equal to its string."""
+    """The state of a task. Compares equal to its string."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -26,7 +23,7 @@ class TaskState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether a task in this state is over."""
+        """Whether a task in this state is finished."""
         return self in FINAL_STATES
 
 
@@ -47,7 +44,7 @@ TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
 
 
 def check_transition(current: TaskState, target: TaskState) -> TaskState:
-    """`target`, if a task may go there from `current`; raises IllegalTransitionError otherwise."""
+    """`target`, if the table allows it after `current`; raises IllegalTransitionError otherwise."""
     if target in TRANSITIONS[current]:
         return target
     allowed = ", ".join(sorted(TRANSITIONS[current])) or "none, it is final"

@@ -1,4 +1,4 @@
-"""`Task`: one piece of background work, its record, and the hooks that subclasses override."""
+"""`Task`: the record of one piece of background work, and hooks for subclasses."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 
 class PastAttempt(NamedTuple):
-    """An attempt that failed and was followed by another; `error` is its message. Times are aware, UTC."""
+    """A failed attempt that was followed by another; times are aware, UTC."""
 
     number: int
     started_at: datetime
@@ -128,7 +128,7 @@ class KeptOutput(Protocol):
 
 
 class CellDetails(Protocol):
-    """What views show of a task made from a notebook cell, besides the fields of every task."""
+    """What views show of cell tasks besides the fields of every task."""
 
     @property
     def source(self) -> str:
@@ -178,7 +178,7 @@ _numbers = itertools.count(1)
 
 
 def id_prefix() -> str:
-    """The prefix of the ids of this process's tasks: it tells them from those of all other kernels, past ones too."""
+    """The prefix of the ids of this process's tasks, unique among all kernels, past ones too."""
     return _id_prefix
 
 
@@ -195,7 +195,7 @@ def number_of(task_id: object) -> int | None:
 
 
 class TaskInternals:
-    """The data of a task, as `Task.internals`: for nbtasks itself and its backends, not for users of tasks.
+    """The data of a task (`Task.internals`), for nbtasks and its backends.
 
     Once the task was added, the manager's lock guards all of it but `progress`, `heading`, `body` and `img`, which work
     sets without a lock. Only `Registry.move` changes `state`. Times are seconds since 1970. No slots: a value that few
@@ -302,7 +302,7 @@ def _set_and_report(task: Task, name: str, value: Any) -> None:
 
 
 class _InitSignature:
-    """The `__signature__` of a class: that of its `__init__`, for help and completion; `__new__` accepts anything."""
+    """The signature of a class: that of its `__init__`, as `__new__` accepts anything."""
 
     def __get__(self, instance: Any, owner: type[Any]) -> inspect.Signature:
         signature = inspect.signature(owner.__init__)
@@ -421,11 +421,11 @@ class Task:
     # -- for subclasses ---------------------------------------------------------------------------------------
 
     def run(self) -> Any:
-        """Do the work; its return value is the task's result. Subclasses override it, as a plain or async method."""
+        """Do the work and return the result. Subclasses override it, as a plain or async method."""
         raise WorkError(f"{type(self).__name__} has no run(self): a Task subclass needs one")
 
     def progress_hook(self) -> Any:
-        """Set `self.progress` and the like, or return the progress, from a file, an API, a log; plain or async.
+        """Set or return the progress, read from a file, an API, a log; plain or async.
 
         Called while the task runs, never twice at a time. If it raises, the last progress stays.
         """
@@ -536,7 +536,7 @@ class Task:
         return self.internals.state not in LIVE_STATES
 
     def as_dict(self) -> dict[str, Any]:
-        """The record and the subclass's own fields, JSON-safe: times as ISO strings, other objects as their repr."""
+        """The record and the subclass's own fields as JSON types: see `jsonable`."""
         own = [f.name for f in fields(self) if f.name not in _FIELDS and not f.name.startswith("_")]
         record = {name: jsonable(getattr(self, name, None)) for name in (*_RECORD, *own)}
         return {**record, "task_type": type(self).__name__, "result": jsonable(self.internals.result)}
@@ -562,7 +562,7 @@ class Task:
         return self._owner().cancel_task(self, children=children)
 
     def create_child(self, name: str, work: Any, priority: int = 0, **options: Any) -> Task:
-        """`manager.create_task` with this task as the parent, in its lane; cancelling the parent cancels the child."""
+        """`manager.create_task` with this task as parent, in its lane; it is cancelled with the parent."""
         return self._owner().create_child(self, name, work, priority, **options)
 
     def release(self) -> None:
@@ -591,7 +591,7 @@ class Task:
         return twin
 
     def output_written(self) -> None:
-        """Report to subscribers of `output` events that there is more. Any thread; nearly free without subscribers."""
+        """Report new output to subscribers of `output` events. Any thread."""
         manager = self.internals.manager
         if manager is not None and manager.bus.watches_output:
             manager.bus.wrote(self)
@@ -616,7 +616,7 @@ class Task:
         return None
 
     def on_attempt_end(self, outcome: Outcome) -> Outcome | None:  # noqa: ARG002 - as above
-        """Called once at the end of each attempt, before the state changes; an outcome it returns replaces this one."""
+        """Called at the end of each attempt, before the state changes; may return another outcome."""
         return None
 
     def on_failure(self) -> None:
@@ -688,12 +688,12 @@ def keep_progress(task: Task, source: Callable[[], float]) -> None:
 
 
 def can_run_again(task: Task) -> bool:
-    """Whether the work of the task can run once more; that of a function task is dropped when it completes."""
+    """Whether the work can run once more; that of a function task is dropped when it completes."""
     return type(task).run is not Task.run or callable(task.internals.work)
 
 
 def jsonable(value: Any) -> Any:
-    """The value, made of what JSON has: times as ISO strings, durations in seconds, other objects as their repr."""
+    """The value in JSON types: times as ISO strings, durations in seconds, other objects as repr."""
     if isinstance(value, Enum):
         return jsonable(value.value)
     if value is None or isinstance(value, bool | int | str):

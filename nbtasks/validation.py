@@ -1,6 +1,7 @@
-"""Argument checks: each returns the value in its usual form, or raises an InvalidValueError that says what is allowed.
+"""Argument checks, named by the noun that they check.
 
-Used as `validation.timeout(...)`: the functions are named by the noun that they check.
+Each returns the value in its usual form, or raises an InvalidValueError that says what is allowed. Used as
+`validation.timeout(...)`.
 """
 
 from __future__ import annotations
