@@ -1,6 +1,6 @@
-"""The `dask` backend: work on a Dask cluster, functions in its workers' threads, cells in processes beside them.
+"""The `dask` backend: work on a Dask cluster.
 
-Must not know the manager, nor what cells are. Imports Dask when it is used.
+Functions run in the threads of Dask's workers, cells in processes beside them. Dask is imported on first use.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from nbtasks.workers.messages import Message
 __all__ = ["DaskBackend"]
 
 LATE_SECONDS = 5.0
-"""How long what a worker has said may arrive after the end of its work."""
+"""How long messages of a worker may arrive after the end of its work."""
 _GONE = ("closed", "closing")
 
 
 class DaskBackend(Backend):
-    """Runs work on the cluster of `client`: the one given by `connect`, else the process's own, else a local one.
+    """Runs work on a Dask cluster.
 
-    Two threads submit work and hear what comes of it; what is under way is changed by the second one only.
+    It is the one given by `connect`, else that of the client that the process has, else a local one, started here.
+    One thread submits work, another receives messages; only the second one changes what is running.
     """
 
     name: ClassVar[str] = "dask"
@@ -48,13 +49,14 @@ class DaskBackend(Backend):
         self._topic = f"nbtasks-{uuid.uuid4().hex}"
         self._lock = threading.Lock()  # guards the start of the threads, and the end
         self._submitting: queue.SimpleQueue[_Run | None] = queue.SimpleQueue()
-        self._hearing: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._under_way: dict[str, _Run] = {}
+        self._receiving: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._running: dict[str, _Run] = {}
         self._serves = self._closed = False
 
     def connect(self, client: Any) -> None:
-        """From now on use this `distributed.Client`, or the cluster at this address ("tcp://host:8786"); None: as
-        before, the one that the process has. What is under way stays where it is.
+        """Use this `distributed.Client`, or the cluster at this address ("tcp://host:8786"), from now on.
+
+        None: the client that the process has, as before. Running work stays where it is.
         """
         if not (client is None or isinstance(client, str) or _is_client(client)):
             raise InvalidValueError(f"connect() takes a distributed.Client, an address or None, not {client!r}")
@@ -72,32 +74,32 @@ class DaskBackend(Backend):
             if not self._serves:
                 self._serves = True
                 start_thread(self._submit_all, "nbtasks-dask-submits")
-                start_thread(self._hear_all, "nbtasks-dask-hears")
+                start_thread(self._receive_all, "nbtasks-dask-receives")
         attempt.handle = run = _Run(self, attempt)
         self._submitting.put(run)
 
     def interrupt(self, attempt: Attempt) -> None:
-        """Have the worker interrupt the work, or the cluster forget it if it has not begun."""
+        """Interrupt the work in its worker, or cancel it on the cluster if it has not begun."""
         attempt.interrupted = True
         run = attempt.handle
         if run is not None:
             self.later(run.interrupt)
 
     def close(self) -> None:
-        """Let go of the cluster; one that was started here ends."""
+        """Disconnect from the cluster; end one that was started here."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
         self._submitting.put(None)
-        self._hearing.put(None)
+        self._receiving.put(None)
         if not self._serves:
             self._end()
 
     # -- the cluster ------------------------------------------------------------------------------------------
 
     def client(self) -> Any:
-        """The client in use now; found, made or started by the first who asks."""
+        """The client in use; found, made or started on first use."""
         client = self._find()
         if client not in self._subscribed:
             client.subscribe_topic(self._topic, self._take)
@@ -135,8 +137,8 @@ class DaskBackend(Backend):
                 distributed.Client.__init__(
                     client, address or self._cluster, security=security, set_as_default=address is None
                 )
-            except (OSError, ValueError) as error:  # nobody answers there, or it is no address
-                client.close(timeout=5)  # where that is left to garbage collection, Dask's next client may hang
+            except (OSError, ValueError) as error:  # no scheduler answers there, or it is no address
+                client.close(timeout=5)  # closed by garbage collection, it may hang Dask's next client
                 raise TaskFailedError(f"there is no Dask cluster at {address}: {error}") from None
             self._clients[address] = client
         return client
@@ -155,38 +157,38 @@ class DaskBackend(Backend):
         while (run := self._submitting.get()) is not None:
             run.submit()
 
-    def _hear_all(self) -> None:
-        while (call := self._hearing.get()) is not None:
+    def _receive_all(self) -> None:
+        while (call := self._receiving.get()) is not None:
             call()
-        for run in list(self._under_way.values()):
+        for run in list(self._running.values()):
             run.end(Outcome(TaskState.CANCELLED))
         self._end()
 
     def later(self, call: Callable[[], None]) -> None:
-        """Call it on the thread that hears."""
-        self._hearing.put(call)
+        """Call it on the receiving thread."""
+        self._receiving.put(call)
 
     def _take(self, event: tuple[float, dict[str, Any]]) -> None:
-        """On the client's own loop: something was said."""
-        said = event[1]
-        self.later(lambda: self._heard(said))
+        """On the client's own loop: a message of a worker."""
+        message = event[1]
+        self.later(lambda: self._deliver(message))
 
-    def _heard(self, said: dict[str, Any]) -> None:
-        run = self._under_way.get(said["key"])
+    def _deliver(self, event: dict[str, Any]) -> None:
+        run = self._running.get(event["key"])
         if run is not None:
-            run.hear(said["number"], said["message"])
+            run.receive(event["number"], event["message"])
 
     def enter(self, run: _Run) -> None:
-        """What is said under its key is for this one."""
-        self._under_way[run.key] = run
+        """Deliver messages of its key to this run from now on."""
+        self._running[run.key] = run
 
     def leave(self, run: _Run) -> None:
-        """It has ended."""
-        self._under_way.pop(run.key, None)
+        """Deliver no more: it has ended."""
+        self._running.pop(run.key, None)
 
 
 class _Run:
-    """One attempt on the cluster. Submitted on the one thread; all else is on the thread that hears."""
+    """One attempt on the cluster. All but `submit` is called on the receiving thread."""
 
     def __init__(self, backend: DaskBackend, attempt: Attempt) -> None:
         self._backend = backend
@@ -194,7 +196,7 @@ class _Run:
         self._work: RemoteWork | None = None
         self._future: Any = None
         self._worker: str | None = None
-        self._heard = 0
+        self._received = 0
         self._interrupts = 0
         self._ended = False
         self.key = f"nbtasks-{attempt.task.id}-{attempt.task.attempts}-{uuid.uuid4().hex[:8]}"
@@ -205,53 +207,53 @@ class _Run:
             self._backend.later(lambda: self.end(Outcome(TaskState.CANCELLED)))
             return
         try:
-            from nbtasks.backends import dask_worker as relay
+            from nbtasks.backends import dask_worker
 
             self._work = work_of(attempt, self._backend.on_display, settings=False)
             _, content, buffers = attempt.context.run(self._work.request)
             client = self._backend.client()
             self._backend.later(lambda: self._backend.enter(self))
-            parcel = relay.Parcel(*buffers)
+            parcel = dask_worker.Parcel(*buffers)
             self._future = client.submit(
-                relay.run, self._backend._topic, self.key, attempt.task.name, content, parcel,
+                dask_worker.run, self._backend._topic, self.key, attempt.task.name, content, parcel,
                 key=self.key, pure=False, priority=attempt.task.priority,
             )  # fmt: skip
             self._future.add_done_callback(lambda _: self._backend.later(self._done))
             if attempt.interrupted:
                 self._backend.later(self.interrupt)
-        except Exception as error:  # noqa: BLE001 - no cluster, or what cannot be sent; the task says it
-            if isinstance(error, NbtasksError):  # it says all; the way to it is of no use to anybody
+        except Exception as error:  # noqa: BLE001 - no cluster, or an object that cannot be sent
+            if isinstance(error, NbtasksError):  # the message says all, and the traceback shows only nbtasks
                 error.__traceback__ = None
             ended = Outcome(TaskState.CANCELLED if attempt.interrupted else TaskState.FAILED, None, error)
             self._backend.later(lambda: self.end(ended))
 
     def interrupt(self) -> None:
-        """Strike the work wherever it is; what is nowhere yet is taken back from the cluster."""
+        """Interrupt the work wherever it runs; cancel it on the cluster where it does not run yet."""
         if self._ended or self._future is None:
             return
         self._interrupts += 1
         number, client = self._interrupts, self._future.client
 
-        def strike() -> None:
-            from nbtasks.backends import dask_worker as relay
+        def interrupt() -> None:
+            from nbtasks.backends import dask_worker
 
             try:
-                found = any(client.run(relay.strike, self.key, number).values())
+                found = any(client.run(dask_worker.interrupt, self.key, number).values())
             except Exception:  # noqa: BLE001 - a worker is gone meanwhile; the cluster says so
                 found = True
             if not found:
                 self._backend.later(self._take_back)
 
-        start_thread(strike, "nbtasks-dask-interrupts")
+        start_thread(interrupt, "nbtasks-dask-interrupts")
 
     def _take_back(self) -> None:
         if not self._ended and self._worker is None:
             self._future.cancel()
 
-    def hear(self, number: int, said: bytes) -> None:
-        """Take a message of the worker's."""
-        channel, kind, content, buffers, metadata = pickle.loads(said)
-        self._heard = number
+    def receive(self, number: int, pickled: bytes) -> None:
+        """Take a message of the worker."""
+        channel, kind, content, buffers, metadata = pickle.loads(pickled)
+        self._received = number
         message = Message(channel, kind, content, buffers, None, metadata)
         if kind == "nbtasks_begun":
             self._begun(content)
@@ -262,14 +264,14 @@ class _Run:
                 self._attempt.context.run(self._work.receive, message)
 
     def _begun(self, content: dict[str, Any]) -> None:
-        if "worker" not in content:  # that of a process on the worker's machine
+        if "worker" not in content:  # the message of a process beside the worker
             return
         if self._worker is not None and self._work is not None:
             self._work.restarted(f"the Dask worker {self._worker} was lost: it runs again on {content['worker']}")
         self._worker = content["worker"]
 
     def _done(self) -> None:
-        """The cluster says that it is over; the worker's own answer may have come before that, or be big."""
+        """The cluster reports the end; the worker's own answer may have come earlier, or be big."""
         if self._ended:
             return
         future = self._future
@@ -280,18 +282,18 @@ class _Run:
                 self.end(Outcome(TaskState.FAILED, None, WorkerDiedError("the Dask cluster has lost the work")))
             return
         try:
-            said, answer, parcel = future.result(LATE_SECONDS * 12)
-        except Exception as error:  # noqa: BLE001 - a lost worker, or what Dask could not do; the task says it
+            sent, answer, parcel = future.result(LATE_SECONDS * 12)
+        except Exception as error:  # noqa: BLE001 - a lost worker, or an error of Dask's
             self.end(Outcome(TaskState.FAILED, None, _lost(error)))
             return
-        self._finish(said, answer, parcel, time.monotonic() + LATE_SECONDS)
+        self._finish(sent, answer, parcel, time.monotonic() + LATE_SECONDS)
 
-    def _finish(self, said: int, answer: Any, parcel: Any, limit: float) -> None:
-        """The end, once all that was said has arrived."""
+    def _finish(self, sent: int, answer: Any, parcel: Any, limit: float) -> None:
+        """End, once all messages of the worker have arrived."""
         if self._ended:
             return
-        if self._heard < said and time.monotonic() < limit:
-            timer = threading.Timer(0.05, self._backend.later, [lambda: self._finish(said, answer, parcel, limit)])
+        if self._received < sent and time.monotonic() < limit:
+            timer = threading.Timer(0.05, self._backend.later, [lambda: self._finish(sent, answer, parcel, limit)])
             timer.daemon = True
             timer.start()
         elif answer is None:
@@ -304,7 +306,7 @@ class _Run:
         assert self._work is not None
         try:
             outcome = self._attempt.context.run(self._work.answered, message)
-        except Exception as error:  # noqa: BLE001 - unpickling runs the objects' own code; the task says it
+        except Exception as error:  # noqa: BLE001 - unpickling runs the objects' own code
             outcome = Outcome(TaskState.FAILED, None, error)
         self.end(outcome)
 

@@ -1,6 +1,7 @@
-"""What runs on a Dask worker: functions in its own threads, cells in worker processes of ours beside it.
+"""The Dask worker's side of the `dask` backend.
 
-Must not know the notebook but by the messages that it says there, nor what a cell is. Imported on Dask's workers.
+Functions run in threads of the Dask worker, cells in worker processes beside it. Messages go to the notebook as events
+of the scheduler. Imported on Dask's workers.
 """
 
 from __future__ import annotations
@@ -27,26 +28,26 @@ from nbtasks.task import Outcome, Task
 from nbtasks.workers.kernel_process import python_kernel
 from nbtasks.workers.messages import RESULT, Message
 from nbtasks.workers.serialization import Buffers, kind_of, pack_names, raw, unpack
-from nbtasks.workers.worker_side import TaskHere, call, pack_error
+from nbtasks.workers.worker_side import WorkerTaskOwner, call, pack_error
 
-__all__ = ["SMALL", "Parcel", "run", "strike"]
+__all__ = ["SMALL", "Parcel", "interrupt", "run"]
 
 SMALL = 1_000_000
-"""Answers of up to so many bytes come with the message that says the work is over; others as Dask's result."""
+"""Answers of up to this number of bytes are sent as a message, bigger ones as Dask's result."""
 
-_LOOK_SECONDS = 0.1
+_CHECK_SECONDS = 0.1
 
 _out: contextvars.ContextVar[Any] = contextvars.ContextVar("nbtasks_out", default=None)
 _running: dict[str, tuple[Any, _Attempt]] = {}
-_struck: dict[str, int] = {}
+_interrupted: dict[str, int] = {}
 _lock = threading.Lock()
-"""Guards what runs and what was struck."""
+"""Guards `_running` and `_interrupted`."""
 _processes: ProcessBackend | None = None
 _threads = ThreadBackend()
 
 
 class Parcel:
-    """Buffers, which Dask sends as they are."""
+    """Buffers that Dask sends without copying them."""
 
     def __init__(self, *buffers: Any) -> None:
         self.buffers = buffers
@@ -59,7 +60,7 @@ class Parcel:
 
 
 class _Attempt(Attempt):
-    """One attempt here, which somebody waits for."""
+    """One attempt on this worker; `over` is set when it has ended."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -73,62 +74,62 @@ class _Attempt(Attempt):
 
 
 def run(topic: str, key: str, what: str, content: dict[str, Any], parcel: Parcel) -> Any:
-    """Do the work, and say all that it says. Returns the number of messages, and the answer if it is not small."""
+    """Do the work and send its messages. Returns their number, and the answer if it is not small."""
     from distributed import get_worker
 
     worker = get_worker()
-    said = 0
+    sent = 0
     lock = threading.Lock()
 
     def say(channel: str, kind: str, about: dict[str, Any], buffers: Sequence[Any], metadata: Any = None) -> None:
-        nonlocal said
+        nonlocal sent
         message = pickle.dumps((channel, kind, about, [bytes(raw(b)) for b in buffers], metadata or {}), protocol=5)
         with lock:
-            said += 1
-            worker.log_event(topic, {"key": key, "number": said, "message": message})
+            sent += 1
+            worker.log_event(topic, {"key": key, "number": sent, "message": message})
 
     say("iopub", "nbtasks_begun", {"worker": worker.address}, [])
     do = _do_call if content["what"] == "call" else _do_cell
     answer, buffers = do(key, what, content, parcel.buffers, say, worker)
     if sum(raw(one).nbytes for one in buffers) > SMALL:
-        return said, answer, Parcel(*buffers)
+        return sent, answer, Parcel(*buffers)
     say("shell", "nbtasks_reply", answer, buffers)
-    return said, None, None
+    return sent, None, None
 
 
-async def strike(key: str, number: int) -> bool:
-    """Interrupt the work of that key; True if it is here. What has not begun by then does not begin any more.
+async def interrupt(key: str, number: int) -> bool:
+    """Interrupt the work of that key; True if it runs here. Work that has not begun will not begin.
 
-    `number` counts the interrupts that were asked for: each strikes once.
+    `number` counts the interrupts of that work: each is delivered once.
     """
     with _lock:
         backend, attempt = _running.get(key, (None, None))
-        is_new = number > _struck.get(key, 0)
-        _struck[key] = number
+        is_new = number > _interrupted.get(key, 0)
+        _interrupted[key] = number
     if backend is not None and is_new:
         backend.interrupt(attempt)
     return backend is not None
 
 
 def _do(key: str, backend: Any, task: Task, function: Any, not_counted: threading.Event | None = None) -> Outcome:
-    """Do it on `backend`, and wait. Once `not_counted` is set, another task may take this one's place on the worker."""
+    """Run it on `backend` and wait. Once `not_counted` is set, it leaves Dask's thread pool."""
     from distributed import secede
 
     attempt = _Attempt(task, function, (), backend, contextvars.copy_context(), None)
     with _lock:
-        if key in _struck:
+        if key in _interrupted:
             return attempt.outcome
         _running[key] = backend, attempt
     try:
         backend.start(attempt)
-        while not attempt.over.wait(_LOOK_SECONDS):
+        while not attempt.over.wait(_CHECK_SECONDS):
             if not_counted is not None and not_counted.is_set():
                 not_counted.clear()
                 secede()
     finally:
         with _lock:
             _running.pop(key, None)
-            _struck.pop(key, None)
+            _interrupted.pop(key, None)
     return attempt.outcome
 
 
@@ -136,15 +137,15 @@ def _do(key: str, backend: Any, task: Task, function: Any, not_counted: threadin
 
 
 def _do_call(key: str, _: str, content: dict[str, Any], buffers: Sequence[Any], say: Any, worker: Any) -> Any:
-    here = TaskHere(lambda kind, about, parcel: say("iopub", kind, about, parcel))
+    owner = WorkerTaskOwner(lambda kind, about, parcel: say("iopub", kind, about, parcel))
     split = content["split"]
     try:
         about = unpack(buffers[:split], {})
-        task = here.make(about["kind"], content["number"], content["prefix"], about["fields"])
+        task = owner.make(about["kind"], content["number"], content["prefix"], about["fields"])
         work = unpack(buffers[split:], {}, task)
     except Exception as error:  # noqa: BLE001 - unpickling runs the objects' own code
-        said, parcel = pack_error(error)
-        return {"status": "error", **said}, parcel
+        described, parcel = pack_error(error)
+        return {"status": "error", **described}, parcel
     with _stream_patches_lock:
         _stream_patches.apply()
 
@@ -159,28 +160,28 @@ def _do_call(key: str, _: str, content: dict[str, Any], buffers: Sequence[Any], 
     joined = threading.Event()
     pickled = bytes(buffers[split])
     if b"dask" in pickled or b"distributed" in pickled:
-        joined.set()  # it may wait for what the cluster does: it must not keep a place there
+        joined.set()  # it may wait for other work of the cluster, and must not occupy a thread of it
     outcome = _do(key, _threads, task, function, joined)
-    here.end()
+    owner.end()
     if outcome.state is TaskState.CANCELLED:
         return {"status": "cancelled"}, []
     if outcome.exception is not None:
-        said, parcel = pack_error(outcome.exception)
-        return {"status": "error", **said}, parcel
+        described, parcel = pack_error(outcome.exception)
+        return {"status": "error", **described}, parcel
     parcel, refused = pack_names({RESULT: outcome.result}, task=task)
     stayed = {name: [kind_of(outcome.result), str(why)] for name, why in refused.items()}
     return {"status": "ok", "stayed": stayed}, parcel
 
 
 class _Stream(io.TextIOBase):
-    """A standard stream: what functions of ours write to it is said, all else goes where it went."""
+    """A standard stream that sends the output of our functions as messages."""
 
     def __init__(self, name: str, below: Any) -> None:
         self._name = name
         self._below = below
 
     def write(self, text: str) -> int:
-        """Take text."""
+        """Send text, or write it to the stream itself."""
         say = _out.get()
         if say is None:
             self._below.write(text)
@@ -189,7 +190,7 @@ class _Stream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Flush the stream itself."""
         self._below.flush()
 
 
@@ -201,7 +202,7 @@ _stream_patches_lock = threading.Lock()
 
 
 class _Relay(RemoteWork):
-    """The request of a notebook, handed on to a process of this machine."""
+    """The request of a notebook, passed on to a process of this machine."""
 
     fresh = True
 
@@ -212,7 +213,7 @@ class _Relay(RemoteWork):
         self._worker_module = content["worker_module"]
         self.memory = content["memory"]
         self.joined = threading.Event()
-        """Set when the cell has the cluster do work: it must not keep a place there while it waits."""
+        """Set when the cell uses the cluster: it must not occupy a thread there while it waits."""
         self.answer: tuple[dict[str, Any], Buffers] | None = None
 
     @property
@@ -221,26 +222,26 @@ class _Relay(RemoteWork):
         return python_kernel(self._worker_module)
 
     def request(self) -> tuple[str, dict[str, Any], Buffers]:
-        """As it came."""
+        """The notebook's request."""
         return "nbtasks_run", self._content, list(self._buffers)
 
     def receive(self, message: Message) -> None:
-        """Said on."""
+        """Pass a message on to the notebook."""
         if message.kind == "nbtasks_joined":
             self.joined.set()
         self._say("iopub", message.kind, message.content, message.buffers, message.metadata)
 
     def restarted(self, why: str) -> None:
-        """It does not, here."""
+        """Nothing: Dask runs lost work again."""
 
     def answered(self, message: Message) -> Outcome:
-        """Kept, to be handed on."""
+        """Keep the answer, to be passed on."""
         self.answer = message.content, [bytes(buffer) for buffer in message.buffers]
         return Outcome(TaskState.COMPLETED)
 
 
 class _CellTask(Task):
-    """The task as part of which a cell's process runs."""
+    """The task of a cell's process."""
 
     relay: Any = None
 
@@ -263,6 +264,6 @@ def _do_cell(key: str, what: str, content: dict[str, Any], buffers: Sequence[Any
     if relay.answer is not None:
         return relay.answer
     if outcome.exception is not None and outcome.state is TaskState.FAILED:
-        said, parcel = pack_error(outcome.exception)
-        return {"status": "error", **said}, parcel
+        described, parcel = pack_error(outcome.exception)
+        return {"status": "error", **described}, parcel
     return {"status": "cancelled"}, []

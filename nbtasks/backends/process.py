@@ -1,7 +1,4 @@
-"""The `process` backend: work in worker processes, which can be interrupted, killed, and may die without harm.
-
-Must not know the manager, nor what cells are.
-"""
+"""The `process` backend: work in processes that can be interrupted and killed."""
 
 from __future__ import annotations
 
@@ -75,7 +72,7 @@ class ProcessBackend(Backend):
 
     @property
     def pool(self) -> Pool:
-        """The workers; made when they are first asked for."""
+        """The workers; made on first use."""
         from nbtasks.workers.pool import Pool
 
         with self._lock:
@@ -86,21 +83,21 @@ class ProcessBackend(Backend):
             return self._pool
 
     def start(self, attempt: Attempt) -> None:
-        """Send the work to a worker, on a thread of its own, which also hears what comes back."""
+        """Send the work to a worker, on a thread of its own, which also receives what comes back."""
         if self._closed:
             raise TaskFailedError("the process backend is closed")
         attempt.handle = _Conversation(self, attempt)
         start_thread(attempt.handle.run, f"nbtasks-process-{attempt.task.name}")
 
     def interrupt(self, attempt: Attempt) -> None:
-        """Interrupt the worker; what does not stop within `grace` seconds is killed."""
+        """Interrupt the worker; work that does not stop within `grace` seconds is killed."""
         attempt.interrupted = True
         conversation = attempt.handle
         if conversation is not None:
             conversation.interrupt()
 
     def usage(self, attempt: Attempt) -> str:
-        """Its worker's number, memory and processor time, at most a second old."""
+        """Its worker's process id, memory and CPU time, at most a second old."""
         conversation = attempt.handle
         return "" if conversation is None else conversation.usage()
 
@@ -113,9 +110,10 @@ class ProcessBackend(Backend):
 
 
 class _Conversation:
-    """One attempt and its worker. `interrupt` may be called on any thread; all else is on the conversation's own.
+    """One attempt and its worker, on a thread of its own.
 
-    An interrupt before the work has begun would go unheard: it waits until then. `_lock` guards what is begun.
+    Any thread may call `interrupt`. Before the work has begun an interrupt would be lost: it is sent once it begins.
+    `_lock` guards what has begun.
     """
 
     def __init__(self, backend: ProcessBackend, attempt: Attempt) -> None:
@@ -147,7 +145,7 @@ class _Conversation:
         return "" if worker is None else self._usage
 
     def _begins(self, worker: Worker | None) -> None:
-        """Its work begins; with None it has ended."""
+        """The work begins in this worker; with None it has ended."""
         with self._lock:
             self._begun = worker
             self._has_begun |= worker is not None
@@ -158,8 +156,8 @@ class _Conversation:
         attempt = self._attempt
         try:
             outcome = self._converse()
-        except BaseException as error:  # noqa: BLE001 - whatever stands in the way; the task says it
-            if isinstance(error, NbtasksError):  # it says all; the way to it is of no use to anybody
+        except BaseException as error:  # noqa: BLE001 - any failure is the outcome of the task
+            if isinstance(error, NbtasksError):  # the message says all, and the traceback shows only nbtasks
                 error.__traceback__ = None
             outcome = Outcome(TaskState.FAILED, None, error)
             if attempt.interrupted and isinstance(error, WorkerDiedError):
@@ -175,7 +173,7 @@ class _Conversation:
             try:
                 return self._converse_with_one(work, request)
             except WorkerDiedError:
-                # It was on its way out when it was taken: nothing has been done, and another one can do it.
+                # The worker was already ending when it was taken: nothing has been done, and another one can do it.
                 tries -= 1
                 if self._has_begun or self._attempt.interrupted or not tries:
                     raise
@@ -210,7 +208,7 @@ class _Conversation:
             kind, content, buffers = following
 
     def _answer(self, worker: Worker, work: RemoteWork, request: str) -> Message:
-        """Hear what the worker says, up to its answer to the request."""
+        """Take the worker's messages, up to its answer to the request."""
         attempt = self._attempt
         answer: Message | None = None
         idle = False

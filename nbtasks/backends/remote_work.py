@@ -1,4 +1,4 @@
-"""Work done in another process for one attempt of a task: `RemoteWork`, and calls of functions.
+"""Work in another process for one attempt: `RemoteWork`, and calls of functions.
 
 A backend sends the request, and hands over the messages and the answer that come back. A kind of task that is no plain
 call makes its own `RemoteWork` (`Task.remote_work`).
@@ -31,7 +31,7 @@ logger = logging.getLogger("nbtasks")
 
 
 class RemoteWork(ABC):
-    """The work of one attempt in another process. All methods are called in the context of the attempt."""
+    """The work of one attempt in another process, called in the attempt's context."""
 
     fresh = False
     """Whether it needs a worker that has not run anything yet, and that nothing else uses after it."""
@@ -203,12 +203,12 @@ def _also_importing_from(path: Sequence[str]) -> Iterator[None]:
 
 
 def error_from(content: dict[str, Any], parcel: Sequence[Any], names: dict[str, Any]) -> BaseException:
-    """The error of a worker: the object, where it could be sent; its cause has the traceback of the worker."""
+    """The error of a worker, the object itself if possible; its cause has the worker's traceback."""
     cause = RemoteError(f"\n{content['text']}")
     if parcel:
         try:
             error = unpack(parcel, names)
-        except Exception:  # noqa: BLE001 - many an error class cannot make an object from what it has pickled
+        except Exception:  # noqa: BLE001 - many error classes cannot be rebuilt from their pickles
             error = None
         if isinstance(error, BaseException):
             error.__cause__ = cause

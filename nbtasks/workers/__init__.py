@@ -1,1 +1,1 @@
-"""Worker processes: how they are started, spoken to and ended, and what is sent there and back."""
+"""Worker processes, and serialization to and from them."""

@@ -56,14 +56,14 @@ T = TypeVar("T")
 
 @functools.cache
 def python_kernel(module: str) -> KernelSpec:
-    """How to start a worker of this Python: a kernel that is started by the function `main` of that module."""
+    """How to start a worker of this Python, whose kernel is started by the function `main` of `module`."""
     start = _START.format(module=module)
     argv = [sys.executable, "-P", "-c", start, "-f", "{connection_file}", "--HistoryManager.enabled=False"]
     return KernelSpec(argv=argv, language="python")
 
 
 class _OneSpec(KernelSpecManager):
-    """Gives a kernel manager the spec of the kernel that it is to start, which need not be an installed one."""
+    """Gives a kernel manager the spec of its kernel, which need not be installed."""
 
     def __init__(self, spec: KernelSpec) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 def _run(awaitable: Awaitable[T]) -> T:
-    """Run a kernel manager's coroutine and wait for it. Any thread, whether a loop is running there or not."""
+    """Run a coroutine of a kernel manager and wait for it, on any thread, one that runs a loop too."""
     with _loop_lock:
         loop = _loop()
     return asyncio.run_coroutine_threadsafe(_awaited(awaitable), loop).result()
@@ -97,7 +97,7 @@ async def _awaited(awaitable: Awaitable[T]) -> T:
 
 
 class Worker:
-    """A kernel in a process group of its own. It is ready once `wait_ready` has returned."""
+    """A kernel in a process group of its own, ready once `wait_ready` has returned."""
 
     def __init__(self, kernel: KernelSpec, cwd: str | None = None) -> None:
         self.kernel = kernel
@@ -136,7 +136,7 @@ class Worker:
             await self._manager.start_kernel(stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=cwd)
 
     def _connect(self) -> None:
-        # What a worker says in a flood waits here, it is not dropped.
+        # No high-water mark: a flood of messages is queued here, and none is dropped.
         self._context.setsockopt(zmq.RCVHWM, 0)
         self._context.setsockopt(zmq.LINGER, _LINGER_MS)
         self._context.setsockopt(zmq.RECONNECT_IVL, 20)
@@ -147,7 +147,7 @@ class Worker:
         self._poller = zmq.Poller()
         for socket in self._sockets.values():
             self._poller.register(socket, zmq.POLLIN)
-        if self.pid is not None and hasattr(os, "pidfd_open"):  # its end wakes whoever receives
+        if self.pid is not None and hasattr(os, "pidfd_open"):  # its end wakes `receive`
             self._pidfd = os.pidfd_open(self.pid)
             self._poller.register(self._pidfd, select.POLLIN)
 

@@ -1,4 +1,4 @@
-"""Messages between a notebook and its workers: their form, and the keys of what they hold.
+"""Messages between a notebook and its workers: their form and their keys.
 
 `nbtasks_run` asks a worker to run a cell or a function, `nbtasks_reply` is its answer. In between it sends
 `nbtasks_begun`, `nbtasks_progress` and `nbtasks_cancel`, and the messages of any kernel for what is printed and
@@ -43,7 +43,7 @@ class Message:
 
 
 def task_fields(task: Task, kind: type[Task]) -> dict[str, Any]:
-    """The fields of a task that the other side needs, as one of that kind: what a subclass adds is sent along."""
+    """The fields of a task that the other side needs, those of its subclass `kind` among them."""
     own = {} if kind is Task else dict(getattr(task, "__dict__", {}))
     if kind is not Task and is_dataclass(kind):
         added = {one.name for one in fields(kind)} - {one.name for one in fields(Task)}

@@ -1,4 +1,4 @@
-"""The worker processes of one manager: how many there may be, which are free, and one spare that is kept warm."""
+"""The pool of a manager's workers: a limit, free workers, and a warm spare."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What code finds set up in its process besides names: folder, path, environment, random seeds, filters, options.
+"""Settings of a process: folder, path, environment, random seeds, library options.
 
-Both sides use it: taken in the notebook, applied in the worker; what the work changed there comes back. Must not import
-what is not there already: settings of a library that a worker has not imported are applied when it is.
+They are taken in the notebook and applied in the worker, and what the work has changed there comes back. Nothing is
+imported for that: settings of a library are applied when the worker imports it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["changed_settings", "put_settings", "take_settings"]
 
 _OF_THE_MACHINE = frozenset({"folder", "path", "environment"})
 _due: dict[str, Any] = {}
-"""What is to be set in libraries as soon as they are imported."""
+"""Settings of libraries that are not imported yet."""
 _OWN_VARIABLES = frozenset(
     {
         "NBTASKS_PARENT",
@@ -47,7 +47,7 @@ class _Setting:
 
 
 def take_settings() -> dict[str, Any]:
-    """What is set now, by the name of the setting; those that cannot be read or sent are left out."""
+    """The settings as they are now, by name; those that cannot be read or sent are left out."""
     taken: dict[str, Any] = {name: value for name, value in _due.items() if _SETTINGS[name].module not in sys.modules}
     taken["machine"] = _machine()
     for name, setting in _SETTINGS.items():
@@ -63,7 +63,7 @@ def _machine() -> str:
 
 
 def put_settings(settings: Mapping[str, Any]) -> None:
-    """Set what was taken, now, or for libraries that are not imported, when they are."""
+    """Apply settings: now, or once the library is imported."""
     elsewhere = settings.get("machine", _machine()) != _machine()
     for name, pickled in settings.items():
         if name == "machine" or (elsewhere and name in _OF_THE_MACHINE):
@@ -84,7 +84,7 @@ def put_settings(settings: Mapping[str, Any]) -> None:
 
 
 def changed_settings(before: Mapping[str, Any]) -> dict[str, Any]:
-    """What is set otherwise than it was."""
+    """The settings that differ from `before`."""
     return {name: value for name, value in take_settings().items() if before.get(name) != value}
 
 

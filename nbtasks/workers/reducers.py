@@ -1,4 +1,4 @@
-"""Rules for pickling objects that pickle and cloudpickle cannot send to another process.
+"""Pickling rules for objects that pickle and cloudpickle cannot send.
 
 One registry holds a rule for each class (`@reduces`). A rule gets an object and returns how to rebuild its like on the
 other side, as `object.__reduce__` does; None leaves the object to pickle. Classes of `__main__` are the notebook's.
@@ -44,7 +44,7 @@ _found: dict[type, Rule | None] = {}
 
 
 def reduces(*classes: type | str) -> Callable[[R], R]:
-    """Register a rule for classes and their subclasses; a class that may not be imported is named `package.Class`."""
+    """Register a rule for classes and their subclasses; one that may not be imported is "package.Class"."""
 
     def register(rule: R) -> R:
         _registry.update(dict.fromkeys(classes, rule))
@@ -55,7 +55,7 @@ def reduces(*classes: type | str) -> Callable[[R], R]:
 
 
 def reduced_specially(obj: Any) -> Reduced | None:
-    """How to rebuild the like of `obj` on the other side; None if pickle knows. Raises if it cannot be sent."""
+    """How to rebuild the like of `obj`; None if pickle knows. Raises TypeError if it cannot be sent."""
     kind = type(obj)
     try:
         rule = _found[kind]
@@ -111,15 +111,15 @@ def _dispatcher(function: Any, registered: list[tuple[type, Any]]) -> Any:
 
 @reduces(types.CodeType)
 def _code(obj: types.CodeType) -> Reduced:
-    """Code with its source lines and the name of their file, which cloudpickle 3.1.3 replaces by `<dynamic-code>`."""
+    """Code with its source lines and its file name, which cloudpickle 3.1.3 replaces by `<dynamic-code>`."""
     make, args = cloudpickle.Pickler.dispatch_table[types.CodeType](obj)
     return _code_with_source, (make, args, obj.co_filename, _lines_without_file(obj.co_filename))
 
 
 def _lines_without_file(filename: str) -> list[str] | None:
-    """The source lines that only `linecache` has, as it does of cells and generated code; None for those of files.
+    """The source lines that only `linecache` has, those of cells and generated code; None for a file's.
 
-    It is the list in the cache, so that a pickle of many functions has the lines of their cell once.
+    The list itself is returned, so that a pickle of many functions has the lines of their cell once.
     """
     match linecache.cache.get(filename):
         case (_, None, list(lines), _):
@@ -157,16 +157,16 @@ def _named_property(function: Any, name: str | None) -> Any:
 
 
 def made_quietly(obj: Any, reduced: Any) -> Any:
-    """Change how cloudpickle rebuilds a class: its bases get no `__init_subclass__` call, and it keeps its slots."""
+    """Rebuild a class without calling `__init_subclass__`, and with its slots: cloudpickle does otherwise."""
     if not isinstance(reduced, tuple) or reduced[0] is not _make_skeleton_class:
         return reduced
-    if "__slots__" in vars(obj) and not issubclass(obj, tuple):  # set once the class is made, they would come too late
+    if "__slots__" in vars(obj) and not issubclass(obj, tuple):  # they have no effect once the class exists
         reduced[1][3]["__slots__"] = obj.__slots__
     return _skeleton, *reduced[1:]
 
 
 def _skeleton(metaclass: type, name: str, bases: tuple[type, ...], *rest: Any) -> Any:
-    """A class to be filled. Its bases were called by `__init_subclass__` when it was defined, and are not again."""
+    """An empty class, made without `__init_subclass__`: its bases were called when it was defined."""
     family = [one for base in types.resolve_bases(bases) for one in base.__mro__]
     hooks = {one: vars(one)["__init_subclass__"] for one in family if _has_own_hook(one)}
     for one in hooks:

@@ -1,7 +1,7 @@
-"""Objects on their way to another process and back: pickled by value where the notebook defined them, buffers apart.
+"""Serialization of objects for another process and back.
 
-Both sides use it. Must not know what is sent, nor how it travels: a parcel is a list of buffers, the first one the
-pickle, the others the big ones, out of band (protocol 5), so that they are never copied into it.
+What the notebook's code defines is pickled by value. A parcel is a list of buffers: the first one is the pickle, the
+others are big buffers out of band (protocol 5), which are never copied into it.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _FUNCTIONS = (functools.partial, types.MethodType, types.FunctionType)
 
 
 def refused_names(function: Any, task: Task) -> list[str]:
-    """One line for each object that the function uses and that cannot be sent, all the way down."""
-    told: dict[str, None] = {}
+    """One line for each object that the function uses, directly or not, and that cannot be sent."""
+    lines: dict[str, None] = {}
     seen: set[int] = set()
     found = [function]
     while found:
@@ -57,8 +57,8 @@ def refused_names(function: Any, task: Task) -> list[str]:
             if why is not None and isinstance(value, _FUNCTIONS):
                 found.append(value)
             elif why is not None:
-                told[f"{where.format(kind_of(value))}: {why}"] = None
-    return list(told)
+                lines[f"{where.format(kind_of(value))}: {why}"] = None
+    return list(lines)
 
 
 def refused_fields(values: dict[str, Any], task: Task) -> list[str]:
@@ -77,7 +77,7 @@ def _refusal(value: Any, task: Task) -> str | None:
 
 
 def _used(function: Any) -> Iterator[tuple[Any, str]]:
-    """What it uses, each with where: a text with a place for the kind."""
+    """The objects that a function uses, each with a description in which `{}` stands for its class."""
     if isinstance(function, functools.partial):
         yield function.func, ""
         for number, value in enumerate(function.args, 1):
@@ -104,7 +104,7 @@ def _name(function: Any) -> str:
 
 
 def _line(code: types.CodeType, name: str) -> str:
-    """Where the name is read first."""
+    """The line in which the name is read first, as part of a message."""
     for step in dis.get_instructions(code):
         if step.argval == name and step.opname.startswith("LOAD") and step.positions and step.positions.lineno:
             return f" in line {step.positions.lineno}"
@@ -118,19 +118,19 @@ Buffers = list[Any]
 IsMain = Callable[[Any], bool]
 """Whether a dict is the globals of the notebook's own code."""
 _OUT_OF_BAND = 64 * 1024
-"""Buffers of so many bytes and more travel on their own."""
+"""Buffers of at least this number of bytes are sent out of band."""
 _TRIED = 2**20
-"""Pickles of so many bytes at most are tried before they are sent back."""
+"""Pickles of up to this number of bytes are tried before they are sent back."""
 _READS_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"})
 _LOOKS_AROUND = frozenset({"globals", "eval", "exec"})
 _AROUND = frozenset({"user_ns", "__main__"})
-"""Code that calls one of the former, or speaks of one of the latter, may read any name."""
+"""Code that calls one of `_LOOKS_AROUND`, or mentions one of `_AROUND`, may read any name."""
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _arriving = threading.local()
 
 
 class _MainNames(dict[str, Any]):
-    """Stands for the globals of the notebook's code: on the other side they are the globals of the code there."""
+    """Stands for the globals of the notebook's code; becomes those of the other side."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _names_here, ()
@@ -146,11 +146,10 @@ def _task_here() -> Any:
 
 
 class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles by value what was defined in the notebook's own code, but without its globals: `met` has the functions
-    and classes, and the names that they read.
+    """Pickles by value what the notebook's own code defines, but without globals.
 
-    Were the globals sent along, then a function that comes back would bring copies of what never changed. `task` is,
-    on the other side, the task as part of which the work runs.
+    `met` collects the functions and classes with the names that they read. Were the globals sent along, a function that
+    comes back would bring copies of what never changed. `task` becomes the task of the work on the other side.
     """
 
     def __init__(self, file: Any, is_main: IsMain | None, task: Any, buffers: Buffers) -> None:
@@ -201,9 +200,10 @@ def pack(
     reach: Mapping[str, Any] | None = None,
     sent: frozenset[str] = frozenset(),
 ) -> Buffers:
-    """`value` as a parcel, with those names of `reach` that its functions read, all the way down, but for the `sent`.
+    """A parcel of `value`, with the names of `reach` that its functions read, directly or not.
 
-    Raises NotPackedError for such a name, and for the value whatever its pickling raises.
+    Names that are `sent` already are left out. Raises NotPackedError for a name, and for the value whatever its
+    pickling raises.
     """
     head = io.BytesIO()
     apart: Buffers = []
@@ -235,7 +235,7 @@ def _can_be_sent(value: Any, is_main: IsMain | None, task: Any) -> bool:
 
 
 def raw(buffer: Any) -> memoryview:
-    """Its bytes in a row, for the moment. (CPython may crash where garbage collection meets views of views, kept.)"""
+    """A buffer as flat bytes, not to be kept: garbage collection of views of views may crash CPython."""
     return buffer.raw() if isinstance(buffer, pickle.PickleBuffer) else memoryview(buffer).cast("B")
 
 
@@ -248,7 +248,7 @@ class NotPackedError(Exception):
 
 
 def digest_of(value: Any, is_main: IsMain | None, limit: int | None) -> bytes | None:
-    """What tells an object from itself after a change; None if it cannot be sent, or takes more than `limit` bytes."""
+    """A hash of an object's state; None if it cannot be pickled, or takes more than `limit` bytes."""
     hashed = _Hash(limit)
     apart: Buffers = []
     packer = _Packer(hashed, is_main, None, apart)
@@ -263,7 +263,7 @@ def digest_of(value: Any, is_main: IsMain | None, limit: int | None) -> bytes | 
 
 
 class _Hash:
-    """A file that keeps but a hash of what is written, of `limit` bytes at most."""
+    """A file that keeps only a hash of what is written, of `limit` bytes at most."""
 
     def __init__(self, limit: int | None) -> None:
         self.hash = hashlib.blake2b(digest_size=16)
@@ -289,11 +289,11 @@ def _check(name: str, value: Any, is_main: IsMain | None, task: Any, user: Any) 
 def pack_names(
     names: Mapping[str, Any], is_main: IsMain | None = None, task: Any = None
 ) -> tuple[Buffers, dict[str, BaseException]]:
-    """As many of `names` as can be sent, as one parcel of a dict, and for the others what stands in their way."""
+    """Those of `names` that can be sent, as one parcel of a dict, and for each other one the error."""
     sent = frozenset(names)
     try:
         return _packed_and_tried(dict(names), is_main, task, sent), {}
-    except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code; which of them it was is found below
+    except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code; the names at fault are found below
         whole = error
     refused: dict[str, BaseException] = {}
     for name, value in names.items():
@@ -308,7 +308,7 @@ def pack_names(
 
 
 def _packed_and_tried(value: Any, is_main: IsMain | None, task: Any, sent: frozenset[str]) -> Buffers:
-    """A parcel of which it is known, unless that takes too long, that it can be unpacked: some objects pickle only."""
+    """A parcel that was unpacked on trial, unless it is big: some objects can be pickled only."""
     parcel = pack(value, is_main, task, sent=sent)
     if len(parcel[0]) <= _TRIED:
         quiet = io.StringIO()
@@ -318,7 +318,7 @@ def _packed_and_tried(value: Any, is_main: IsMain | None, task: Any, sent: froze
 
 
 def unpack(parcel: Sequence[Any], names: dict[str, Any] | None = None, task: Any = None) -> Any:
-    """What is in a parcel. The globals of functions of the notebook's own code are `names`."""
+    """The value in a parcel. Functions of the notebook's own code get `names` as their globals."""
     before = getattr(_arriving, "names", None), getattr(_arriving, "task", None)
     _arriving.names, _arriving.task = sys.modules["__main__"].__dict__ if names is None else names, task
     try:
@@ -334,13 +334,13 @@ def unpack(parcel: Sequence[Any], names: dict[str, Any] | None = None, task: Any
 
 
 def _annotated(obj: Any) -> frozenset[str]:
-    """The names in annotations that are texts; they are looked up when somebody asks for type hints."""
+    """The names in annotations that are strings, which `typing.get_type_hints` looks up."""
     texts = [one for one in getattr(obj, "__annotations__", {}).values() if isinstance(one, str)]
     return frozenset(name for text in texts for name in _IDENTIFIER.findall(text))
 
 
 def _looks_around(code: types.CodeType) -> bool:
-    """Whether the code, or what is defined in it, may read any name."""
+    """Whether the code, or code defined in it, may read any name."""
     inner = (one for one in code.co_consts if isinstance(one, types.CodeType))
     return bool(_AROUND.intersection(code.co_names) or _LOOKS_AROUND & global_names(code)) or any(
         map(_looks_around, inner)
@@ -349,7 +349,7 @@ def _looks_around(code: types.CodeType) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def global_names(code: types.CodeType) -> frozenset[str]:
-    """The names that the code, and what is defined in it, reads as globals."""
+    """The names that the code, and code defined in it, reads as globals."""
     return frozenset(_read_globals(code))
 
 
@@ -363,5 +363,5 @@ def _read_globals(code: types.CodeType) -> Iterator[str]:
 
 
 def kind_of(value: Any) -> str:
-    """The name of its class, as people write it."""
+    """The name of a value's class, as it is written in code."""
     return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")

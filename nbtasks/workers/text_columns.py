@@ -1,4 +1,4 @@
-"""Fast serialization of arrays of strings, such as the text columns of data frames.
+"""Fast serialization of arrays of strings, such as text columns of data frames.
 
 Pickle stores each string on its own. Nearly all strings of such a column are joined into one buffer instead, which also
 travels outside of the pickle.

@@ -1,4 +1,4 @@
-"""What a process and those that it started use of memory and processor time. Must not know what they do."""
+"""Memory and CPU time of a process and its children."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Usage:
 
 
 def usage_of(pid: int) -> Usage | None:
-    """That of the process `pid` and its children; None if it is gone."""
+    """The usage of the process `pid` and its children; None if it has ended."""
     import psutil
 
     try:
@@ -28,6 +28,6 @@ def usage_of(pid: int) -> Usage | None:
 
 
 def usage_text(pid: int) -> str:
-    """The same in words: "process 1234: 94 MB, 0.6 s of CPU"."""
+    """The same as text: "process 1234: 94 MB, 0.6 s of CPU"."""
     usage = usage_of(pid)
     return "" if usage is None else f"process {pid}: {usage.memory / 2**20:,.0f} MB, {usage.cpu:.1f} s of CPU"

@@ -1,4 +1,4 @@
-"""What runs in a worker process: its kernel, the task that the work sees there, and calls of functions.
+"""The worker's side: its kernel, the task that work sees, and calls of functions.
 
 `main` starts the kernel, an IPython kernel that runs functions for a notebook; that of cells is a subclass of it.
 """
@@ -30,21 +30,23 @@ from nbtasks.workers.messages import LOOPS, RESULT, SETTINGS, TASK_FIELDS, Say
 from nbtasks.workers.process_settings import changed_settings, put_settings, take_settings
 from nbtasks.workers.serialization import Buffers, IsMain, kind_of, pack, pack_names, raw, unpack
 
-__all__ = ["Answer", "TaskHere", "WorkerKernel", "call", "limit_memory", "main", "pack_error", "serve"]
+__all__ = ["Answer", "WorkerKernel", "WorkerTaskOwner", "call", "limit_memory", "main", "pack_error", "serve"]
 
 Answer = tuple[dict[str, Any], Buffers]
 """The content of the answer to a request, and its buffers."""
 WATCH_SECONDS = 0.25
+"""Time between two checks whether the notebook's kernel is still running."""
 LOOP_SECONDS = 0.1
+"""Time between two reports of running loops."""
 SAY_SECONDS = 0.05
-"""Progress is told no more often than this."""
+"""The least time between two reports of progress."""
 _SHOWN = ("progress", "heading", "body", "img")
 
 
-class TaskHere:
-    """Makes the task that code in the worker sees as its own, and tells the notebook of its progress.
+class WorkerTaskOwner:
+    """Makes the task that work in the worker sees, and reports its progress.
 
-    `_lock` guards what was told last.
+    It stands for the manager of that task and for its bus. `_lock` guards what was reported last.
     """
 
     watches_progress = True
@@ -53,8 +55,8 @@ class TaskHere:
     def __init__(self, say: Say) -> None:
         self._say = say
         self._lock = threading.Lock()
-        self._told: dict[str, Any] = {}
-        self._told_at = 0.0
+        self._reported: dict[str, Any] = {}
+        self._reported_at = 0.0
         self._loops: list[Any] = []
         self._timer: threading.Timer | None = None
         self.bus = self
@@ -72,50 +74,50 @@ class TaskHere:
         internals.started_at = time.time()
         internals.manager = self
         self.task = task
-        self._told = {name: getattr(task, name) for name in _SHOWN}
+        self._reported = {name: getattr(task, name) for name in _SHOWN}
         return task
 
     def progressed(self, task: Task) -> None:  # noqa: ARG002 - a bus's signature
-        """Its progress, heading, body or img changed: tell, now or soon."""
+        """Report a change of progress, heading, body or img, now or soon."""
         with self._lock:
-            wait = self._told_at + SAY_SECONDS - time.monotonic()
+            wait = self._reported_at + SAY_SECONDS - time.monotonic()
             if wait > 0:
                 if self._timer is None:
-                    self._tell_after(wait)
+                    self._report_after(wait)
                 return
-        self.tell()
+        self.report()
 
     def follow(self, task: Task, changed: Callable[[], bool | None]) -> None:  # noqa: ARG002 - a bus's signature
-        """A loop has begun: `tell` compares the counts of all loops."""
+        """A loop has begun: `report` compares the counts of all loops."""
         self.progressed(task)
 
-    def _tell_after(self, seconds: float) -> None:
-        self._timer = threading.Timer(seconds, self.tell)
+    def _report_after(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self.report)
         self._timer.daemon = True
         self._timer.start()
 
     def end(self) -> None:
-        """Its work is over: nothing is told any more."""
-        self.tell()
+        """Report for the last time: the work has ended."""
+        self.report()
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
 
-    def tell(self) -> None:
-        """Tell what has changed since it was told last."""
+    def report(self) -> None:
+        """Report what has changed since the last report."""
         with self._lock:
             self._timer = None
-            self._told_at = time.monotonic()
+            self._reported_at = time.monotonic()
             now = {name: getattr(self.task, name) for name in _SHOWN}
-            changed = {name: value for name, value in now.items() if _differs(value, self._told[name])}
-            self._told = now
+            changed = {name: value for name, value in now.items() if _differs(value, self._reported[name])}
+            self._reported = now
             loops = (
                 [(id(m), m.total, m.unit, m.description, m.count) for m in meters_of(self.task)] if self.task else []
             )
             if loops != self._loops:
                 changed[LOOPS] = self._loops = loops
-            if loops and self._timer is None:  # inner loops go on between two steps of the outer one
-                self._tell_after(LOOP_SECONDS)
+            if loops and self._timer is None:  # inner loops advance between two steps of the outer one
+                self._report_after(LOOP_SECONDS)
             if changed:
                 try:
                     parcel = pack(changed)
@@ -125,7 +127,7 @@ class TaskHere:
                 self._say("nbtasks_progress", {}, parcel)
 
     def wrote(self, task: Task) -> None:
-        """Its output goes another way."""
+        """Nothing: output is sent by the kernel itself."""
 
     def cancel_task(self, task: Task | str, *, children: bool = True) -> bool:  # noqa: ARG002 - an owner's signature
         """Ask the notebook to cancel the task."""
@@ -133,7 +135,7 @@ class TaskHere:
         return True
 
     def set_priority(self, task: Task | str, priority: int) -> bool:  # noqa: ARG002 - as above
-        """It runs: priorities mean nothing any more."""
+        """Refuse: the task is running already."""
         return False
 
     def create_child(self, parent: Task, name: str, work: Any, priority: int = 0, **options: Any) -> Task:  # noqa: ARG002
@@ -155,7 +157,7 @@ def _differs(value: Any, other: Any) -> bool:
 
 
 def call(task: Task, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Call plain or async work, as a thread of the notebook would: with no loop that runs around it."""
+    """Call plain or async work as a thread of the notebook would: without a running event loop around it."""
     token = CURRENT.set(task)
     loop = asyncio._get_running_loop()
     asyncio._set_running_loop(None)  # the kernel's own, on whose thread this is, so that interrupts reach it
@@ -174,7 +176,7 @@ async def _awaited(awaitable: Any) -> Any:
 
 
 def pack_error(error: BaseException, is_main: IsMain | None = None) -> tuple[dict[str, Any], Buffers]:
-    """An error as it can be sent: what it says, and the object itself, if it can be pickled."""
+    """An error to be sent: its name, text and traceback, and the object itself if it can be pickled."""
     content = {
         "ename": type(error).__name__,
         "evalue": str(error),
@@ -187,12 +189,12 @@ def pack_error(error: BaseException, is_main: IsMain | None = None) -> tuple[dic
 
 
 def limit_memory(size: int | None) -> None:
-    """Let this process have `size` bytes of memory at most; None: as much as there is."""
+    """Limit the memory of this process to `size` bytes; None: no limit."""
     if size is None:
         return
     import resource
 
-    # What Linux counts here is what the process has taken for itself; elsewhere all that it has mapped.
+    # On Linux RLIMIT_DATA counts the private memory of a process; elsewhere only all mapped memory can be limited.
     kind = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
     resource.setrlimit(kind, (size, resource.getrlimit(kind)[1]))
 
@@ -246,7 +248,7 @@ class WorkerKernel:
         """Run a cell or call a function, and send back what came of it."""
         content, buffers = parent["content"], parent["buffers"]
         self.say = functools.partial(self._publish, parent)
-        here = TaskHere(self.say)
+        owner = WorkerTaskOwner(self.say)
         self.say("nbtasks_begun", {}, [])  # from here on it can be interrupted
         try:
             self.memory = content["memory"]
@@ -255,17 +257,17 @@ class WorkerKernel:
             with self.shell.builtin_trap:
                 about = unpack(buffers[:split])
                 put_settings(about["settings"])
-                task = here.make(about["kind"], content["number"], content["prefix"], about["fields"])
+                task = owner.make(about["kind"], content["number"], content["prefix"], about["fields"])
                 self._join_cluster(bytes(buffers[split]))
                 work = unpack(buffers[split:], self.shell.user_ns, task)
             del parent["buffers"], buffers
             answer, parcel = await self.handlers[content["what"]](work, task)
         except (KeyboardInterrupt, asyncio.CancelledError):
             answer, parcel = {"status": "cancelled"}, []
-        except BaseException as error:  # noqa: BLE001 - whatever stands in its way; the notebook says it
+        except BaseException as error:  # noqa: BLE001 - any failure is the answer, which the notebook shows
             described, parcel = pack_error(error, self.is_main)
             answer = {"status": "error", **described}
-        here.end()
+        owner.end()
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -279,7 +281,7 @@ class WorkerKernel:
         return self.pack_answer({RESULT: result}, before, task)
 
     def pack_answer(self, values: dict[str, Any], settings: Mapping[str, Any], task: Task) -> Answer:
-        """The answer with those of the values that can be sent, and the settings that are no longer as `settings`."""
+        """The answer: those of the values that can be sent, and the settings that differ from `settings`."""
         changed = changed_settings(settings)
         parcel, refused = pack_names({**values, SETTINGS: changed}, self.is_main, task)
         stayed = {name: [kind_of(values[name]), str(why)] for name, why in refused.items()}
