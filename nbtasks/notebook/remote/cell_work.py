@@ -1,7 +1,4 @@
-"""A cell that runs in a worker process: what is sent there, and what becomes of what the worker says.
-
-Knows nothing of processes, nor of how messages travel: it makes the request, and is handed the answers.
-"""
+"""A cell that runs in a worker process: its request, and its messages and answer."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ __all__ = ["CellWork", "WorkerProcess"]
 
 logger = logging.getLogger("nbtasks")
 
-_WORKERS_OWN = frozenset({"get_ipython", "exit", "quit", "open", "_ih", "_oh", "_dh", "__builtins__", "__name__"})
+_NAMES_OF_WORKER = frozenset({"get_ipython", "exit", "quit", "open", "_ih", "_oh", "_dh", "__builtins__", "__name__"})
 _WIDGETS = frozenset({"comm_open", "comm_msg", "comm_close"})
 
 
@@ -67,7 +64,7 @@ class CellWork(RemoteWork):
         return python_kernel(worker_kernel.__name__)
 
     def request(self) -> tuple[str, dict[str, Any], Buffers]:
-        """The cell, and the names that it reads. Raises NotSendableError, which says which of them cannot be sent."""
+        """The cell and the names that it reads. Raises NotSendableError with those that cannot be sent."""
         task = self._task
         self._names = task.enter()
         code, shell = task.code, task.notebook.shell
@@ -86,34 +83,34 @@ class CellWork(RemoteWork):
         names = self._names
         reads = names_read(self._task.code.tree, self._task.notebook.shell.transform_cell)
         work["changed"] = reads.changed
-        sure = {name: names[name] for name in reads.sure if name in names and name not in _WORKERS_OWN}
+        sure = {name: names[name] for name in reads.sure if name in names and name not in _NAMES_OF_WORKER}
         others: Iterable[str] = names.keys() if reads.everything else reads.maybe
-        maybe = {n: names[n] for n in list(others) if n in names and n not in _WORKERS_OWN and n not in sure}
+        maybe = {n: names[n] for n in list(others) if n in names and n not in _NAMES_OF_WORKER and n not in sure}
         if reads.everything:
             maybe = {name: value for name, value in maybe.items() if not name.startswith("_")}
         try:
             return self._pack(work, {**sure, **maybe})
         except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code
             logger.debug("not all could be sent: %s", error)
-        refused = [_said(name, sure[name], reads.sure[name], why) for name, why in self._refused(sure).items()]
+        refused = [_reason(name, sure[name], reads.sure[name], why) for name, why in self._refused(sure).items()]
         if refused:
             raise NotSendableError(f"not sent to a worker process: {'; '.join(refused)}") from None
-        for name in self._refused(maybe):  # it may do without them
+        for name in self._refused(maybe):  # the cell may not need them
             del maybe[name]
         try:
             return self._pack(work, {**sure, **maybe})
-        except Exception:  # noqa: BLE001 - what is set in the shell cannot be sent: it does without
+        except Exception:  # noqa: BLE001 - the shell's state cannot be sent: the cell runs without it
             return self._pack({**work, "state": {}, "figures": []}, {**sure, **maybe})
 
     def _pack(self, work: dict[str, Any], names: Mapping[str, Any]) -> Buffers:
-        sent = frozenset(names) | _WORKERS_OWN
+        sent = frozenset(names) | _NAMES_OF_WORKER
         return pack({**work, "names": names}, self._is_main, self._task, reach=self._names, sent=sent)
 
     def _refused(self, names: Mapping[str, Any]) -> dict[str, BaseException]:
         refused: dict[str, BaseException] = {}
         for name, value in names.items():
             try:
-                pack(value, self._is_main, self._task, reach=self._names, sent=_WORKERS_OWN | names.keys())
+                pack(value, self._is_main, self._task, reach=self._names, sent=_NAMES_OF_WORKER | names.keys())
             except Exception as error:  # noqa: BLE001 - as above
                 refused[name] = error
         return refused
@@ -145,7 +142,7 @@ class CellWork(RemoteWork):
             take_progress(self._attempt, message)
 
     def _captured(self, content: dict[str, Any]) -> dict[str, Any]:
-        """An Output widget takes what its cell shows from now on, or no longer: what came before it is sent before."""
+        """Send pending output first where an Output widget begins or ends to capture that of the cell."""
         state = (content.get("data") or {}).get("state") or {}
         if "msg_id" not in state:
             return content
@@ -154,7 +151,7 @@ class CellWork(RemoteWork):
         return {**content, "data": {**content["data"], "state": {**state, "msg_id": request}}}
 
     def _failed(self, content: dict[str, Any], buffers: Buffers) -> None:
-        """The cell has raised: show it now, before its plots come, as the foreground does."""
+        """The cell has raised: show the error before the plots, as the foreground does."""
         if self._attempt.interrupted:
             return
         error = error_from(content, buffers, self._names)
@@ -163,12 +160,12 @@ class CellWork(RemoteWork):
         self._task.show_failure(error)
 
     def restarted(self, why: str) -> None:
-        """Said in the cell."""
+        """Say it in the cell."""
         self._failure = None
         self._task.output.write("stderr", f"nbtasks: {why}\n")
 
     def answered(self, message: Message) -> Outcome:
-        """The names that it bound go into its layer, to be committed as those of any cell; its value is the result."""
+        """Put the names that the cell bound into its namespace, to be committed; its value is the result."""
         content = message.content
         ended, found = outcome(self._attempt, message, self._names)
         for payload in content.get("payload", ()):
@@ -199,7 +196,7 @@ class CellWork(RemoteWork):
 
 
 def _sources(shell: Any) -> dict[str, tuple[int | None, list[str]]]:
-    """The lines of the cells that ran so far, by the names of their files, for tracebacks of their functions."""
+    """The source lines of earlier cells, by file name, for tracebacks of their functions."""
     numbers = getattr(shell.compile, "_filename_map", {})
     return {
         filename: (number, linecache.cache[filename][2])  # type: ignore[misc]
@@ -208,7 +205,7 @@ def _sources(shell: Any) -> dict[str, tuple[int | None, list[str]]]:
     }
 
 
-def _said(name: str, value: Any, line: int, why: BaseException) -> str:
+def _reason(name: str, value: Any, line: int, why: BaseException) -> str:
     if isinstance(why, NotPackedError):
         return f"{why.name} ({kind_of(why.value)}), which {why.user.__qualname__}() reads, used in line {line}: {why}"
     return f"{name} ({kind_of(value)}), used in line {line}: {why}"

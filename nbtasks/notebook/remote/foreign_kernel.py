@@ -1,7 +1,7 @@
-"""A cell that runs in another installed kernel: of another environment, or of another language.
+"""A cell that runs in another installed kernel, of any environment or language.
 
-Knows nothing of processes. To a Python kernel it sends the names that the cell reads, as far as that can take them; of
-the other side it needs nothing but what every kernel has.
+A Python kernel gets the names that the cell reads, as far as it can unpickle them. The other side needs nothing but
+what every kernel has.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class OtherKernel:
 
     @property
     def language(self) -> str:
-        """The language of its cells, in small letters."""
+        """The language of its cells, in lower case."""
         return str(self.spec.language).lower()
 
     def work(self, task: CellTask, attempt: Attempt) -> RemoteWork:
@@ -105,7 +105,7 @@ def find_kernel(name: str) -> OtherKernel:
 
 
 class ForeignWork(CellWork):
-    """One attempt of a cell in a kernel of its own, of another kind."""
+    """One attempt of a cell in another installed kernel."""
 
     begins_when_busy = True
 
@@ -120,7 +120,7 @@ class ForeignWork(CellWork):
         return self._kernel.spec
 
     def request(self) -> tuple[str, dict[str, Any], Buffers]:
-        """To a Python kernel the names first; to others the cell."""
+        """Send the names first to a Python kernel; send the cell to others."""
         self._names = self._task.enter()
         if self._kernel.language != "python":
             self._names_sent = True
@@ -131,7 +131,7 @@ class ForeignWork(CellWork):
         return _execute(code, silent=True, expressions={"refused": "_nbtasks_refused"})
 
     def following(self, message: Message) -> tuple[str, dict[str, Any], Buffers] | None:
-        """After the names, the cell."""
+        """Send the cell after the names."""
         if self._names_sent:
             return None
         self._names_sent = True
@@ -159,7 +159,7 @@ class ForeignWork(CellWork):
         self._task.output.write("stderr", f"nbtasks: {text}\n")
 
     def answered(self, message: Message) -> Outcome:
-        """The names that a Python kernel has bound, and its result; or the error."""
+        """Take the names that a Python kernel has bound, and its result; or the error."""
         content = message.content
         if self._attempt.interrupted and content["status"] != "ok":
             return Outcome(TaskState.CANCELLED)

@@ -1,6 +1,6 @@
-"""The names that a cell reads of the notebook, found in its text, each with its first line.
+"""Static analysis of a cell: the notebook's names that it reads, and where.
 
-Knows nothing of values: a name that is a builtin's or that is nowhere is found too.
+Only the source is looked at: names of builtins and undefined names are found too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _LOOKS_AROUND = frozenset({"globals", "locals", "vars", "dir"})
 _NAMESPACES = frozenset({"user_ns", "user_global_ns"})
 _TESTS = frozenset({"testmod", "main"})
-"""What looks for tests in the module `__main__`: doctest's and unittest's."""
+"""Functions that look for tests in `__main__`, those of doctest and unittest."""
 _LISTING_MAGICS = frozenset({"who", "who_ls", "whos", "run", "store", "reset", "reset_selective", "xdel", "psearch"})
 _TEXT_CALLS = frozenset({"eval", "exec", "query", "sql", "timeit", "repeat", "system", "getoutput", "run_cell"})
 _MAGIC_CALLS = frozenset({"run_line_magic", "run_cell_magic", "magic"})
@@ -28,25 +28,28 @@ _MAGIC_CALLS = frozenset({"run_line_magic", "run_cell_magic", "magic"})
 
 @dataclass
 class Reads:
-    """`sure` are names that the cell reads before it binds them; `maybe` those that it may read, by name the line."""
+    """The names that a cell reads, each with its first line.
+
+    `sure` are those that it reads before it binds them, `maybe` those that it may read.
+    """
 
     sure: dict[str, int] = field(default_factory=dict)
     maybe: dict[str, int] = field(default_factory=dict)
     everything: bool = False
     """Whether it may look at any name: `globals()`, `%who`."""
     changed: set[str] = field(default_factory=set)
-    """Names whose objects it changes as far as its text tells: items and attributes that it sets, methods it calls."""
+    """Names whose objects its source changes: it sets their items or attributes, or calls their methods."""
 
 
 def names_read(tree: ast.Module, transform: Callable[[str], str]) -> Reads:
-    """What the cell of this tree reads; `transform` makes Python of the text in its magics."""
+    """The names that the cell of this tree reads; `transform` turns the text of magics into Python."""
     visitor = _Visitor(transform)
     visitor.visit_all(tree.body)
     return visitor.finished()
 
 
 class _Visitor(ast.NodeVisitor):
-    """Follows the statements in order, and keeps which names are bound by then: for certain, or perhaps."""
+    """Visits statements in order, and keeps the names that are or may be bound."""
 
     def __init__(self, transform: Callable[[str], str]) -> None:
         self._transform = transform

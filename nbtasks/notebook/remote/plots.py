@@ -1,6 +1,6 @@
-"""How plots are drawn, and which figures stand open, as both sides of a cell in another process take and set them.
+"""Plot settings and open figures of a cell in another process.
 
-Imports matplotlib only where the other side had it. Knows nothing of tasks, nor of how it travels.
+They are taken on one side and put on the other. matplotlib is imported only where the other side had it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ _OF_INLINE = ("figure_formats", "print_figure_kwargs", "close_figures")
 
 
 def take_drawing() -> dict[str, Any]:
-    """The backend, where it needs no window; whether pyplot draws at once; the options of the inline backend; and the
-    colormaps that somebody has registered, as seaborn does when it is imported.
+    """The settings of pyplot and of the inline backend, and the registered colormaps.
+
+    A backend that needs a window is replaced by the inline one. seaborn registers colormaps when it is imported.
     """
     taken: dict[str, Any] = {}
     config = sys.modules.get("matplotlib_inline.config")
@@ -40,7 +41,7 @@ def take_drawing() -> dict[str, Any]:
 
 
 def put_drawing(shell: Any, taken: dict[str, Any]) -> None:
-    """Draw in the same way from now on."""
+    """Apply these settings."""
     if "inline" in taken:
         from matplotlib_inline.config import InlineBackend
 
@@ -67,13 +68,13 @@ def _register(colormaps: dict[str, Any], matplotlib: Any) -> None:
 
 
 def take_figures() -> list[tuple[int, Any]]:
-    """The figures that stand open, by number, the current one last."""
+    """The open figures with their numbers, the current one last."""
     helpers = sys.modules.get("matplotlib._pylab_helpers")
     return [] if helpers is None else [(number, one.canvas.figure) for number, one in list(helpers.Gcf.figs.items())]
 
 
 def put_figures(taken: list[tuple[int, Any]]) -> None:
-    """Let these be the open ones. (matplotlib opens a figure that arrives and was open, under the next free number.)"""
+    """Leave only these figures open. (matplotlib opens a figure that is unpickled, under a new number.)"""
     helpers = sys.modules.get("matplotlib._pylab_helpers")
     if helpers is None:
         return
@@ -84,6 +85,6 @@ def put_figures(taken: list[tuple[int, Any]]) -> None:
         manager = arrived[id(figure)]
         manager.num = number
         helpers.Gcf.figs[number] = manager
-    if _INLINE in sys.modules:  # it has noted them down as new ones, to be shown
+    if _INLINE in sys.modules:  # it has listed them as new figures to be shown
         show = sys.modules[_INLINE].show
         show._to_draw, show._draw_called = [], False

@@ -1,7 +1,4 @@
-"""The worker processes as a notebook sees them: what they import beforehand, where they print, and their list.
-
-Knows nothing of cells.
-"""
+"""Set-up of the process and dask backends in a notebook, and the list of workers."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ __all__ = ["Workers"]
 
 
 class Workers:
-    """The `process` backend of a manager, at home in a notebook."""
+    """Connects the `process` and `dask` backends of a manager to the notebook."""
 
     def __init__(self, manager: TaskManager, shell: InteractiveShell) -> None:
         backend = manager.backends.get("process")
@@ -35,7 +32,7 @@ class Workers:
         self._shell = shell
 
     def install(self) -> None:
-        """Show what functions display in workers, and import there beforehand what the notebook has imported."""
+        """Start workers that run cells and import the notebook's modules; show what functions display there."""
         if self._backend is not None:
             self._backend.on_display = _show
             self._backend.modules = self._modules
@@ -54,11 +51,11 @@ class Workers:
             self._dask.on_display = show_streams
 
     def _modules(self) -> list[str]:
-        """The modules that the notebook's names stand for, or come from."""
+        """The modules among the notebook's names, and those that define them."""
         return sorted(set(_modules_of(self._shell.user_ns)))
 
     def listing(self) -> str:
-        """One line for each worker."""
+        """A text with one line for each worker."""
         rows = self._backend.workers() if self._backend is not None else []
         if not rows:
             return "no worker processes"

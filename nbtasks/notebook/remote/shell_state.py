@@ -1,7 +1,6 @@
-"""What cells set in the shell and in logging: magics, formatters, extensions, how values are shown, loggers.
+"""IPython shell state and loggers that cells set, for a cell in another process.
 
-Both sides use it: taken in the notebook, put into the worker's shell, and what the cell changed there put back. Knows
-nothing of how it travels.
+The state is taken in the notebook and put into the worker's shell; what the cell changed there is put back.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ class _Part:
 
 
 def take_state(shell: InteractiveShell) -> State:
-    """All of it, as it is now."""
+    """The state as it is now."""
     return {name: part.take(shell) for name, part in _PARTS.items()}
 
 
 def put_state(shell: InteractiveShell, state: State) -> None:
-    """Set these parts of it."""
+    """Set these parts of the state."""
     for name, value in state.items():
         with contextlib.suppress(Exception):  # an extension that is not there, or a setting of another version
             _PARTS[name].put(shell, value)
 
 
 def changed_state(shell: InteractiveShell, before: State) -> State:
-    """The parts that are not as they were."""
+    """The parts of the state that differ from `before`."""
     return {name: value for name, value in take_state(shell).items() if value != before.get(name)}
 
 
@@ -85,7 +84,7 @@ def _put_futures(shell: InteractiveShell, flags: int) -> None:
 
 
 def _take_custom(shell: InteractiveShell) -> tuple[tuple[type[BaseException], ...], Any]:
-    """The exceptions that the notebook handles itself, and by what function; IPython keeps it in a closure."""
+    """The exceptions of `set_custom_exc`, and their handler, which IPython keeps in a closure."""
     if not shell.custom_exceptions:
         return (), None
     return shell.custom_exceptions, inspect.getclosurevars(shell.CustomTB.__func__).nonlocals["handler"]
@@ -126,7 +125,7 @@ def _put_printers(shell: InteractiveShell, printers: dict[str, dict[type, Any]])
 
 
 def _writes_here(handler: logging.Handler) -> bool:
-    """Whether what it writes shows in cells."""
+    """Whether the handler writes to cells."""
     return type(handler) is logging.StreamHandler and handler.stream in (sys.stdout, sys.stderr)
 
 

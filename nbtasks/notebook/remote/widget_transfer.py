@@ -1,7 +1,7 @@
-"""Widgets on their way to another process and back: there they are views of the same model, and here they come back as
-themselves.
+"""Serialization of widgets for a cell in another process, and back.
 
-The front end knows a widget by its model's id, whichever process speaks for it. Knows nothing of how it travels.
+In the worker a widget is another view of the same model, which the front end knows by its id, whichever process sends
+for it. A widget that comes back is the notebook's own object.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ __all__ = ["install"]
 _OF_PROCESS = frozenset({"comm", "_property_lock", "_states_to_send"})
 _PLAIN = frozenset(vars(HasTraits()))
 _arrived: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
-"""In a worker: what the widgets that came from the notebook were like when they arrived."""
+"""In a worker: the state of the notebook's widgets at their arrival."""
 _here = {"worker": False}
 
 
 def install(*, worker: bool = False) -> None:
-    """Let widgets be sent from now on; in a worker only what it has changed of those that came from the notebook."""
+    """Make widgets picklable; a worker sends only what it has changed in the notebook's widgets."""
     _here["worker"] = worker
     reduces("ipywidgets.Widget")(_widget)
 
@@ -43,7 +43,7 @@ def _changed(widget: Any) -> dict[str, Any]:
 
 
 def _state(widget: Any) -> dict[str, list[tuple[Any, ...]]]:
-    """The values of its traits, its other attributes, and those who observe it but for its class's own methods."""
+    """The values of its traits, its other attributes, and its observers but for those of its class."""
     return {
         "traits": [item for item in widget._trait_values.items() if item[0] not in _OF_PROCESS],
         "attributes": [item for item in vars(widget).items() if item[0] not in _PLAIN],
@@ -66,7 +66,7 @@ def _is_method(one: Any, other: Any) -> bool:
 
 
 def _of_model(kind: type[Any], model: str | None) -> Any:
-    """The widget of that model; a second one of the worker's own is but tried whether it can be made."""
+    """The widget of that model. In a worker that has it, the parcel is only unpacked on trial."""
     known = sys.modules["ipywidgets"].widgets.widget._instances.get(model)
     if known is not None:
         return _Tried() if _here["worker"] else known
@@ -79,7 +79,7 @@ def _of_model(kind: type[Any], model: str | None) -> Any:
 
 
 def _comm(model: str) -> Any:
-    """The channel to a model that the front end has; those that are opened find their kernel by themselves."""
+    """A comm to a model that the front end has. (ipykernel sets the kernel of those that it opens only.)"""
     import comm
 
     made = comm.create_comm(target_name="jupyter.widget", comm_id=model, primary=False)
@@ -90,11 +90,11 @@ def _comm(model: str) -> Any:
 
 
 class _Tried:
-    """What a parcel has in a widget's place while it is tried."""
+    """Stands for a widget while a parcel is unpacked on trial."""
 
 
 def _set(widget: Any, state: dict[str, list[tuple[Any, ...]]]) -> None:
-    """Nobody is told: those who observe it have heard of it where it happened."""
+    """Set its state without notifying observers: they were notified where it changed."""
     if isinstance(widget, _Tried):
         return
     widget._trait_values.update(state["traits"])

@@ -30,9 +30,9 @@ from nbtasks.workers.worker_side import Answer, WorkerKernel, pack_error, serve
 
 __all__ = ["CellKernel", "main"]
 
-_LOOKED_AT = 2**20
-"""Objects of up to so many bytes are looked at after the cell, whether or not its text tells of a change."""
-_IPYTHONS_OWN = re.compile(r"_+|_i+|_i?\d+|In|Out|_[ido]h|exit|quit|get_ipython|open")
+_COMPARED = 2**20
+"""Objects of up to this number of bytes are compared after the cell, even if its source does not change them."""
+_NAMES_OF_IPYTHON = re.compile(r"_+|_i+|_i?\d+|In|Out|_[ido]h|exit|quit|get_ipython|open")
 
 
 class CellKernel(WorkerKernel):
@@ -75,7 +75,7 @@ class CellKernel(WorkerKernel):
         self._source, self._filename = work["source"], work["filename"]
         put_state(shell, work["state"])
         put_figures(work["figures"])
-        custom_traceback = Patch(shell, "CustomTB", self._told)
+        custom_traceback = Patch(shell, "CustomTB", self._reporting)
         custom_traceback.apply()
         shell.last_execution_result = ExecutionResult(None)
         shell.execution_count = work["count"] or 1
@@ -83,7 +83,7 @@ class CellKernel(WorkerKernel):
         digests = {
             name: self._digest(name, work["changed"])
             for name in before
-            if not _IPYTHONS_OWN.fullmatch(name) and _may_change(before[name])
+            if not _NAMES_OF_IPYTHON.fullmatch(name) and _may_change(before[name])
         }
         CURRENT.set(task)
         self._value = None
@@ -92,7 +92,7 @@ class CellKernel(WorkerKernel):
         bound = {
             name: value
             for name, value in names.items()
-            if before.get(name, self) is not value and not _IPYTHONS_OWN.fullmatch(name)
+            if before.get(name, self) is not value and not _NAMES_OF_IPYTHON.fullmatch(name)
         }
         bound |= {
             name: names[name]
@@ -101,15 +101,15 @@ class CellKernel(WorkerKernel):
         }
         bound |= {RESULT: self._value, STATE: changed_state(shell, state), FIGURES: take_figures()}
         answer, parcel = self.pack_answer(bound, settings, task)
-        answer["deleted"] = [n for n in before if n not in names and not _IPYTHONS_OWN.fullmatch(n)]
+        answer["deleted"] = [n for n in before if n not in names and not _NAMES_OF_IPYTHON.fullmatch(n)]
         answer["payload"] = reply.get("payload", [])
         # IPython and ipykernel end a cell without showing an error where an interrupt comes outside of its code.
         answer["status"] = "failed" if self._failure or reply["status"] != "ok" else "ok"
         return answer, parcel
 
     def _digest(self, name: str, changed: set[str]) -> bytes | None:
-        """What tells the object of that name after a change; big ones are looked at only if the text changes them."""
-        return digest_of(self.shell.user_ns[name], self.is_main, None if name in changed else _LOOKED_AT)
+        """A hash of the object of that name; None for big ones, unless the cell's source changes them."""
+        return digest_of(self.shell.user_ns[name], self.is_main, None if name in changed else _COMPARED)
 
     def _take_names(self, work: Mapping[str, Any]) -> None:
         shell, names = self.shell, dict(work["names"])
@@ -124,7 +124,7 @@ class CellKernel(WorkerKernel):
     # -- how a cell ends --------------------------------------------------------------------------------------
 
     def _counted(self, run_cell_async: Callable[..., Any]) -> Callable[..., Any]:
-        """Tells the cell itself from those that it runs by `shell.run_cell`."""
+        """Count nested cells, to tell the cell itself from those that it runs by `shell.run_cell`."""
 
         @functools.wraps(run_cell_async)
         async def counted(*args: Any, **kwargs: Any) -> Any:
@@ -137,7 +137,7 @@ class CellKernel(WorkerKernel):
         return counted
 
     def _diverted(self, show: Callable[..., None]) -> Callable[..., None]:
-        """The error with which the cell ends is shown by the notebook, which knows whether it is tried again."""
+        """Send the error that ends the cell to the notebook, which shows it, or tries the cell again."""
 
         @functools.wraps(show)
         def diverted(exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
@@ -153,50 +153,50 @@ class CellKernel(WorkerKernel):
                 self.shell._last_traceback = lines
                 shown.append(["error", {"ename": kind.__name__, "evalue": str(value), "traceback": lines}])
 
-            said = io.StringIO()
+            stderr = io.StringIO()
             if isinstance(error, MemoryError) and self.memory is not None:
-                said.write(f"nbtasks: this worker process was limited to {self.memory:,} bytes of memory\n")
+                stderr.write(f"nbtasks: this worker process was limited to {self.memory:,} bytes of memory\n")
                 error.args = error.args or ("the limit of the worker process is reached",)
             collecting = Patch(self.shell, "_showtraceback", lambda _: collect)
             collecting.apply()
             try:
-                with contextlib.redirect_stderr(said):
+                with contextlib.redirect_stderr(stderr):
                     show(exc_tuple, *args, **kwargs)
             finally:
                 collecting.revert()
-            if said.getvalue():
-                shown.append(["stream", {"name": "stderr", "text": said.getvalue()}])
-            self._tell_failure(error, shown)
+            if stderr.getvalue():
+                shown.append(["stream", {"name": "stderr", "text": stderr.getvalue()}])
+            self._report_failure(error, shown)
 
         return diverted
 
-    def _told(self, show: Callable[..., Any]) -> Callable[..., Any]:
-        """An error that the notebook's own handler shows is the cell's end, too."""
+    def _reporting(self, show: Callable[..., Any]) -> Callable[..., Any]:
+        """Report an error that a handler set by `set_custom_exc` shows: it ends the cell too."""
 
-        def told(kind: type[BaseException], error: BaseException, *args: Any, **kwargs: Any) -> Any:
+        def reporting(kind: type[BaseException], error: BaseException, *args: Any, **kwargs: Any) -> Any:
             try:
                 return show(kind, error, *args, **kwargs)
             finally:
                 if self._depth == 1:
-                    self._tell_failure(error, [])
+                    self._report_failure(error, [])
 
-        told.__func__ = show.__func__  # type: ignore[attr-defined]
-        return told
+        reporting.__func__ = show.__func__  # type: ignore[attr-defined]
+        return reporting
 
-    def _tell_failure(self, error: BaseException | None, shown: list[list[Any]]) -> None:
+    def _report_failure(self, error: BaseException | None, shown: list[list[Any]]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        content, parcel = pack_error(error or RuntimeError("an error of no kind"), self.is_main)
+        content, parcel = pack_error(error or RuntimeError("unknown error"), self.is_main)
         self._failure = {**content, "shown": shown}
         self.say("nbtasks_failed", self._failure, parcel)
 
     def shown(self, value: Any) -> None:
-        """The value of an expression is displayed."""
+        """Keep the displayed value of an expression."""
         if self._depth <= 1:
             self._value = value
 
     def _named(self, get_code_name: Callable[..., str]) -> Callable[..., str]:
-        """The cell's file has the name that it has in the notebook, so that its lines are found there, too."""
+        """Name the cell's file as in the notebook, so that its source lines are found there."""
 
         def named(raw_code: str, transformed_code: str, number: int) -> str:
             if raw_code.removesuffix("\n") == self._source.removesuffix("\n"):
@@ -211,7 +211,7 @@ def _may_change(value: Any) -> bool:
 
 
 class _Recorder:
-    """The hook that displays values; it keeps the last one, which is the result of the cell."""
+    """A display hook that keeps the last value, which is the result of the cell."""
 
     def __init__(self, hook: Any, worker: CellKernel) -> None:
         self._hook = hook
