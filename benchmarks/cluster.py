@@ -1,7 +1,4 @@
-"""What our lanes cost on a Dask cluster, beside `Client.map`.
-
-Must not know how work gets to the cluster.
-"""
+"""The cost of lanes on a Dask cluster, beside `Client.map`."""
 
 from __future__ import annotations
 

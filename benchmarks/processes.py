@@ -1,6 +1,6 @@
-"""What it costs to run work in a process, beside the ways that a user would take instead.
+"""The cost of work in a process, beside other libraries.
 
-Must not know how workers are made. Everything is timed from outside: from the call to the result.
+Everything is timed from outside: from the call to the result.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _CELL = "%%bgtask {} --backend process --quiet --wait\npass"
 
 
 def start_of_a_cell() -> Iterator[Row]:
-    """From the run of the cell to its end: the first one of a kernel, and later ones, for which a worker is kept warm.
+    """The time of a cell in a process: the first one of a kernel, and later ones with a warm worker.
 
     Ours gets a process of its own each time, the peers' one serves all.
     """
@@ -142,7 +142,7 @@ def there_and_back() -> Iterator[Row]:
 
 
 def quickness_of_the_notebook() -> Iterator[Row]:
-    """The round trip of an empty foreground cell while four process cells compute, beside an idle notebook."""
+    """The round trip of an empty foreground cell while four process cells run, beside an idle notebook."""
     with notebook_kernel() as kernel:
         kernel.run("nbtasks.get_manager().lanes['default'].limit = 8").check()
 

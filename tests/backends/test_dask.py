@@ -1,4 +1,4 @@
-"""Functions on a Dask cluster: one that is found, reached by its address, or started; lost workers and clusters."""
+"""Functions on a Dask cluster: found, given by address, or started; lost workers."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ def test_big_results_come_back(client: Any, manager: TaskManager) -> None:
     assert manager.create_task("work", lambda: b"x" * 5_000_000, backend="dask").wait(60) == b"x" * 5_000_000
 
 
-def test_what_cannot_be_sent_fails_before_anything_is_submitted(client: Any, manager: TaskManager) -> None:
+def test_an_unpicklable_object_fails_the_task_before_anything_is_submitted(client: Any, manager: TaskManager) -> None:
     stream = Path(__file__).open()  # noqa: SIM115 - an open one is the point
     with stream, pytest.raises(NotSendableError, match="an open file"):
         manager.create_task("work", lambda: stream, backend="dask").wait(60)
 
 
-def test_a_worker_that_is_lost_is_said_and_the_work_runs_again(
+def test_a_lost_worker_is_reported_and_the_work_runs_again(
     client: Any, manager: TaskManager, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     once = tmp_path / "once"
@@ -103,20 +103,20 @@ def test_a_worker_that_is_lost_is_said_and_the_work_runs_again(
     assert "was lost: it runs again on" in caplog.text
 
 
-def test_without_dask_one_line_says_so(manager: TaskManager, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_dask_the_error_is_one_line(manager: TaskManager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(TaskFailedError, match=r"pip install nbtasks\[dask\]"):
         manager.create_task("work", lambda: 1, backend="dask").wait(60)
 
 
 @pytest.mark.parametrize("wrong", [42, ("127.0.0.1", 8786), b"tcp://127.0.0.1:8786"], ids=repr)
-def test_what_is_no_cluster_is_refused(manager: TaskManager, wrong: object) -> None:
+def test_connect_refuses_other_types(manager: TaskManager, wrong: object) -> None:
     with pytest.raises(InvalidValueError, match=r"takes a distributed.Client, an address or None, not"):
         backend_of(manager).connect(wrong)
 
 
 @pytest.mark.parametrize("address", ["nowhere", "tcp://127.0.0.1:1"])
-def test_an_address_where_nobody_answers_is_told(manager: TaskManager, address: str) -> None:
+def test_an_address_without_a_scheduler_is_a_named_error(manager: TaskManager, address: str) -> None:
     backend_of(manager).connect(address)
     with (
         dask.config.set({"distributed.comm.timeouts.connect": 0.1}),
@@ -125,14 +125,14 @@ def test_an_address_where_nobody_answers_is_told(manager: TaskManager, address: 
         manager.create_task("work", lambda: 1, backend="dask").wait(60)
 
 
-def test_a_client_that_was_closed_is_told(client: Any, manager: TaskManager, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_client_is_a_named_error(client: Any, manager: TaskManager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "status", "closed")
     backend_of(manager).connect(client)
     with pytest.raises(TaskFailedError, match="the Dask client was closed"):
         manager.create_task("work", lambda: 1, backend="dask").wait(60)
 
 
-def test_a_cluster_is_reached_by_its_address_and_its_loss_is_told(manager: TaskManager) -> None:
+def test_a_cluster_is_reached_by_its_address_and_its_loss_is_an_error(manager: TaskManager) -> None:
     with cluster(1, 1) as started:
         backend_of(manager).connect(started.scheduler_address)
 

@@ -1,4 +1,4 @@
-"""Functions in worker processes: what is sent there and back, how workers end, and what is left of them."""
+"""Functions in worker processes: serialization, cancels, dead workers, clean-up."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_closures_lambdas_and_coroutine_functions_run_in_another_process(manager
     assert (pid != os.getpid(), seen, tasks[1].wait(60)) == (True, 3, 6)
 
 
-def test_a_task_tells_its_progress_from_the_worker(manager: TaskManager) -> None:
+def test_a_task_reports_its_progress_from_the_worker(manager: TaskManager) -> None:
     def work(task: Task) -> bool:
         assert task is current_task()
         for _ in track(range(3)):
@@ -105,7 +105,7 @@ def test_a_task_class_runs_there_with_its_fields(manager: TaskManager) -> None:
     assert manager.add_task(Double(factor=4, name="twice", backend="process")).wait(60) == (8, "twice", True)
 
 
-def test_the_error_is_the_workers_and_says_where_it_was_raised(manager: TaskManager) -> None:
+def test_the_error_is_the_workers_with_its_traceback(manager: TaskManager) -> None:
     class OwnError(Exception):
         pass
 
@@ -117,7 +117,7 @@ def test_the_error_is_the_workers_and_says_where_it_was_raised(manager: TaskMana
     assert "in work" in str(caught.value.__cause__)
 
 
-def test_what_cannot_be_sent_fails_the_task_before_anything_starts(manager: TaskManager) -> None:
+def test_an_unpicklable_object_fails_the_task_before_anything_starts(manager: TaskManager) -> None:
     lock = threading.Lock()
     task = manager.create_task("work", lambda: lock, backend="process")
     with pytest.raises(NotSendableError, match="lock"):
@@ -125,7 +125,7 @@ def test_what_cannot_be_sent_fails_the_task_before_anything_starts(manager: Task
     assert backend_of(manager).workers() == []
 
 
-def test_each_thing_that_cannot_be_sent_is_named_with_its_type_and_where_it_is_used(
+def test_each_unpicklable_object_is_named_with_its_type_and_where_it_is_used(
     manager: TaskManager, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     latch, numbers = threading.Lock(), (n for n in range(3))
@@ -152,13 +152,13 @@ def test_each_thing_that_cannot_be_sent_is_named_with_its_type_and_where_it_is_u
     assert "Traceback" not in caplog.text, "where it was noticed is of no use to anybody"
 
 
-def test_a_field_of_a_task_class_that_cannot_be_sent_is_named(manager: TaskManager) -> None:
+def test_an_unpicklable_field_of_a_task_class_is_named(manager: TaskManager) -> None:
     task = manager.add_task(Locked(name="it", backend="process", latch=threading.Lock()))
     with pytest.raises(NotSendableError, match=r"latch \(_thread.lock\), a field of Locked: cannot pickle"):
         task.wait(60)
 
 
-def test_a_result_that_cannot_come_back_completes_and_says_so(
+def test_an_unpicklable_result_stays_behind_and_is_reported(
     manager: TaskManager, caplog: pytest.LogCaptureFixture
 ) -> None:
     task = manager.create_task("work", lambda: threading.Lock(), backend="process")
@@ -189,7 +189,7 @@ def test_a_worker_that_was_killed_while_idle_costs_nothing(manager: TaskManager)
         assert manager.create_task("work", os.getpid, backend="process").wait(60) != first
 
 
-def test_an_exit_code_is_told(manager: TaskManager) -> None:
+def test_an_exit_code_is_in_the_error(manager: TaskManager) -> None:
     with pytest.raises(WorkerDiedError, match="exited with code 7") as caught:
         manager.create_task("work", lambda: os._exit(7), backend="process").wait(60)
     assert caught.value.returncode == 7

@@ -25,9 +25,9 @@ def _lines(notebooks: Sequence[Notebook]) -> Iterator[str]:
     yield ""
     yield f"The tests run {len(cells)} cells of {len(notebooks)} notebooks in the foreground and in the background, and"
     yield "compare what they show. In [a process of its own](out-of-the-kernel.md) every cell shows the"
-    yield f"same, and leaves the same names to the cells after it, but for {len(left_out)}, listed here by why."
-    yield "It is made from the notebooks by `python -m tests.fidelity --left-out`, and a test makes sure that"
-    yield "none is listed that would be the same."
+    yield f"same, and leaves the same names to the cells after it, but for {len(left_out)}, listed here by reason."
+    yield "This page is made from the notebooks by `python -m tests.fidelity --left-out`, and a test checks that"
+    yield "each of them does differ."
     for reason, why in REASONS.items():
         found = [(notebook, [one for one in notebook.cells if one.not_apart == reason]) for notebook in notebooks]
         count = sum(len(sources) for _, sources in found)

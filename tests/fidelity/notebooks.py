@@ -20,10 +20,10 @@ _REQUIRES = re.compile(r"^# requires: *(.*)$", re.MULTILINE)
 
 
 REASONS = {
-    "alive": "It binds, or goes on with, what lives in one process: a lock or an event, a thread that runs, a "
+    "alive": "It binds or uses an object that lives in one process: a lock or an event, a running thread, a "
     "generator, a pool, a socket or a pipe, a weak reference, a context variable.",
-    "identity": "It asks for what tells an object from its copy, or how it was made.",
-    "library": "It goes on with what a cell before it has registered in a library.",
+    "identity": "It checks whether an object is the same one, or how it was made.",
+    "library": "It uses what an earlier cell has registered in a library.",
 }
 """Why a cell cannot be the same in a process of its own."""
 

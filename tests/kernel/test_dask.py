@@ -1,4 +1,4 @@
-"""Cells on a Dask cluster: names there and back, what stays on the cluster, output, errors and cancels."""
+"""Cells on a Dask cluster: names, futures, output, errors, cancels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def notebook(module_kernel: KernelDriver) -> KernelDriver:
     return module_kernel
 
 
-def test_a_cell_gets_its_names_and_gives_back_its_own_and_shows_what_it_shows(notebook: KernelDriver) -> None:
+def test_a_cell_gets_its_names_gives_back_its_own_and_shows_its_output(notebook: KernelDriver) -> None:
     notebook.run("base = 20\ndef twice(n): return 2 * n").check()
     cell = notebook.run(RUN + "print('said')\nanswer = twice(base) + 2\nanswer").check()
     assert [output["output_type"] for output in cell.outputs] == ["stream", "execute_result"]
@@ -95,7 +95,7 @@ def test_the_cluster_is_the_notebooks_client_the_given_one_or_the_given_address(
     notebook.run("given.close()\nother.close()").check()
 
 
-def test_an_asynchronous_client_serves_too(notebook: KernelDriver) -> None:
+def test_an_asynchronous_client_is_used_too(notebook: KernelDriver) -> None:
     notebook.run(
         "its_own = await distributed.Client(cluster.scheduler_address, asynchronous=True, set_as_default=False)\n"
         "get_manager().backends['dask'].connect(its_own)"

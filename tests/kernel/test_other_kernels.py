@@ -67,7 +67,7 @@ def test_another_python_takes_the_names_it_can_and_gives_back_those_it_binds(not
     assert notebook.value("(it.result, paths is __import__('os').path)") == ((False, 1), True)
 
 
-def test_a_result_that_cannot_come_back_from_another_python_is_said(notebook: KernelDriver) -> None:
+def test_a_result_that_cannot_come_back_from_another_python_is_reported(notebook: KernelDriver) -> None:
     cell = notebook.run("%%bgtask it --kernel other --quiet --wait\nimport threading\nthreading.Lock()").check()
     assert "the result (lock) stayed behind" in cell.stderr
     assert notebook.value("(it.result, it.state.value)") == (None, "completed")

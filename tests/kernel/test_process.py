@@ -1,4 +1,4 @@
-"""Cells in worker processes: names there and back, output, errors, settings, cancels, and the end of workers."""
+"""Cells in worker processes: names, output, errors, settings, cancels."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_displays_and_results_come_as_in_the_foreground(notebook: KernelDriver) 
     assert cell.outputs[-1]["data"] == {"text/plain": "42"}
 
 
-def test_progress_is_told_from_the_worker(notebook: KernelDriver) -> None:
+def test_progress_is_reported_from_the_worker(notebook: KernelDriver) -> None:
     notebook.run(
         "%%bgtask it --backend process --quiet\nimport time\nfrom nbtasks import current_task\n"
         "current_task().progress = 40\ncurrent_task().body = 'b'\ntime.sleep(60)"
@@ -164,7 +164,7 @@ def test_settings_that_a_library_keeps_in_a_context_are_the_foregrounds_without_
     assert notebook.run("print(np.array([2 / 3]))").check().stdout == "[0.66666667]\n"
 
 
-def test_what_cannot_be_sent_is_named_and_nothing_starts(notebook: KernelDriver) -> None:
+def test_unpicklable_names_are_in_the_error_and_nothing_starts(notebook: KernelDriver) -> None:
     notebook.run("import threading\nlatch = threading.Lock()\ndef uses(): return latch").check()
     cell = notebook.run(RUN + "begun = True\nuses()")
     assert "latch (_thread.lock), which uses() reads, used in line 2: cannot pickle '_thread.lock' object" in text(
@@ -179,7 +179,7 @@ def test_a_name_that_the_cell_binds_first_is_not_sent(notebook: KernelDriver) ->
     assert notebook.value("held") == 2
 
 
-def test_a_name_that_cannot_come_back_stays_and_is_said(notebook: KernelDriver) -> None:
+def test_a_name_that_cannot_come_back_stays_behind_and_is_reported(notebook: KernelDriver) -> None:
     cell = notebook.run(RUN + "numbers = (n for n in range(3))\nkept = 1").check()
     assert "numbers (generator) stayed behind in the worker process" in text(cell.outputs)
     assert notebook.value("(kept, 'numbers' in globals(), it.state.value)") == (1, False, "completed")
@@ -197,7 +197,7 @@ def test_a_memory_limit_ends_in_a_clear_error(notebook: KernelDriver, limit: str
     assert f"limited to {size:,} bytes" in text(cell.outputs)
 
 
-def test_a_dead_worker_is_told_with_its_signal(notebook: KernelDriver) -> None:
+def test_the_error_of_a_dead_worker_has_its_signal(notebook: KernelDriver) -> None:
     notebook.run(
         "%%bgtask it --backend process --quiet\nimport os, signal\nos.kill(os.getpid(), signal.SIGSEGV)"
     ).check()
@@ -247,12 +247,12 @@ def test_workers_die_with_a_kernel_that_is_killed(kernel: KernelDriver) -> None:
 def is_over(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] == "Z"  # ended, and nobody has asked how
+            return stat.read().rpartition(")")[2].split()[0] == "Z"  # a zombie
     except (FileNotFoundError, ProcessLookupError):
         return True
 
 
-def test_what_the_cells_own_text_changes_in_an_object_comes_back(notebook: KernelDriver) -> None:
+def test_an_object_that_the_cells_source_changes_comes_back(notebook: KernelDriver) -> None:
     notebook.run("table, log, kept = {'a': 1}, [1], [1]").check()
     notebook.run(RUN + "table['b'] = 2\nlog.append(2)\nprint(kept.index(1))\nbefore = id(kept)").check()
     assert notebook.value("(table, log, kept)") == ({"a": 1, "b": 2}, [1, 2], [1])
@@ -272,7 +272,7 @@ def test_magics_and_loggers_of_the_notebook_are_there_and_new_ones_come_back(not
     assert notebook.value("(loud, get_ipython().run_line_magic('whisper', 'B'))") == ("A", "b")
 
 
-def test_the_panel_tells_the_loops_and_what_the_process_uses(notebook: KernelDriver) -> None:
+def test_the_panel_shows_the_loops_and_the_usage_of_the_process(notebook: KernelDriver) -> None:
     notebook.run(
         "%%bgtask it --backend process --quiet\nimport time\nfrom nbtasks import track\n"
         "for epoch in track(range(4)):\n    for batch in track(range(1000)): time.sleep(0.02)"
@@ -315,7 +315,7 @@ def test_a_spare_worker_has_imported_what_the_notebook_has(notebook: KernelDrive
     assert notebook.value("loaded") is True
 
 
-def test_what_functions_print_and_display_there_lands_in_their_cell(notebook: KernelDriver) -> None:
+def test_output_of_functions_appears_in_their_cell(notebook: KernelDriver) -> None:
     cell = notebook.run(
         "from IPython.display import HTML, display\n"
         "def shows():\n    print('said')\n    display(HTML('<b>b</b>'))\n"
@@ -339,7 +339,7 @@ def test_an_executor_runs_functions_of_the_notebook_there(notebook: KernelDriver
     notebook.run("executor.shutdown()").check()
 
 
-def test_what_a_function_uses_and_cannot_be_sent_is_named(notebook: KernelDriver) -> None:
+def test_an_unpicklable_object_that_a_function_uses_is_named(notebook: KernelDriver) -> None:
     notebook.run("import threading\nbolt = threading.Lock()\ndef closes():\n    return bolt").check()
     cell = notebook.run("task = get_manager().create_task('it', closes, backend='process')\nget_manager().wait(task)")
     said = "bolt (_thread.lock), which closes() reads in line 4: cannot pickle '_thread.lock' object"

@@ -1,4 +1,4 @@
-"""What goes wrong with workers, each in a real kernel: nothing hangs, nothing is left behind, no other task is hurt."""
+"""Faults of workers: killed processes and kernels, a full disk, lost clusters."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def is_there(pid: int) -> bool:
 
 
 def children_of(pid: int | None) -> list[int]:
-    """The processes that come from it, and have not ended."""
+    """Its running child processes."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -75,7 +75,7 @@ def test_workers_killed_at_random_moments_leave_nothing_behind(notebook: KernelD
 
 
 def wait_gone(pids: list[int], folder: Path, parent: int | None = None) -> None:
-    """Wait until these processes, or all children of one, are over, and nothing is left of them in any folder."""
+    """Wait until these processes, or all children of one, have ended and left no folder."""
     end = time.monotonic() + 60
     while (there := [pid for pid in pids if is_there(pid)] + children_of(parent)) or list(folder.glob("nbtasks-*")):
         assert time.monotonic() < end, (there, list(folder.iterdir()))
@@ -94,7 +94,7 @@ def test_a_cell_that_forks_ends_with_its_own_result(notebook: KernelDriver) -> N
     assert notebook.value("(code, doubled)") == (5, [0, 2, 4])
 
 
-def test_a_cell_that_ignores_interrupts_is_killed_and_cancelled_then(notebook: KernelDriver) -> None:
+def test_a_cell_that_ignores_interrupts_is_killed_and_cancelled(notebook: KernelDriver) -> None:
     notebook.run("get_manager().backends['process'].grace = 0.5").check()
     cell = notebook.run(
         "%%bgtask it --backend process --quiet\nimport time\nprint('begun')\n"
@@ -126,7 +126,7 @@ def test_a_full_disk_fails_the_task_and_the_next_one_runs(notebook: KernelDriver
     assert notebook.value("found") == 1
 
 
-def test_workers_and_their_folders_go_with_a_kernel_that_is_killed(notebook: KernelDriver, tmp_path: Path) -> None:
+def test_workers_and_their_folders_end_with_a_killed_kernel(notebook: KernelDriver, tmp_path: Path) -> None:
     cell = notebook.run(
         "%%bgtask it --backend process --quiet\nimport subprocess\n"
         "child = subprocess.Popen(['sleep', '600'])\nprint('child', child.pid, flush=True)\nwhile True: pass"
@@ -142,7 +142,7 @@ def test_workers_and_their_folders_go_with_a_kernel_that_is_killed(notebook: Ker
     wait_gone(pids, tmp_path / "tmp")
 
 
-def test_a_dask_scheduler_that_is_killed_fails_what_ran_there(notebook: KernelDriver, tmp_path: Path) -> None:
+def test_a_killed_dask_scheduler_fails_the_tasks_that_ran_there(notebook: KernelDriver, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     file = tmp_path / "scheduler.json"
     scheduler = subprocess.Popen(
@@ -171,7 +171,7 @@ def test_a_dask_scheduler_that_is_killed_fails_what_ran_there(notebook: KernelDr
             process.wait()
 
 
-def test_a_cell_whose_dask_worker_is_killed_runs_again_and_says_so(notebook: KernelDriver, tmp_path: Path) -> None:
+def test_a_cell_whose_dask_worker_is_killed_runs_again_and_reports_it(notebook: KernelDriver, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     once = tmp_path / "once"
     notebook.run(

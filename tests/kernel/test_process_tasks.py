@@ -1,4 +1,4 @@
-"""A cell in a process is a task like any other: live output, progress, plots, time-outs, retries, schedules, table."""
+"""Cells in processes as tasks: output, progress, plots, timeouts, schedules."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_output_comes_while_the_cell_runs_and_is_cleared(notebook: KernelDriver)
     assert notebook.value("talks.state.value") == "cancelled"
 
 
-def test_bars_of_tqdm_and_the_body_are_told_while_it_runs(notebook: KernelDriver) -> None:
+def test_bars_of_tqdm_and_the_body_are_reported_while_it_runs(notebook: KernelDriver) -> None:
     notebook.run(
         f"%%bgtask counts {PROCESS}\nimport time\nfrom tqdm import tqdm\nfor n in tqdm(range(4), mininterval=0):\n"
         "    current_task().body = f'step {n}'\n    if n == 2: time.sleep(600)"
@@ -46,7 +46,7 @@ def test_bars_of_tqdm_and_the_body_are_told_while_it_runs(notebook: KernelDriver
     wait_over(notebook, "counts")
 
 
-def test_a_time_out_ends_it(notebook: KernelDriver) -> None:
+def test_a_timeout_ends_it(notebook: KernelDriver) -> None:
     notebook.run(f"%%bgtask slow {PROCESS} --timeout 1s\nimport time\ntime.sleep(600)").check()
     wait_over(notebook, "slow")
     assert notebook.value("(slow.state.value, type(slow.exception).__name__)") == ("failed", "TaskTimeoutError")
@@ -110,13 +110,13 @@ def test_the_table_lists_and_cancels_it(notebook: KernelDriver) -> None:
     assert notebook.value("listed.state.value") == "cancelled"
 
 
-def test_what_a_function_of_the_notebook_changes_comes_back(notebook: KernelDriver) -> None:
+def test_an_object_that_a_function_of_the_notebook_changes_comes_back(notebook: KernelDriver) -> None:
     notebook.run("log = []\ndef note(word): log.append(word)").check()
     notebook.run(f"%%bgtask notes {PROCESS} --wait\nnote('a')\nnote('b')").check()
     assert notebook.value("log") == ["a", "b"]
 
 
-def test_a_function_that_evaluates_texts_finds_any_name(notebook: KernelDriver) -> None:
+def test_a_function_that_calls_eval_finds_any_name(notebook: KernelDriver) -> None:
     notebook.run(
         "hidden = 41\nclass Shows:\n    def __init__(self, text): self.text = text\n"
         "    def value(self): return eval(self.text)"
@@ -125,7 +125,7 @@ def test_a_function_that_evaluates_texts_finds_any_name(notebook: KernelDriver) 
     assert notebook.value("answer") == 42
 
 
-def test_what_comes_from_a_module_on_a_path_that_the_cell_added_comes_back(
+def test_objects_of_a_module_on_a_path_that_the_cell_added_come_back(
     notebook: KernelDriver, tmp_path: Path
 ) -> None:
     (tmp_path / "module_of_the_cell.py").write_text("class Thing:\n    size = 3\n")
@@ -137,7 +137,7 @@ def test_what_comes_from_a_module_on_a_path_that_the_cell_added_comes_back(
     assert notebook.value("sys.path[-1]") == str(tmp_path)
 
 
-def test_what_can_be_pickled_but_not_made_anew_stays_behind(notebook: KernelDriver) -> None:
+def test_an_object_that_can_be_pickled_but_not_unpickled_stays_behind(notebook: KernelDriver) -> None:
     cell = notebook.run(
         f"%%bgtask stays {PROCESS} --wait\nclass Asks:\n"
         "    def __getattr__(self, name): return getattr(self.inner, name)\n"

@@ -1,4 +1,4 @@
-"""Kernels in processes of their own: how they start, that their death is seen at once, and that nothing is left."""
+"""Processes of kernels: start, death, interrupt, and clean-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot be pickled while it lives is sent once it is over, and arrives as what it was; classes arrive quietly."""
+"""Pickling of what cloudpickle cannot send: finished objects, classes, code."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_open_file_is_not_sent(tmp_path):
         pack(file)
 
 
-def test_a_thread_that_has_ended_arrives_ended_with_what_it_found():
+def test_an_ended_thread_arrives_ended_with_its_attributes():
     class Finder(threading.Thread):
         def run(self):
             self.found = 42
@@ -63,7 +63,7 @@ def test_a_thread_that_has_ended_arrives_ended_with_what_it_found():
         copy.start()
 
 
-def test_a_thread_that_runs_is_not_sent():
+def test_a_running_thread_is_not_sent():
     go = threading.Event()
     thread = threading.Thread(target=go.wait)
     thread.start()
@@ -75,7 +75,7 @@ def test_a_thread_that_runs_is_not_sent():
         thread.join()
 
 
-def test_a_program_that_has_ended_arrives_with_its_return_code():
+def test_an_ended_program_arrives_with_its_return_code():
     program = subprocess.run([sys.executable, "-c", "raise SystemExit(3)"], check=False)
     ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"], stdout=subprocess.PIPE)
     ended.communicate()
@@ -96,12 +96,12 @@ def test_a_pool_that_was_shut_down_arrives_shut_down(kind):
         copy.submit(len, ()) if hasattr(copy, "submit") else copy.map(len, ())
 
 
-def test_a_pool_that_works_is_not_sent():
+def test_an_open_pool_is_not_sent():
     with concurrent.futures.ThreadPoolExecutor(1) as pool, pytest.raises(TypeError):
         pack(pool)
 
 
-def test_futures_that_are_done_arrive_with_what_came_of_them():
+def test_done_futures_arrive_with_their_outcome():
     given, failed, cancelled = (concurrent.futures.Future() for _ in range(3))
     given.set_result([1])
     failed.set_exception(ValueError("no"))
@@ -115,7 +115,7 @@ def test_futures_that_are_done_arrive_with_what_came_of_them():
 
 
 @pytest.mark.parametrize("kind", ["_CTask", "_PyTask"])
-def test_what_asyncio_has_done_arrives_done(kind, monkeypatch):
+def test_done_asyncio_tasks_and_groups_arrive_done(kind, monkeypatch):
     """Of either kind: nest_asyncio puts the one written in Python in the place of the one written in C."""
     monkeypatch.setattr(asyncio.tasks, "Task", getattr(asyncio.tasks, kind))
 
@@ -135,7 +135,7 @@ def test_what_asyncio_has_done_arrives_done(kind, monkeypatch):
     assert run(both()) == 7
 
 
-def test_generators_and_coroutines_that_are_over_arrive_as_such():
+def test_finished_generators_and_coroutines_arrive_finished():
     def numbers():
         yield 1
 
@@ -160,12 +160,12 @@ async def _exhaust(ticks):
     return [one async for one in ticks]
 
 
-def test_a_generator_that_goes_on_is_not_sent():
+def test_an_unfinished_generator_is_not_sent():
     with pytest.raises(TypeError):
         pack(one for one in (1, 2))
 
 
-def test_a_function_that_dispatches_arrives_with_what_was_registered():
+def test_a_singledispatch_function_arrives_with_its_registry():
     @functools.singledispatch
     def kind(one):
         return "something"
@@ -189,12 +189,12 @@ def test_a_function_that_dispatches_arrives_with_what_was_registered():
         [*re.finditer("a", "aba")][1],
     ],
 )
-def test_a_match_arrives_as_what_was_found(match):
+def test_a_match_arrives_as_the_same_match(match):
     copy = there_and_back(match)
     assert (copy.regs, copy.string, copy.re) == (match.regs, match.string, match.re)
 
 
-def test_a_class_of_a_module_that_nobody_has_loaded_yet_arrives_as_itself():
+def test_a_class_of_a_module_not_yet_imported_arrives_as_itself():
     np = pytest.importorskip("numpy")
     sys.modules.pop("numpy.rec", None)
     assert there_and_back(np.recarray) is np.recarray
@@ -209,7 +209,7 @@ def test_a_handler_of_a_logger_comes_back_as_itself():
     assert handler.level == 0
 
 
-def test_a_change_tells_an_object_from_itself_unless_it_is_too_big():
+def test_the_digest_of_an_object_changes_with_it_unless_it_is_too_big():
     rows = [1, 2]
     before = digest_of(rows, None, 1_000)
     assert digest_of(rows, None, 1_000) == before
@@ -220,7 +220,7 @@ def test_a_change_tells_an_object_from_itself_unless_it_is_too_big():
     assert digest_of(threading.Lock(), None, None) is None
 
 
-def test_of_an_array_that_is_too_big_nothing_is_looked_at():
+def test_no_element_of_an_array_that_is_too_big_is_pickled():
     np = pytest.importorskip("numpy")
     asked = []
 

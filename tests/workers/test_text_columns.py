@@ -1,4 +1,4 @@
-"""Columns of texts in parcels: what comes out is what went in, and the texts travel as one buffer."""
+"""Serialization of string columns: the same values, sent as one buffer."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_frames_keep_their_missing_texts(missing: Any) -> None:
     ],
     ids=["a zero among the letters", "half of them numbers", "no texts", "few texts"],
 )
-def test_what_is_no_such_column_is_left_to_pickle(array: Any) -> None:
+def test_other_arrays_are_left_to_pickle(array: Any) -> None:
     assert len(pack(array)) == 1
     assert there(array).tolist() == array.tolist()
 
@@ -77,7 +77,7 @@ def test_what_is_no_such_column_is_left_to_pickle(array: Any) -> None:
 @pytest.mark.parametrize(
     "shared", [np.repeat(texts()[:2_000], 10), np.tile(texts()[:2_000], 10)], ids=["runs", "rounds"]
 )
-def test_texts_that_are_one_object_stay_one(shared: Any) -> None:
+def test_shared_strings_stay_shared(shared: Any) -> None:
     found = there(shared)
     assert found.tolist() == shared.tolist()
     assert len(set(map(id, found))) == 2_000
