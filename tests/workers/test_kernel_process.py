@@ -7,10 +7,13 @@ import os
 import signal
 import sys
 import time
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
 from nbtasks.exceptions import TaskFailedError, WorkerDiedError
 from nbtasks.workers import worker_side
@@ -86,6 +89,31 @@ async def test_a_worker_is_interrupted_from_a_thread_whose_loop_is_running() -> 
     while "up" not in (worker.folder / "log").read_text():
         await asyncio.sleep(0.01)
     worker.interrupt()
+    with pytest.raises(WorkerDiedError, match="KeyboardInterrupt"):
+        worker.receive(600)
+    worker.end()
+
+
+class Recording(LocalProvisioner):
+    """A provisioner of another package."""
+
+    signals: ClassVar[list[int]] = []
+
+    async def send_signal(self, signum: int) -> None:
+        self.signals.append(signum)
+        await super().send_signal(signum)
+
+
+def test_the_provisioner_that_a_kernel_names_starts_and_interrupts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    factory = KernelProvisionerFactory.instance()
+    here = EntryPoint("recording", f"{__name__}:Recording", factory.GROUP_NAME)
+    monkeypatch.setitem(factory.provisioners, "recording", here)
+    spec = KernelSpec(argv=ENDLESS, metadata={"kernel_provisioner": {"provisioner_name": "recording"}})
+    worker = Worker(spec)
+    while "up" not in (worker.folder / "log").read_text():
+        time.sleep(0.01)
+    worker.interrupt()
+    assert Recording.signals == [signal.SIGINT]
     with pytest.raises(WorkerDiedError, match="KeyboardInterrupt"):
         worker.receive(600)
     worker.end()
