@@ -1,6 +1,6 @@
-"""What the views cost the page in the browser: how long it stands still at most while very many tasks run.
+"""Benchmark of the page in the browser: its longest stall while many tasks run.
 
-Must not know how views are made: a real JupyterLab in Chromium shows them.
+The views are open in a real JupyterLab in Chromium.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What progress and the views cost: a report, a step of a loop, messages, CPU, opening; beside tqdm and rich.
+"""Benchmarks of progress and views, beside tqdm and rich.
 
-Must not know how views are made: loops are timed in the kernel, messages are counted at the front end.
+Loops are timed in the kernel, messages are counted at the front end.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def begin():
 
 
 def a_report() -> Iterator[Row]:
-    """`task.progress = x` while a panel shows it: the bare call; `reports.py` has what it costs where work is done."""
+    """`task.progress = x` with an open panel: the bare call. See `reports.py` for its cost to work."""
     with _loops() as run:
         ours, peer = in_turns(lambda: run("reports"), lambda: run("updates"), rounds=5)
         note = "one call after the other and nothing else: see `one of 1,000 reports a second` for what work notices"
@@ -127,7 +127,7 @@ def bridge() -> Iterator[Row]:
 
 
 def messages() -> Iterator[Row]:
-    """All messages on iopub: of eleven views of a hundred tasks that report without end, and of ten bars of tqdm."""
+    """Messages on iopub: eleven views of a hundred tasks that report all the time, and ten bars of tqdm."""
     with _notebook() as kernel:
         kernel.run(LOADED + "tasks = begin()").check()
         for number in range(10):

@@ -1,4 +1,4 @@
-"""Panels, tables, timelines and schedule lists in cells: as widgets, as HTML, or as text in a terminal."""
+"""Panels, tables, timelines and schedule lists in cells, as widgets, HTML or text."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class _CellPanel:
 
 
 class Panels:
-    """The panels and other views of this notebook, by the cell that shows them. Any thread may use it.
+    """The panels and other views of this notebook, by cell. Any thread may use it.
 
     `retry` runs a task again, in its own cell.
     """
@@ -275,7 +275,7 @@ class Panels:
 
     @contextmanager
     def while_waiting(self, tasks: Sequence[Task]) -> Iterator[None]:
-        """In a terminal that can move its cursor, keep the panel or table of these tasks below the other output.
+        """In a terminal, keep the panel or table of these tasks below the other output.
 
         Only in the foreground; a wait inside another shows nothing.
         """

@@ -1,4 +1,4 @@
-"""Controls of one recurring task: its schedule, checked while it is edited, and buttons to pause, run and remove it.
+"""Cron controls: edit, pause, run and remove one recurring task.
 
 Written on the live writer's thread only; clicks arrive on the front end's thread. When a page is turned, its controls
 are reused for other recurring tasks.
@@ -53,7 +53,7 @@ class ScheduleInput:
 
 
 def read_input(expression: str, zone: str, now: datetime, rules: Rules | None = None, name: str = "") -> ScheduleInput:
-    """What a typed schedule means at the aware moment `now`, for a recurring task with these rules and name.
+    """The meaning of a typed schedule at `now`, with the rules and name of a recurring task.
 
     An empty zone is that of the kernel's machine.
     """
@@ -180,7 +180,7 @@ class ScheduleEditor:
         rules: Rules | None = None,
         name: str = "",
     ) -> int:
-        """Show the current schedule if it has changed, and what the typed one means; returns the number of messages.
+        """Show the current schedule, and the meaning of the typed one; returns the number of messages.
 
         `text` is shown unless something else is typed; `rules` and `name` are those of the recurring task.
         """

@@ -1,4 +1,4 @@
-"""Details of one task as HTML: times, source, error with traceback, names, attempts.
+"""Details of one task as HTML: times, source, traceback, names, attempts.
 
 Text of the user is escaped, and cut if it is long.
 """

@@ -1,4 +1,4 @@
-"""Panel of several tasks that were started in one cell: their common progress, and a row for each.
+"""Panel of several tasks of one cell: their common progress, and a row for each.
 
 Used on the live writer's thread only.
 """
@@ -71,7 +71,7 @@ class GroupPanel(LiveTable):
         self._root = self.widget
 
     def take_place_of(self, panel: LivePanel) -> bool:
-        """Show inside the widget of `panel`, in its document; False if a static panel has replaced that widget.
+        """Show inside the widget of `panel`; False if a static panel has replaced that widget.
 
         (JupyterLab hides an output whose widget is closed, even if another has taken its place.)
         """

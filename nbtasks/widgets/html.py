@@ -1,4 +1,4 @@
-"""Snapshots as HTML: panels, table rows, tables and messages, with all text of the user escaped.
+"""Snapshots as HTML: panels, rows, tables and messages, with all text escaped.
 
 Inline styles only, and no CSS variables where the HTML is saved: both survive in untrusted notebooks.
 """
@@ -70,7 +70,7 @@ def panel_bundle(snapshot: Snapshot, *, run_again: bool = False, command: str = 
 
 
 def panel_html(snapshot: Snapshot, *, run_again: bool = False, command: str = "") -> str:
-    """The static panel that a saved notebook shows without a kernel; of a finished task one line and its error.
+    """The static panel, which saved notebooks show; of a finished task one line and its error.
 
     After a failure or a cancel, `run_again` adds a button that runs the cell around the panel, and `command` is the
     line that runs the task again where there is no such button.
@@ -145,12 +145,13 @@ def _short_note_html(snapshot: Snapshot) -> str:
 
 
 def _run_again_html(button: bool, command: str) -> str:
-    """A button that runs the cell (JupyterLab and Notebook 7 select the cell of a click), or the command to type."""
+    """A button that runs the cell around it, or the command to type."""
     if not button:
         style = "flex:1 1 0;min-width:0;text-align:right;overflow:hidden;text-overflow:ellipsis"
         line = escape(command)
         label = f'again: <span style="font-family:monospace">{line}</span>'
         return f'<span title="{line}" style="{style};white-space:nowrap;opacity:.8">{label}</span>' if line else ""
+    # A click selects the cell in JupyterLab and Notebook 7; the command runs the selected cell.
     style = (
         "flex:0 0 auto;margin:0 0 0 auto;padding:2px 10px;border:1px solid rgba(128,128,128,.5);border-radius:2px;"
         "background:rgba(128,128,128,.15);color:inherit;font:inherit;font-size:12px;cursor:pointer"

@@ -1,4 +1,4 @@
-"""Images of tasks: reads `task.img` (path, URL, bytes, PIL image, figure) as the `src` of an HTML image.
+"""Images of tasks: `task.img` (path, URL, bytes, PIL image, figure) as HTML `src`.
 
 Figures are drawn on the live writer's thread, so that the work does not wait for it.
 """
@@ -38,7 +38,7 @@ _TYPES = {
 
 @dataclass(slots=True)
 class _CachedImage:
-    """The last image shown of a task; it is read or drawn again only if it may have changed."""
+    """The last image of a task, read or drawn again only if it may have changed."""
 
     img: Any
     version: object

@@ -1,4 +1,4 @@
-"""Live writer: the one thread that writes to widgets, at most ten times a second for all views together."""
+"""Live writer: the one thread that writes to widgets, ten times a second at most."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _NO_PARENT = "-"
 
 
 class View(ABC):
-    """Something that the live writer keeps up to date. All members are used on the writer's thread only."""
+    """A view that the live writer refreshes. All members are used on its thread only."""
 
     watches_progress: ClassVar[bool] = False
     """Whether `progress_state` is polled while the view ticks."""
@@ -106,7 +106,7 @@ class LiveWriter:
     # -- any thread -------------------------------------------------------------------------------------------
 
     def add(self, subject: Subject | None, make: Callable[[], V]) -> V:
-        """Make a view of `subject`, or of all tasks, on the writer's thread and keep it up to date until `remove`."""
+        """Make a view of `subject`, or of all tasks, on the writer's thread; it is refreshed until `remove`."""
 
         def job() -> V:
             view = make()
@@ -230,7 +230,7 @@ class LiveWriter:
         return before != now
 
     def _next_views(self, now: float) -> list[View]:
-        """Under the condition: the views to refresh now; those that are not urgent within the budget, in turns."""
+        """Under the condition: the urgent views, and of the others those within the budget, in turns."""
         earned = (now - self._budget_at) * MESSAGES_PER_SECOND
         self._budget, self._budget_at = min(self._budget + earned, MESSAGES_PER_SECOND / 4), now
         if self._closed:
@@ -251,7 +251,7 @@ class LiveWriter:
         return views
 
     def _seconds_to_wait(self, ticking: list[View], now: float) -> float | None:
-        """Under the condition: the time until the next poll, tick or flush; None if only an event can bring work."""
+        """Under the condition: seconds until the next poll, tick or flush; None to wait for events."""
         moments = []
         if ticking:
             polls = any(view.watches_progress for view in ticking)

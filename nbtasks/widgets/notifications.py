@@ -1,4 +1,6 @@
-"""Browser notifications of finished tasks, if the page is not visible: a message, a tone, a count in the title.
+"""Browser notifications of finished tasks, shown if the page is not visible.
+
+A notification is a message, a tone, and a count in the title of the page.
 
 ipywidgets has no access to the notifications of the browser; but an Output widget runs JavaScript that is displayed in
 it, also after a reload. So each panel of a task with notifications contains a view of one hidden Output widget.
@@ -40,8 +42,9 @@ class NotificationSettings(Protocol):
 
 
 class Notifications(View):
-    """Shows notifications of tasks that complete or fail. Used on the live writer's thread, except `finished`.
+    """The notifications of tasks that complete or fail.
 
+    Used on the live writer's thread, except `finished`.
     `_lock` guards the batch of finished tasks.
     """
 

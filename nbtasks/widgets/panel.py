@@ -1,4 +1,4 @@
-"""Panel of one task: its state, progress, time and body, with Cancel and Output buttons.
+"""Panel of one task: state, progress, time and body, with Cancel and Output.
 
 Used on the live writer's thread only; a click may come on any thread, and only calls the manager.
 """

@@ -1,4 +1,4 @@
-"""Panel of a recurring task: its current run, the time of the next one, its schedule, and the output of the last runs.
+"""Panel of a recurring task: current run, next fire, schedule, and output of runs.
 
 Used on the live writer's thread only; a click may come on any thread.
 """
@@ -123,7 +123,7 @@ class _ScheduleView:
 
 
 class _RunsView:
-    """The output of one of the last runs: the newest, or the one that was chosen with Earlier and Later."""
+    """The output of the newest run, or of the one chosen with Earlier and Later."""
 
     def __init__(self, recurring: RecurringTask, factory: WidgetFactory, touch: Callable[[], None]) -> None:
         self._runs = recurring.template.kept_runs()

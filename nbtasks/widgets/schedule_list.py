@@ -1,4 +1,4 @@
-"""Live list of schedules: a page of recurring tasks with their controls, and a line that adds one.
+"""Live list of schedules with their controls, in pages, and a line that adds one.
 
 Written on the live writer's thread only; clicks arrive on the front end's thread.
 """

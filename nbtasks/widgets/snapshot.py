@@ -186,7 +186,7 @@ def snapshot_of(subject: Task | RecurringTask, now: datetime) -> Snapshot:
 
 
 def task_snapshot(task: Task, now: datetime, *, compact: bool = False) -> Snapshot:
-    """The snapshot of a task at the aware moment `now`; a compact one is without children, process and image."""
+    """The snapshot of a task at `now`; a compact one is without children, process and image."""
     final = task.done
     cancelling = task.cancelling and not final
     end = task.completed_at if final and task.completed_at is not None else now
@@ -269,7 +269,7 @@ def progress_state(task: Task) -> tuple[object, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Rate, time left and loop positions of a running task. Unknown values are empty or None."""
+    """Rate, time left and loops of a running task. Unknown values are empty or None."""
 
     rate: str = ""
     seconds_left: int | None = None

@@ -1,4 +1,4 @@
-"""Views without widgets: a panel, the task table and the timeline as HTML that is replaced in its document."""
+"""Views without widgets: panel, table and timeline as HTML that is replaced."""
 
 from __future__ import annotations
 

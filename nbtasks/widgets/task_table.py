@@ -1,4 +1,4 @@
-"""Live task table: counts by state that filter, search, sorting, pages of rows, and controls of tasks and lanes.
+"""Live task table: filter, search, sort and steer tasks, and set limits of lanes.
 
 Written on the live writer's thread only. Clicks arrive on the front end's thread: they store what the user wants, and
 call the manager.
@@ -146,7 +146,7 @@ class _LaneRow:
 
 
 class LaneControls:
-    """The lanes with their limits, which can be changed. A limit is a whole number or "no limit"."""
+    """The lanes, with limits to change: whole numbers or "no limit"."""
 
     def __init__(self, factory: WidgetFactory, manager: TaskManager, show_message: Callable[[str], None]) -> None:
         self._factory = factory
@@ -368,7 +368,7 @@ class LiveTable(View):
             self._rows.append(Row(self._factory, self))
 
     def _may_differ(self, query: Query, changes: int) -> bool:
-        """Whether the same query may have another answer; pending tasks may have a new priority, which is no event."""
+        """Whether the answer may have changed. (A new priority of a pending task is no event.)"""
         pending = any(task.state is TaskState.PENDING for task in self._page.tasks)
         return changes != self._changes_seen or query.column in ("progress", "time") or pending
 

@@ -1,4 +1,4 @@
-"""Snapshots as plain text: the line of a panel, tables with aligned columns, and the lines of a terminal."""
+"""Snapshots as plain text: panels, lists of tasks and schedules, terminal lines."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _schedule_cells(recurring: RecurringTask, now: datetime) -> tuple[str, ...]:
 
 
 def terminal_lines(tasks: Sequence[Task], columns: int, rows: int) -> list[str]:
-    """At most `rows` lines of at most `columns` characters: the panel of one task, or a line for each of several."""
+    """The panel of one task, or the counts and a line for each of several, cut to `rows` and `columns`."""
     now = datetime.now(UTC)
     if len(tasks) == 1:
         lines = _panel_lines(task_snapshot(tasks[0], now), now, columns)

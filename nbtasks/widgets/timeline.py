@@ -1,4 +1,4 @@
-"""Timeline: lanes over time as SVG and as text, with a bar for each attempt and marks for the next fires."""
+"""Timeline: attempts and next fires in lanes over time, as SVG and as text."""
 
 from __future__ import annotations
 
@@ -296,7 +296,7 @@ class Timeline:
 
 
 def _pack(bars: Sequence[Bar], now: datetime) -> list[tuple[Bar, int, datetime | None]]:
-    """Each bar with the first row that is free while it runs, and since when that row is free; waiting bars last."""
+    """Each bar with the first row that is free while it runs, and the time since when it is free."""
     ends: list[datetime] = []
     rows = []
     for bar in sorted(bars, key=lambda bar: (bar.started_at is None, bar.started_at or bar.waits_from)):

@@ -39,7 +39,7 @@ def widget_bundle(widget: Any, fallback: dict[str, Any]) -> dict[str, Any]:
 
 
 class WidgetFactory:
-    """Makes widgets. Those that look the same share a layout and a style, which are models of their own."""
+    """Makes widgets. Those that look the same share a layout and a style."""
 
     def __init__(self) -> None:
         self._layouts: dict[tuple[tuple[str, str], ...], Any] = {}
@@ -112,7 +112,8 @@ class WidgetFactory:
         return widget
 
     def kept_output(self) -> Any:
-        """A hidden Output widget for the output of a task; a line on its left sets it apart from the cell's output."""
+        """A hidden Output widget for the output of a task."""
+        # The line on its left sets it apart from the cell's own output, which often follows.
         return self.output(
             display="none",
             max_height="400px",
@@ -182,7 +183,7 @@ class Confirmation:
 
     @property
     def pending(self) -> bool:
-        """Whether the first click waits for the second one; true until `expire` finds that it has waited too long."""
+        """Whether the first click waits for the second one; true until `click`, `expire` or `reset`."""
         return self._until > float("-inf")
 
     def click(self) -> bool:
@@ -203,7 +204,7 @@ class Confirmation:
 
 
 class ClickGuard:
-    """Ignores clicks that were meant for the task that the controls showed a moment ago."""
+    """Detects clicks that were meant for the task shown a moment ago."""
 
     def __init__(self) -> None:
         self._reused_at = float("-inf")

@@ -1,6 +1,4 @@
-"""Finds the Chromium that the browser tests drive.
-
-Knows nothing of notebooks, or of the browsers that playwright downloads for itself.
+"""Finds the installed Chromium that the browser tests drive.
 
 `python -m tests.browser.chromium` prints its path, or fails where the machine has none.
 """

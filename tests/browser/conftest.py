@@ -1,4 +1,4 @@
-"""Fixtures that drive JupyterLab in Chromium: one server and browser for all, a notebook for each test."""
+"""Fixtures of JupyterLab in Chromium: one server, one browser, a notebook per test."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Drives one notebook in a real JupyterLab, or Notebook 7, in Chromium: a `NotebookPage` for each test.
+"""`NotebookPage`: drives one notebook in JupyterLab or Notebook 7, in Chromium.
 
-Must not know what the cells do: nothing here is about nbtasks.
+Nothing here is about nbtasks.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def notebook_json(sources: Iterable[str]) -> dict[str, Any]:
 
 
 class Sampler:
-    """Records in the page, frame by frame, what a script reads from an element; see `NotebookPage.sample`."""
+    """Records in each frame what a script reads from an element; see `sample`."""
 
     def __init__(self, page: Page, name: str) -> None:
         self._page = page
@@ -178,7 +178,7 @@ class NotebookPage:
         self._wait_shown()
 
     def close(self) -> None:
-        """Closes the page. The kernel goes on."""
+        """Close the page; the kernel keeps running."""
         self.page.close(run_before_unload=False)
 
     def reopen(self) -> None:

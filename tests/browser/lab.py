@@ -1,7 +1,4 @@
-"""Starts one JupyterLab server of the tests' own and talks to its REST interface.
-
-Must not know of browsers or pages.
-"""
+"""A JupyterLab server for the tests, and its REST interface."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 class Lab:
-    """A JupyterLab server on loopback, which serves Notebook 7 at `/notebooks` too if that is installed.
+    """A JupyterLab server on loopback; with Notebook 7 at `/notebooks`, if installed.
 
     Its files, settings and data are all under `home`; notebooks in `home / "root"`.
     """
@@ -140,9 +137,9 @@ class Lab:
             self.api("DELETE", f"sessions/{session['id']}")
 
     def forget_kernel(self, path: str) -> None:
-        """Removes from the saved notebook which kernel it wants, so that whoever opens it is asked.
+        """Removes from the saved notebook which kernel it wants, so that JupyterLab asks when it is opened.
 
-        Through the server, which then goes on trusting the notebook.
+        Through the server, which keeps trusting the notebook.
         """
         model = self.api("GET", f"contents/{path}")
         model["content"]["metadata"] = {}

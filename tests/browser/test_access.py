@@ -1,4 +1,4 @@
-"""The views for those who use a keyboard or a screen reader, or see colours otherwise: axe-core finds nothing."""
+"""Accessibility of the views: keyboard, screen reader, contrast, checked with axe-core."""
 
 from __future__ import annotations
 

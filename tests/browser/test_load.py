@@ -1,4 +1,4 @@
-"""The page while very many tasks run in the kernel, and many views are open: it never stands still for long."""
+"""Stalls of the page while many tasks run and many views are open."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def open_views(page) -> None:
 
 
 def longest_stall(page, changes: int) -> float:
-    """In milliseconds, while the first panel's bar takes so many widths."""
+    """The longest stall in milliseconds until the bar of the first panel has changed `changes` times."""
     bar = page.sample(2, ".progress-bar", "bar => bar.style.width")
     page.watch_stalls()
     page.page.wait_for_function("([name, changes]) => window[name].samples.length >= changes", arg=[bar._name, changes])

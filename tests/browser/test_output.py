@@ -1,4 +1,4 @@
-"""Output of background cells as one sees it in JupyterLab: floods, reloads, animations, plots."""
+"""Output of background cells in JupyterLab: floods, reloads, animations, plots."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_flood_leaves_the_browser_responsive_and_other_panels_live(open_page):
     page.run(3)
 
 
-def test_after_a_reload_of_a_saved_notebook_the_panel_shows_everything_from_the_start_and_goes_on(open_page):
+def test_after_a_reload_of_a_saved_notebook_the_panel_shows_all_output_and_stays_live(open_page):
     page = open_page(
         [LOAD, "%%bgtask it\nprint('from the start')\ngo.wait()\nprint('after the reload')\nend.wait()", "go.set()"]
     )

@@ -1,4 +1,4 @@
-"""Panels as one sees them in JupyterLab: in both themes, in wide and narrow cells, and again after a reload."""
+"""Panels in JupyterLab: both themes, wide and narrow cells, after a reload."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOAD = """%load_ext nbtasks
 import threading, time
 from nbtasks import current_task, track
 go = threading.Event()"""
-LONG_NAME = "a_rather_long_name_for_a_task_that_somebody_chose_without_a_thought_for_those_who_have_to_read_it"
+LONG_NAME = "a_rather_long_name_for_a_task_that_was_chosen_without_a_thought_for_those_who_have_to_read_it_all"
 STATES = {
     "running": "%%bgtask known\ncurrent_task().progress, current_task().body = 42, 'epoch 4: loss 0.123'\ngo.wait()",
     "unknown": "%%bgtask unknown\ngo.wait()",
@@ -58,7 +58,7 @@ def cell(state: str) -> int:
 
 @pytest.fixture(scope="module")
 def gallery(lab, browser):
-    """One cell for each of STATES, in their order, from 1 on; for tests that look, and change how it is looked at."""
+    """A notebook with one cell for each of STATES, in their order, from 1 on."""
     page = NotebookPage(lab, browser)
     try:
         page.open([LOAD, *STATES.values(), "%bgtask cancel cannot_stop", "go.set()"])

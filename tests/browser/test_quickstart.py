@@ -1,4 +1,4 @@
-"""The main job, as a user meets it: the quickstart's search in the background while the notebook goes on."""
+"""The quickstart: a search in the background while the notebook is used."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def open_quickstart(open_page):
 
 @pytest.mark.timeout(300)
 def test_the_main_job(open_quickstart):
-    """While the foreground computes, the search's bar moves and another task is cancelled; all of it stays saved."""
+    """The bar moves and another task is cancelled while the foreground computes; all of it is saved."""
     page = open_quickstart()
     page.run(SEARCH)
     page.run(NETWORK)
@@ -88,7 +88,7 @@ def test_the_main_job(open_quickstart):
 
 @pytest.mark.long
 def test_the_picture_of_the_readme(open_quickstart):
-    """Kept in the docs where NBTASKS_README_IMAGES is set, so that a plain test run changes no tracked file."""
+    """Saved in the docs only if NBTASKS_README_IMAGES is set: a test run changes no tracked file."""
     page = open_quickstart(scale=2)
     page.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
     page.set_size(960, 1165)

@@ -1,4 +1,4 @@
-"""Whatever users write, names, bodies, errors, output, shows as text and breaks nothing."""
+"""Names, bodies, errors and output of users are shown as text in the page."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 pytestmark = pytest.mark.browser
 
 NASTY = {
-    "script": "<script>window.struck = 1</script><img src=x onerror='window.struck = 1'>",
+    "script": "<script>window.executed = 1</script><img src=x onerror='window.executed = 1'>",
     "markup": "</span></div></td><b>bold</b> &amp; \"quoted' <style>* { display: none !important; }</style>",
-    "ansi": "\\x1b[31mred\\x1b[0m \\x1b]8;;javascript:window.struck=1\\x07link\\x1b]8;;\\x07 \\x9b31m",
+    "ansi": "\\x1b[31mred\\x1b[0m \\x1b]8;;javascript:window.executed=1\\x07link\\x1b]8;;\\x07 \\x9b31m",
     "bidi": "\\u202egnorw si siht\\u2066 \\u05d0\\u05d1\\u05d2 mixed",
     "emoji": "\\U0001f468\\u200d\\U0001f469\\u200d\\U0001f467 \\U0001f1e9\\U0001f1ea e\\u0301 z\\u0351\\u0352\\u0353",
     "long": "abcdefghij" * 1000,
@@ -72,5 +72,5 @@ def test_what_users_write_shows_as_text_and_breaks_nothing(open_page, frontend):
     page.save()
     page.reload()
     page.output(1).get_by_text("completed").wait_for()
-    assert page.page.evaluate("() => window.struck") is None
+    assert page.page.evaluate("() => window.executed") is None
     assert page.console_errors == []

@@ -1,4 +1,4 @@
-"""The controls of schedules as one sees and uses them in JupyterLab, while a foreground cell blocks the kernel."""
+"""Schedule controls in JupyterLab while a foreground cell blocks the kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The task table as one sees it: in both themes and front ends, wide and narrow, with few and many tasks."""
+"""Task table in JupyterLab and Notebook 7: themes, widths, few and many tasks."""
 
 from __future__ import annotations
 

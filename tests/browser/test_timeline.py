@@ -21,7 +21,7 @@ manager.add_recurring_task('20s', str, name='refresh')"""
 
 
 @pytest.mark.parametrize("frontend", ["lab", "notebook"])
-def test_while_a_cell_blocks_the_kernel_the_timeline_goes_on(open_page, frontend):
+def test_the_timeline_is_updated_while_a_cell_blocks_the_kernel(open_page, frontend):
     page = open_page([LOAD, "%bgtask timeline 1m", "time.sleep(60)", "go.set()"], frontend=frontend)
     page.run(0)
     page.run(1)

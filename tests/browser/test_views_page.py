@@ -1,4 +1,4 @@
-"""The pictures of docs/views.md, made anew where NBTASKS_README_IMAGES is set."""
+"""The images of docs/views.md; saved there if NBTASKS_README_IMAGES is set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cell in a worker process as one sees it in JupyterLab: its panel, its output and plots, and the list of workers."""
+"""Cells in worker processes in JupyterLab: panel, output, plots, list of workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The panel under a background cell: live and steerable while a foreground cell blocks the kernel."""
+"""Panels of background cells while a foreground cell blocks the kernel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def panel_of(cell: Cell) -> dict:
     return panel["data"]
 
 
-def test_a_panel_is_a_widget_with_a_picture_for_other_viewers(notebook: KernelDriver) -> None:
+def test_a_panel_is_a_widget_with_static_html_for_other_viewers(notebook: KernelDriver) -> None:
     cell = notebook.run("%%bgtask it\ngates['go'].wait()").check()
     data = panel_of(cell)
     assert VIEW in data and "it" in data["text/html"] and data["text/plain"].startswith("[")
@@ -80,7 +80,7 @@ def test_comm_traffic_belongs_to_no_cell(notebook: KernelDriver) -> None:
 
 
 @pytest.mark.parametrize(("body", "state"), [("1", "completed"), ("raise ValueError('boom')", "failed")])
-def test_at_the_end_a_picture_replaces_the_widget(notebook: KernelDriver, body: str, state: str) -> None:
+def test_a_static_panel_replaces_the_widget_at_the_end(notebook: KernelDriver, body: str, state: str) -> None:
     cell = notebook.run(f"%%bgtask it\n{body}").check()
     wait_over(notebook, "it")
     cell.wait_output(f"[{state}] it")
@@ -90,7 +90,7 @@ def test_at_the_end_a_picture_replaces_the_widget(notebook: KernelDriver, body: 
         assert "ValueError: boom" in data["text/html"]
 
 
-def test_what_the_user_wrote_shows_as_text(notebook: KernelDriver) -> None:
+def test_text_of_the_user_is_escaped(notebook: KernelDriver) -> None:
     cell = notebook.run(
         "%%bgtask it\ncurrent_task().heading = '<b>x</b>'\ncurrent_task().body = '<script>y</script>'"
     ).check()
@@ -137,7 +137,7 @@ def test_without_widgets_a_panel_is_html_and_text(start_kernel) -> None:
     assert VIEW not in panel_of(cell)
 
 
-def test_the_output_switch_shows_what_the_task_wrote_and_goes_on_live(notebook: KernelDriver) -> None:
+def test_the_output_switch_shows_the_output_live(notebook: KernelDriver) -> None:
     notebook.run(
         "%%bgtask it\nprint('first'); display('second')\ngates['a'].wait()\nprint('third')\ngates['b'].wait()"
     ).check()
@@ -183,7 +183,7 @@ def test_a_function_task_is_shown_by_its_name_too(notebook: KernelDriver) -> Non
     notebook.run("plain").check().wait_output("[completed] plain")
 
 
-def test_a_function_task_that_failed_tells_the_line_that_runs_it_again(notebook: KernelDriver) -> None:
+def test_a_failed_function_task_shows_the_command_that_runs_it_again(notebook: KernelDriver) -> None:
     notebook.run("def work():\n    gates['go'].wait(60)\n    return 1 / (0 if fails else 1)\nfails = True").check()
     cell = notebook.run("plain = get_manager().create_task('plain', work)\nplain").check()
     notebook.run("gates['go'].set()").check()
@@ -194,7 +194,7 @@ def test_a_function_task_that_failed_tells_the_line_that_runs_it_again(notebook:
     assert "%bgtask retry" not in panel_of(again)["text/html"]
 
 
-def test_a_handle_goes_on_working_after_its_task_was_pruned_until_it_is_released(notebook: KernelDriver) -> None:
+def test_a_handle_keeps_its_data_after_its_task_was_pruned_until_it_is_released(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask it --quiet\nprint('kept')\nx = 1\nx").check()
     wait_over(notebook, "it")
     notebook.run("get_manager().prune()").check()
@@ -209,7 +209,7 @@ for number in range(3):
 """
 
 
-def test_cells_started_in_a_loop_share_one_panel_that_ends_as_one_picture(notebook: KernelDriver) -> None:
+def test_cells_started_in_a_loop_share_one_panel_which_becomes_static(notebook: KernelDriver) -> None:
     cell = notebook.run(LOOP).check()
     assert VIEW in panel_of(cell)
     heading = "3 tasks: part0, part1, part2"
@@ -224,7 +224,7 @@ def test_cells_started_in_a_loop_share_one_panel_that_ends_as_one_picture(notebo
     assert VIEW not in panel_of(cell)
 
 
-def test_one_of_those_that_share_a_panel_is_cancelled_in_its_row(notebook: KernelDriver) -> None:
+def test_a_task_of_a_shared_panel_is_cancelled_in_its_row(notebook: KernelDriver) -> None:
     cell = notebook.run(LOOP).check()
     notebook.wait_until(lambda: notebook.find_models("ButtonModel", tooltip="Cancel part1"), what="the row")
     [button] = notebook.find_models("ButtonModel", tooltip="Cancel part1")

@@ -1,4 +1,4 @@
-"""`%bgtask` alone: the task table, live and steerable while a foreground cell blocks the kernel."""
+"""The task table (`%bgtask`) while a foreground cell blocks the kernel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def table_of(cell: Cell) -> dict:
     return table
 
 
-def test_the_table_is_a_widget_with_a_picture_for_other_viewers(notebook: KernelDriver) -> None:
+def test_the_table_is_a_widget_with_static_html_for_other_viewers(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask it --quiet\n1").check()
     wait_over(notebook, "it")
     data = table_of(notebook.run("%bgtask").check())
@@ -95,7 +95,7 @@ def test_without_widgets_the_table_is_html_and_text_that_is_replaced_in_its_plac
     assert table_of(cell)["text/plain"].splitlines()[1].startswith("it    completed")
 
 
-def test_the_timeline_is_a_live_picture_of_lanes_over_time(notebook: KernelDriver) -> None:
+def test_the_timeline_is_a_live_drawing_of_lanes_over_time(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask it --quiet\ngates['go'].wait()").check()
     cell = notebook.run("%bgtask timeline 10m").check()
     data = next(o["data"] for o in cell.outputs if "data" in o)

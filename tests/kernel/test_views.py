@@ -1,4 +1,4 @@
-"""What the views cost, and that those which are closed leave nothing behind; in a real kernel."""
+"""Messages of views, and leaks of closed views, in a real kernel."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ waiting = [manager.create_task(f'waits {n}', stop.wait, lane='single') for n in 
 
 
 def test_all_views_together_send_at_most_twelve_messages_a_second(notebook: KernelDriver) -> None:
-    """Ten thousand tasks, of which a hundred report their progress a thousand times a second, in eleven views."""
+    """Eleven views of ten thousand tasks, of which a hundred report a thousand times a second."""
     notebook.run(LOAD).check()
     for number in range(10):
         notebook.run(f"tasks[{number}]").check()

@@ -1,4 +1,4 @@
-"""docs/views.md: its cells run in order, and its pictures are there."""
+"""docs/views.md: its cells run in order, and its images exist."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_its_cells_run_in_order(kernel: KernelDriver) -> None:
     assert kernel.value("(fit.state.value, fit.body)") == ("completed", "epoch 2: loss 0.333")
 
 
-def test_its_pictures_are_there() -> None:
+def test_its_images_exist() -> None:
     paths = re.findall(r"!\[.*?\]\((.*?)\)", PAGE)
     assert len(paths) == 3
     assert [path for path in paths if not (DOCS / path).is_file()] == []

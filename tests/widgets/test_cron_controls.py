@@ -1,4 +1,4 @@
-"""Schedules that are typed into the cron controls: their meaning, their errors, their next fires."""
+"""Schedules typed into the cron controls: their meaning, errors and next fires."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Details of one task: facts, errors, names, attempts; with all text of the user escaped."""
+"""Details of one task: facts, errors, names, attempts; with all text escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The panel of several tasks: tasks that join, the static panel at the end, panels that it replaces."""
+"""Panel of several tasks: joining, the static panel at the end, replaced panels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images of tasks: paths, URLs, bytes, PIL images and figures as the `src` of an HTML image."""
+"""Images of tasks: paths, URLs, bytes, PIL images and figures as HTML `src`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live writer: one thread, a limited number of flushes for all views, and the final state always written."""
+"""Live writer: one thread, limited flushes, and the final state always written."""
 
 from __future__ import annotations
 

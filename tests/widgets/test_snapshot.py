@@ -1,4 +1,4 @@
-"""Snapshots: the content of panels, with rates, times, loops, attempts and children."""
+"""Snapshots: content of panels, with rates, times, loops, attempts and children."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notices of tasks that are over, in a page that nobody looks at."""
+"""Notifications of finished tasks in a page that is not visible."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-# The page is hidden where the test wants it, as far as scripts can tell: a browser without a screen hides none.
-# Notifications and tones are noted, and made.
-NOTE = """
-window.seen = { notices: [], tones: [], asked: 0 };
+# Makes the page look hidden to scripts (a headless browser hides none), and records notifications and tones.
+RECORD = """
+window.seen = { notifications: [], tones: [], asked: 0 };
 window.hide = on => { window.isHidden = on; document.dispatchEvent(new Event("visibilitychange")); };
 Object.defineProperty(document, "visibilityState", { get: () => window.isHidden ? "hidden" : "visible" });
 const Real = window.Notification;
 window.Notification = class extends Real {
-    constructor(title, options) { super(title, options); window.seen.notices.push({ title, ...options }); }
+    constructor(title, options) { super(title, options); window.seen.notifications.push({ title, ...options }); }
     static get permission() { return window.seen.asked ? "granted" : "default"; }
     static requestPermission() { window.seen.asked += 1; return Promise.resolve("granted"); }
 };
@@ -37,9 +36,9 @@ def cell(name: str, then: str = "pass", options: str = "--notify") -> str:
     return f"%%bgtask {name} {options} --lane multiple\ngates['{name}'].wait()\n{then}"
 
 
-def noting(open_page, sources: list[str], frontend: str = "lab"):
-    """A page whose notices are noted, with permission to give them."""
-    page = open_page(sources, frontend=frontend, script=NOTE, permissions=["notifications"])
+def recording(open_page, sources: list[str], frontend: str = "lab"):
+    """A page whose notifications are recorded, with permission to show them."""
+    page = open_page(sources, frontend=frontend, script=RECORD, permissions=["notifications"])
     page.run(0)
     return page
 
@@ -49,13 +48,13 @@ def seen(page) -> dict:
 
 
 def wait_seen(page, count: int) -> list[dict]:
-    page.page.wait_for_function("count => window.seen.notices.length >= count", arg=count)
-    return seen(page)["notices"]
+    page.page.wait_for_function("count => window.seen.notifications.length >= count", arg=count)
+    return seen(page)["notifications"]
 
 
 @pytest.mark.parametrize("frontend", ["lab", "notebook"])
-def test_a_task_that_ends_while_nobody_looks_is_told_once_and_failure_is_different(open_page, frontend):
-    page = noting(
+def test_a_hidden_page_is_notified_once_with_a_different_sign_for_a_failure(open_page, frontend):
+    page = recording(
         open_page,
         [
             LOAD,
@@ -92,8 +91,8 @@ def test_a_task_that_ends_while_nobody_looks_is_told_once_and_failure_is_differe
     assert not page.has_broken_widget(1)
 
 
-def test_a_batch_is_one_notice_and_who_looks_at_the_page_gets_none(open_page):
-    page = noting(
+def test_a_batch_is_one_notification_and_a_visible_page_gets_none(open_page):
+    page = recording(
         open_page,
         [
             LOAD,
@@ -106,9 +105,9 @@ def test_a_batch_is_one_notice_and_who_looks_at_the_page_gets_none(open_page):
         page.wait_text(1 + n, "running")
     page.page.evaluate("() => window.hide(true)")
     page.run(8)
-    [notice] = wait_seen(page, 1)
-    assert notice["title"] == "7 tasks finished, 1 failed"
-    assert notice["body"].splitlines()[0] == "✖ n3" and notice["body"].endswith("and 2 more")
+    [notification] = wait_seen(page, 1)
+    assert notification["title"] == "7 tasks finished, 1 failed"
+    assert notification["body"].splitlines()[0] == "✖ n3" and notification["body"].endswith("and 2 more")
     page.page.evaluate("() => window.hide(false)")
     page.set_source(1, cell("again"))
     page.run(1)
@@ -116,12 +115,13 @@ def test_a_batch_is_one_notice_and_who_looks_at_the_page_gets_none(open_page):
     page.set_source(8, "gates['again'].set()")
     page.run(8)
     page.wait_text(1, "completed")
-    page.output(1).locator(".jupyter-widgets").first.wait_for(state="detached")  # it was told, and replaced
-    assert len(seen(page)["notices"]) == 1
+    # The panel is replaced once the notification is done.
+    page.output(1).locator(".jupyter-widgets").first.wait_for(state="detached")
+    assert len(seen(page)["notifications"]) == 1
 
 
-def test_a_notice_comes_after_a_reload_and_never_again(open_page):
-    page = noting(open_page, [LOAD, cell("it"), "gates['it'].set()"])
+def test_a_notification_comes_after_a_reload_and_only_once(open_page):
+    page = recording(open_page, [LOAD, cell("it"), "gates['it'].set()"])
     page.run(1)
     page.wait_text(1, "running")
     page.save()
@@ -129,19 +129,19 @@ def test_a_notice_comes_after_a_reload_and_never_again(open_page):
     page.wait_text(1, "running")
     page.page.evaluate("() => { window.seen.asked = 1; window.hide(true); }")
     page.run(2)
-    [notice] = wait_seen(page, 1)
-    assert notice["title"] == "it: completed"
+    [notification] = wait_seen(page, 1)
+    assert notification["title"] == "it: completed"
     page.wait_text(1, "completed")
     page.save()
     page.reload()
     page.wait_text(1, "completed")
     page.page.evaluate("() => window.hide(true)")
     page.run(2)
-    assert seen(page)["notices"] == []
+    assert seen(page)["notifications"] == []
 
 
-def test_the_setting_tells_of_every_task_that_ran_long_enough(open_page):
-    page = noting(
+def test_the_setting_notifies_of_every_task_that_ran_long_enough(open_page):
+    page = recording(
         open_page,
         [
             LOAD + "\n%config BackgroundTasks.notify_after = 60\n%config BackgroundTasks.notify_sound = False",
@@ -156,5 +156,5 @@ def test_the_setting_tells_of_every_task_that_ran_long_enough(open_page):
         page.wait_text(index, "running")
     page.page.evaluate("() => window.hide(true)")
     page.run(3)
-    [notice] = wait_seen(page, 1)
-    assert notice["title"] == "long: completed" and seen(page)["tones"] == []
+    [notification] = wait_seen(page, 1)
+    assert notification["title"] == "long: completed" and seen(page)["tones"] == []
