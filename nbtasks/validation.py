@@ -37,6 +37,7 @@ __all__ = [
     "tags",
     "timeout",
     "update_interval",
+    "url",
     "wait_timeout",
     "whole_number",
 ]
@@ -75,6 +76,13 @@ def seconds(what: str, value: Any, *, zero: bool = True, error: type[InvalidValu
         allowed = "0 or more" if zero else "more than 0"
         raise error(f"{what} must be a number of seconds, {allowed}, or a timedelta, not {value!r}")
     return float(count)
+
+
+def url(what: str, value: Any) -> str:
+    """An address that starts with http:// or https://."""
+    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+        raise InvalidValueError(f"{what} must start with http:// or https://, not {value!r}")
+    return value
 
 
 def name(value: Any, what: str = "a task's name") -> str:

@@ -1,6 +1,6 @@
-"""Ready-made work: coroutine functions (and one plain function) that take the task first, and what they return.
+"""Ready-made actions: downloads, health checks, reminders, searches, notebooks.
 
-Importing this pulls in none of the packages that the actions use: each imports its own when it is called.
+Each is a function that takes the task as its first argument. It imports the packages that it uses when it is called.
 """
 
 from __future__ import annotations

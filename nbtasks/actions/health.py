@@ -1,7 +1,4 @@
-"""`periodic_health_check`: asks an address again and again whether it answers, and how fast.
-
-Must not know what is done about a service that does not.
-"""
+"""`periodic_health_check`: request an address repeatedly, record the answers."""
 
 from __future__ import annotations
 
@@ -12,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from nbtasks.actions.arguments import checked_count, checked_seconds, checked_url, needed
+from nbtasks import validation
+from nbtasks.actions.packages import require
 from nbtasks.task import Task
 
 __all__ = ["HealthCheck", "HealthSummary", "periodic_health_check"]
@@ -20,7 +18,7 @@ __all__ = ["HealthCheck", "HealthSummary", "periodic_health_check"]
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """One check: when, aware UTC; the HTTP status, or None where there was no answer; the latency in seconds."""
+    """One check: its time, HTTP status (None: no answer) and latency in seconds."""
 
     at: datetime
     status: int | None
@@ -30,13 +28,13 @@ class HealthCheck:
 
     @property
     def healthy(self) -> bool:
-        """Whether there was an answer that is no error."""
+        """Whether there was an answer without an error."""
         return self.error is None
 
 
 @dataclass(frozen=True, slots=True)
 class HealthSummary:
-    """All checks of an address, and what they come to. Latencies are in seconds, of the checks that were answered."""
+    """All checks of an address. Latencies are seconds, of checks with an answer."""
 
     url: str
     checks: tuple[HealthCheck, ...]
@@ -48,22 +46,22 @@ class HealthSummary:
 
     @property
     def availability(self) -> float:
-        """The part of the checks that did not fail, from 0.0 to 1.0."""
+        """The share of the checks that passed, from 0.0 to 1.0."""
         return 1.0 - len(self.failures) / len(self.checks)
 
     @property
     def latencies(self) -> tuple[float, ...]:
-        """How long the answers took, in order."""
+        """The latencies, in order."""
         return tuple(check.latency for check in self.checks if check.latency is not None)
 
     @property
     def mean_latency(self) -> float | None:
-        """None if nothing was answered."""
+        """None if there was no answer."""
         return statistics.fmean(self.latencies) if self.latencies else None
 
     @property
     def max_latency(self) -> float | None:
-        """None if nothing was answered."""
+        """None if there was no answer."""
         return max(self.latencies, default=None)
 
     def __str__(self) -> str:
@@ -85,11 +83,11 @@ async def periodic_health_check(
     An answer with a status of 400 or more is a failed check, and so is none within `timeout_seconds`; neither ends the
     task. `client` is an httpx.AsyncClient of yours, with headers, certificates and the like.
     """
-    checked_url(url)
-    interval = checked_seconds("interval_seconds", interval_seconds, zero=False)
-    limit = checked_seconds("timeout_seconds", timeout_seconds, zero=False)
-    checked_count("max_checks", max_checks, 1)
-    httpx = needed("httpx", "periodic_health_check")
+    validation.url("url", url)
+    interval = validation.seconds("interval_seconds", interval_seconds, zero=False)
+    limit = validation.seconds("timeout_seconds", timeout_seconds, zero=False)
+    validation.whole_number("max_checks", max_checks, 1)
+    httpx = require("httpx", "periodic_health_check")
     checks: list[HealthCheck] = []
     own = httpx.AsyncClient(follow_redirects=True, timeout=None) if client is None else None
     try:

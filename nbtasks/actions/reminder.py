@@ -1,7 +1,4 @@
-"""`reminder_timer`: says something after a while.
-
-Must not know who listens.
-"""
+"""`reminder_timer`: print a message after some time."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import asyncio
 import time
 from datetime import timedelta
 
-from nbtasks.actions.arguments import checked_seconds
+from nbtasks import validation
 from nbtasks.exceptions import InvalidValueError
 from nbtasks.task import Task
 
@@ -21,16 +18,16 @@ _STEP_SECONDS = 0.25
 async def reminder_timer(task: Task, duration_seconds: float | timedelta, message: str) -> str:
     """After `duration_seconds` print `message`, make it the task's heading, and return it.
 
-    The progress is the part of the time that has passed; the body says what is left.
+    The progress is the share of the time that has passed; the body shows the time left.
     """
-    seconds = checked_seconds("duration_seconds", duration_seconds)
+    seconds = validation.seconds("duration_seconds", duration_seconds)
     if not isinstance(message, str) or not message:
-        raise InvalidValueError(f"a reminder's message is a text, not {message!r}")
+        raise InvalidValueError(f"message must be a non-empty text, not {message!r}")
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         task.progress = 100.0 * (1.0 - left / seconds)
         task.body = f"{timedelta(seconds=round(left))} left"
         await asyncio.sleep(min(left, _STEP_SECONDS))
     task.heading, task.body = message, ""
-    print(message, flush=True)  # noqa: T201 - it is what was asked for
+    print(message, flush=True)  # noqa: T201 - the purpose of this action
     return message

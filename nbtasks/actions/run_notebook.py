@@ -1,7 +1,4 @@
-"""`run_notebook`: a whole notebook as a task, in a kernel of its own.
-
-Must not know the notebook that the task was started from.
-"""
+"""`run_notebook`: run a whole notebook as a task, in a new kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import IO, Any
 
-from nbtasks.actions.arguments import checked_seconds, needed
+from nbtasks import validation
+from nbtasks.actions.packages import require
 from nbtasks.exceptions import ActionError, InvalidValueError
 from nbtasks.interrupts import run_in_own_loop
 from nbtasks.task import Task
@@ -46,12 +44,12 @@ def run_notebook(
     if not source.is_file():
         raise InvalidValueError(f"there is no notebook {str(source)!r}")
     target = None if output is None else _checked_output(output)
-    limit = None if cell_timeout is None else checked_seconds("cell_timeout", cell_timeout, zero=False)
+    limit = None if cell_timeout is None else validation.seconds("cell_timeout", cell_timeout, zero=False)
     folder = source.parent if cwd is None else Path(cwd).expanduser().absolute()
     if not folder.is_dir():
         raise InvalidValueError(f"there is no folder {str(folder)!r} to run the notebook in")
     injected = _assignments(parameters or {})
-    needed("nbclient", "run_notebook")
+    require("nbclient", "run_notebook")
     notebook = _read(source)
     name = kernel_name or notebook.metadata.get("kernelspec", {}).get("name") or "python3"
     if injected:
@@ -69,35 +67,35 @@ def run_notebook(
 def _checked_output(output: str | PathLike[str]) -> Path:
     target = Path(output).expanduser().absolute()
     if target.is_dir() or not target.parent.is_dir():
-        raise InvalidValueError(f"{str(target)!r} cannot be a notebook: its folder has to exist, and it be a file")
+        raise InvalidValueError(f"{str(target)!r} cannot be written: it must be a file in an existing folder")
     return target
 
 
 def _read(source: Path) -> Any:
-    nbformat = needed("nbformat", "run_notebook")
+    nbformat = require("nbformat", "run_notebook")
     try:
         return nbformat.read(source, as_version=4)
-    except (ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:  # whatever else a file may be
+    except (ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:  # any other kind of file
         raise InvalidValueError(f"{str(source)!r} is not a notebook: {error}") from None
 
 
 def _save(notebook: Any, target: Path) -> None:
-    """Whole, or as it was before."""
-    text = needed("nbformat", "run_notebook").writes(notebook)
-    handle, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    """Write the notebook completely or, on an error, leave the file as it was."""
+    text = require("nbformat", "run_notebook").writes(notebook)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text + "\n")
-        os.replace(aside, target)
+        os.replace(temporary, target)
     except BaseException:
         with suppress(OSError):
-            os.unlink(aside)
+            os.unlink(temporary)
         raise
 
 
 def _checked_kernel(name: str) -> str:
     """The language of the kernel of that name."""
-    specs = needed("jupyter_client.kernelspec", "run_notebook")
+    specs = require("jupyter_client.kernelspec", "run_notebook")
     try:
         language: str = specs.get_kernel_spec(name).language
     except specs.NoSuchKernel:
@@ -109,9 +107,11 @@ def _checked_kernel(name: str) -> str:
 def _assignments(parameters: Mapping[str, Any]) -> str:
     for name, value in parameters.items():
         if not isinstance(name, str) or not name.isidentifier():
-            raise InvalidValueError(f"a parameter is called like a variable, not {name!r}")
+            raise InvalidValueError(f"the name of a parameter must be an identifier, not {name!r}")
         if not _is_literal(value):
-            raise InvalidValueError(f"the parameter {name!r} is no literal (a number, a text, a list, ...): {value!r}")
+            raise InvalidValueError(
+                f"the parameter {name!r} is not a literal (a number, a text, a list, ...): {value!r}"
+            )
     return "\n".join(f"{name} = {_literal(value)}" for name, value in parameters.items())
 
 
@@ -140,7 +140,7 @@ def _literal(value: Any) -> str:
 def _inject(notebook: Any, assignments: str, language: str) -> None:
     if language.lower() != "python":
         raise InvalidValueError(f"parameters are set in Python, and the notebook's kernel speaks {language}")
-    cell = needed("nbformat", "run_notebook").v4.new_code_cell("# Parameters\n" + assignments)
+    cell = require("nbformat", "run_notebook").v4.new_code_cell("# Parameters\n" + assignments)
     cell.metadata["tags"] = ["injected-parameters"]
     if notebook.nbformat_minor < 5:
         del cell["id"]
@@ -149,15 +149,15 @@ def _inject(notebook: Any, assignments: str, language: str) -> None:
 
 
 async def _execute(task: Task, notebook: Any, kernel_name: str, limit: float | None, cwd: Path) -> None:
-    nbclient = needed("nbclient", "run_notebook")
+    nbclient = require("nbclient", "run_notebook")
     client = nbclient.NotebookClient(
         notebook, kernel_name=kernel_name, timeout=None, resources={"metadata": {"path": os.fspath(cwd)}}
     )
     client.reset_execution_trackers()
     cells = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
-    for _, cell in cells:  # of those that do not come to run nothing is to show
+    for _, cell in cells:  # cells that do not run show no output
         cell.outputs, cell.execution_count = [], None
-    # What the kernel itself writes (not its cells) is not to land in the notebook that the task was started from.
+    # Output of the kernel itself, not of its cells, must not appear in the notebook that started the task.
     with tempfile.TemporaryFile() as log:
         async with client.async_setup_kernel(stderr=log):
             await _execute_cells(task, client, cells, limit, log)
@@ -167,7 +167,7 @@ async def _execute(task: Task, notebook: Any, kernel_name: str, limit: float | N
 async def _execute_cells(
     task: Task, client: Any, cells: list[tuple[int, Any]], limit: float | None, log: IO[bytes]
 ) -> None:
-    errors = needed("nbclient.exceptions", "run_notebook")
+    errors = require("nbclient.exceptions", "run_notebook")
     for done, (index, cell) in enumerate(cells):
         which = f"cell {done + 1} of {len(cells)}"
         task.progress = 100.0 * done / len(cells)
@@ -177,19 +177,19 @@ async def _execute_cells(
         except errors.CellExecutionError as error:
             raise ActionError(f"{which} failed: {error.ename}: {error.evalue}") from None
         except errors.DeadKernelError:
-            raise ActionError(f"the kernel died in {which}{_last_words(log)}") from None
+            raise ActionError(f"the kernel died in {which}{_last_lines(log)}") from None
         except TimeoutError:
             raise ActionError(f"{which} took longer than {limit:g} s") from None
 
 
-def _last_words(log: IO[bytes]) -> str:
+def _last_lines(log: IO[bytes]) -> str:
     log.seek(0)
     lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-    return "; its last words: " + " | ".join(lines[-3:]) if lines else ""
+    return "; its last output: " + " | ".join(lines[-3:]) if lines else ""
 
 
 async def _execute_cell(client: Any, cell: Any, index: int, limit: float | None) -> None:
-    """Raises TimeoutError. nbclient takes a cancel for the death of its kernel; so it does not come to see one."""
+    """Run one cell; raises TimeoutError. A cancel is kept from nbclient, which takes it for a dead kernel."""
     running = asyncio.ensure_future(client.async_execute_cell(cell, index))
     try:
         over, _ = await asyncio.wait([running], timeout=limit)
@@ -197,7 +197,7 @@ async def _execute_cell(client: Any, cell: Any, index: int, limit: float | None)
             raise TimeoutError
         running.result()
     finally:
-        if not running.done():  # its kernel is not asked to end, and waited for, but ended
+        if not running.done():  # end its kernel without waiting for it
             client.shutdown_kernel = "immediate"
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)

@@ -1,7 +1,4 @@
-"""`batch_web_search`: asks a search engine several things in turn.
-
-Must not know any engine but the optional default.
-"""
+"""`batch_web_search`: send queries to a search engine one after the other."""
 
 from __future__ import annotations
 
@@ -12,8 +9,9 @@ from datetime import timedelta
 from inspect import isawaitable
 from typing import Any
 
-from nbtasks.actions.arguments import checked_count, checked_seconds, needed
-from nbtasks.actions.blocking import Aside
+from nbtasks import validation
+from nbtasks.actions.call_thread import CallThread
+from nbtasks.actions.packages import require
 from nbtasks.callables import is_async
 from nbtasks.exceptions import ActionError, InvalidValueError
 from nbtasks.task import Task
@@ -23,7 +21,7 @@ __all__ = ["SearchAnswer", "batch_web_search"]
 
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
-    """What came of one query: the hits, as the provider gives them, or the error as a message."""
+    """The outcome of a query: the hits from the provider, or an error message."""
 
     query: str
     hits: tuple[Any, ...] = ()
@@ -47,17 +45,17 @@ async def batch_web_search(
     has those of a search that is cancelled.
     """
     wanted = _checked_queries(queries)
-    delay = checked_seconds("delay_seconds", delay_seconds)
-    checked_count("max_results", max_results, 1)
+    delay = validation.seconds("delay_seconds", delay_seconds)
+    validation.whole_number("max_results", max_results, 1)
     if provider is not None and not callable(provider):
-        raise InvalidValueError(f"a provider is a function of a query and a number of results, not {provider!r}")
+        raise InvalidValueError(f"provider must be a function of a query and a number of results, not {provider!r}")
     search = provider or _duckduckgo()
     found: list[SearchAnswer] = [] if answers is None else answers
     mine: list[SearchAnswer] = []
-    with Aside() as aside:
+    with CallThread() as calls:
         for number, query in enumerate(wanted):
             task.body = f"{number + 1} of {len(wanted)}: {query}"
-            answer = await _ask(aside, search, query, max_results)
+            answer = await _ask(calls, search, query, max_results)
             mine.append(answer)
             found.append(answer)
             task.progress = 100.0 * len(mine) / len(wanted)
@@ -73,24 +71,24 @@ async def batch_web_search(
 def _checked_queries(queries: Any) -> list[str]:
     wanted = [queries] if isinstance(queries, str) or not isinstance(queries, Iterable) else list(queries)
     if isinstance(queries, str) or any(not isinstance(query, str) or not query.strip() for query in wanted):
-        raise InvalidValueError(f"queries are several texts, none of them empty, not {queries!r}")
+        raise InvalidValueError(f"queries must be an iterable of non-empty texts, not {queries!r}")
     if not wanted:
-        raise InvalidValueError("there are no queries: give one at least")
+        raise InvalidValueError("queries is empty: give at least one")
     return wanted
 
 
-async def _ask(aside: Aside, search: Callable[[str, int], Any], query: str, max_results: int) -> SearchAnswer:
+async def _ask(calls: CallThread, search: Callable[[str, int], Any], query: str, max_results: int) -> SearchAnswer:
     try:
-        hits = search(query, max_results) if is_async(search) else await aside.call(search, query, max_results)
+        hits = search(query, max_results) if is_async(search) else await calls.call(search, query, max_results)
         if isawaitable(hits):
             hits = await hits
         return SearchAnswer(query, tuple(hits or ())[:max_results])
-    except Exception as error:  # noqa: BLE001 - the provider's; the other queries are asked all the same
+    except Exception as error:  # noqa: BLE001 - of the provider; the other queries are still sent
         return SearchAnswer(query, error=f"{type(error).__name__}: {error}")
 
 
 def _duckduckgo() -> Callable[[str, int], Any]:
-    ddgs = needed("ddgs", "batch_web_search without a provider of your own")
+    ddgs = require("ddgs", "batch_web_search without a provider of your own")
 
     def search(query: str, max_results: int) -> Any:
         return ddgs.DDGS().text(query, max_results=max_results)

@@ -43,12 +43,12 @@ def test_a_reminder_can_be_cancelled(start):
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "soon", None, True, timedelta(seconds=-1)])
 def test_a_reminder_in_a_time_that_cannot_be_is_refused(outcome, seconds):
-    with pytest.raises(InvalidValueError, match="duration_seconds is "):
+    with pytest.raises(InvalidValueError, match="duration_seconds must be "):
         outcome(reminder_timer, seconds, "never")
 
 
 def test_a_reminder_without_a_message_is_refused(outcome):
-    with pytest.raises(InvalidValueError, match="a reminder's message is a text, not ''"):
+    with pytest.raises(InvalidValueError, match="message must be a non-empty text, not ''"):
         outcome(reminder_timer, 1, "")
 
 
@@ -101,15 +101,15 @@ def test_a_health_check_shows_how_it_stands_and_can_be_cancelled(manager, start)
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"interval_seconds": -1}, "interval_seconds is more than 0 seconds, not -1"),
-        ({"interval_seconds": 0}, "interval_seconds is more than 0 seconds, not 0"),
-        ({"max_checks": 0}, "max_checks is a whole number from 1 on, not 0"),
-        ({"max_checks": 2.5}, "max_checks is a whole number from 1 on, not 2.5"),
+        ({"interval_seconds": -1}, "interval_seconds must be a number of seconds, more than 0, or a timedelta, not -1"),
+        ({"interval_seconds": 0}, "interval_seconds must be a number of seconds, more than 0, or a timedelta, not 0"),
+        ({"max_checks": 0}, "max_checks must be a whole number from 1 on, not 0"),
+        ({"max_checks": 2.5}, "max_checks must be a whole number from 1 on, not 2.5"),
         (
             {"timeout_seconds": "long"},
-            "timeout_seconds is a number of seconds, more than 0, or a timedelta, not 'long'",
+            "timeout_seconds must be a number of seconds, more than 0, or a timedelta, not 'long'",
         ),
-        ({"url": "example"}, "an address starts with http:// or https://, not 'example'"),
+        ({"url": "example"}, "url must start with http:// or https://, not 'example'"),
     ],
 )
 def test_wrong_values_of_a_health_check_are_refused_before_it_asks(outcome, wrong, message):
@@ -233,14 +233,14 @@ def test_without_a_search_library_it_says_what_to_install(outcome, monkeypatch):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"queries": []}, "there are no queries: give one at least"),
-        ({"queries": "one"}, "queries are several texts, none of them empty, not 'one'"),
-        ({"queries": ["one", " "]}, "queries are several texts"),
-        ({"queries": [7]}, "queries are several texts"),
-        ({"queries": None}, "queries are several texts"),
-        ({"delay_seconds": -1}, "delay_seconds is 0 or more seconds, not -1"),
-        ({"max_results": 0}, "max_results is a whole number from 1 on, not 0"),
-        ({"provider": "google"}, "a provider is a function of a query and a number of results, not 'google'"),
+        ({"queries": []}, "queries is empty: give at least one"),
+        ({"queries": "one"}, "queries must be an iterable of non-empty texts, not 'one'"),
+        ({"queries": ["one", " "]}, "queries must be an iterable of non-empty texts"),
+        ({"queries": [7]}, "queries must be an iterable of non-empty texts"),
+        ({"queries": None}, "queries must be an iterable of non-empty texts"),
+        ({"delay_seconds": -1}, "delay_seconds must be a number of seconds, 0 or more, or a timedelta, not -1"),
+        ({"max_results": 0}, "max_results must be a whole number from 1 on, not 0"),
+        ({"provider": "google"}, "provider must be a function of a query and a number of results, not 'google'"),
     ],
 )
 def test_wrong_values_of_a_search_are_refused_before_it_asks(outcome, wrong, message):

@@ -15,7 +15,7 @@ import pytest
 
 from nbtasks import TaskCancelledError
 from nbtasks.actions import download_file, reminder_timer
-from nbtasks.actions.blocking import Aside, to_its_end
+from nbtasks.actions.call_thread import CallThread, finish
 from nbtasks.actions.download import Checksum, Part
 from nbtasks.exceptions import ActionError, ChecksumError, InvalidValueError, MissingPackageError
 from tests.http_server import serving
@@ -299,7 +299,7 @@ def test_two_downloads_to_one_file_are_refused(start, outcome, target):
     with serving(data=DATA, hold=hold) as server:
         first = start(download_file, server.url, target)
         wait_for(first, lambda: first.body)
-        with pytest.raises(InvalidValueError, match="is being downloaded already"):
+        with pytest.raises(InvalidValueError, match="is already being downloaded"):
             outcome(download_file, server.url, target)
         hold.set()
         first.wait(60)
@@ -322,16 +322,16 @@ async def test_a_client_and_headers_of_ones_own_are_used_and_left_open(manager, 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"url": "ftp://host/file"}, "an address starts with http:// or https://, not 'ftp://host/file'"),
-        ({"url": 7}, "an address starts with"),
+        ({"url": "ftp://host/file"}, "url must start with http:// or https://, not 'ftp://host/file'"),
+        ({"url": 7}, "url must start with"),
         ({"destination": "/nowhere/at/all/x"}, "there is no folder '/nowhere/at/all' for the destination"),
-        ({"destination": "."}, "is a folder: name the file in it"),
-        ({"destination": 7}, "a destination is the path of a file, not 7"),
-        ({"chunk_size": 0}, "chunk_size is a whole number from 1 on, not 0"),
-        ({"retries": -1}, "retries is a whole number from 0 on, not -1"),
-        ({"retry_delay": -1}, "retry_delay is 0 or more seconds, not -1"),
-        ({"timeout_seconds": 0}, "timeout_seconds is more than 0 seconds, not 0"),
-        ({"checksum": "abc"}, "a checksum reads \"sha256:...\" or the like, not 'abc'"),
+        ({"destination": "."}, "is a folder: add the name of the file"),
+        ({"destination": 7}, "destination must be the path of a file, not 7"),
+        ({"chunk_size": 0}, "chunk_size must be a whole number from 1 on, not 0"),
+        ({"retries": -1}, "retries must be a whole number from 0 on, not -1"),
+        ({"retry_delay": -1}, "retry_delay must be a number of seconds, 0 or more, or a timedelta, not -1"),
+        ({"timeout_seconds": 0}, "timeout_seconds must be a number of seconds, more than 0, or a timedelta, not 0"),
+        ({"checksum": "abc"}, "a checksum must be like \"sha256:...\", not 'abc'"),
         ({"checksum": "sha256:abc"}, "a sha256 checksum has 64 hexadecimal digits, not 'abc'"),
     ],
 )
@@ -356,9 +356,9 @@ def test_a_check_that_is_still_running_when_its_download_is_over_touches_nothing
 
 async def test_a_call_aside_that_was_begun_is_waited_for_before_a_cancel_takes_effect():
     go = threading.Event()
-    with Aside() as aside:
+    with CallThread() as aside:
         call = aside.call(go.wait, 30)
-        waiting = asyncio.ensure_future(to_its_end(call))
+        waiting = asyncio.ensure_future(finish(call))
         await asyncio.sleep(0)
         waiting.cancel()
         done, _ = await asyncio.wait([waiting], timeout=0.05)

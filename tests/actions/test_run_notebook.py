@@ -131,11 +131,11 @@ def test_parameters_are_refused_where_the_kernel_speaks_another_language(outcome
     [
         ({"path": "/nowhere/x.ipynb"}, "there is no notebook '/nowhere/x.ipynb'"),
         ({"path": __file__}, "is not a notebook"),
-        ({"output": "/nowhere/x.ipynb"}, "'/nowhere/x.ipynb' cannot be a notebook: its folder has to exist"),
+        ({"output": "/nowhere/x.ipynb"}, "'/nowhere/x.ipynb' cannot be written: it must be a file in an"),
         ({"kernel_name": "fortran77"}, "there is no kernel 'fortran77': there are "),
-        ({"parameters": {"a b": 1}}, "a parameter is called like a variable, not 'a b'"),
-        ({"parameters": {"a": object}}, "the parameter 'a' is no literal"),
-        ({"cell_timeout": 0}, "cell_timeout is more than 0 seconds, not 0"),
+        ({"parameters": {"a b": 1}}, "the name of a parameter must be an identifier, not 'a b'"),
+        ({"parameters": {"a": object}}, "the parameter 'a' is not a literal"),
+        ({"cell_timeout": 0}, "cell_timeout must be a number of seconds, more than 0, or a timedelta, not 0"),
         ({"cwd": "/nowhere"}, "there is no folder '/nowhere' to run the notebook in"),
     ],
 )

@@ -1,7 +1,4 @@
-"""Calls that may block, made aside of the loop: on daemon threads, which no interpreter that exits waits for.
-
-Must not know what is called.
-"""
+"""Blocking calls from coroutines, on a daemon thread that delays no exit."""
 
 from __future__ import annotations
 
@@ -14,15 +11,15 @@ from typing import Any, Self, TypeVar
 
 from nbtasks.interrupts import start_thread
 
-__all__ = ["Aside", "to_its_end"]
+__all__ = ["CallThread", "finish"]
 
 T = TypeVar("T")
 
 
-class Aside:
-    """A thread that makes the calls that it is given, one after the other; as a context manager, for as long as that.
+class CallThread:
+    """A daemon thread for blocking calls, one after the other; a context manager.
 
-    Belongs to the loop on which it was made. The thread is started by the first call.
+    It belongs to the event loop on which it was made. The first call starts the thread.
     """
 
     def __init__(self) -> None:
@@ -37,7 +34,7 @@ class Aside:
             self._calls.put(None)
 
     def call(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        """Begin the call, and go on. A cancel of what this returns leaves the call to itself."""
+        """Start the call; its result is that of the future. Cancelling the future does not stop the call."""
         future: asyncio.Future[T] = self._loop.create_future()
         context = copy_context()
 
@@ -45,15 +42,15 @@ class Aside:
             error, result = None, None
             try:
                 result = context.run(function, *args)
-            except BaseException as raised:  # noqa: BLE001 - whoever awaits it gets it
+            except BaseException as raised:  # noqa: BLE001 - raised where the future is awaited
                 # A StopIteration cannot be raised by an `await`.
                 error = RuntimeError(repr(raised)) if isinstance(raised, StopIteration) else raised
-            with suppress(RuntimeError):  # the loop is closed: nobody awaits it
-                self._loop.call_soon_threadsafe(_tell, future, error, result)
+            with suppress(RuntimeError):  # the loop is closed: no coroutine awaits it
+                self._loop.call_soon_threadsafe(_settle, future, error, result)
 
         if self._calls is None:
             self._calls = SimpleQueue()
-            start_thread(self._serve, "nbtasks-aside")
+            start_thread(self._serve, "nbtasks-call")
         self._calls.put(make)
         return future
 
@@ -64,7 +61,7 @@ class Aside:
             del make
 
 
-def _tell(future: asyncio.Future[Any], error: BaseException | None, result: Any) -> None:
+def _settle(future: asyncio.Future[Any], error: BaseException | None, result: Any) -> None:
     if future.cancelled():
         return
     if error is None:
@@ -73,8 +70,8 @@ def _tell(future: asyncio.Future[Any], error: BaseException | None, result: Any)
         future.set_exception(error)
 
 
-async def to_its_end(call: asyncio.Future[T]) -> T:
-    """What a call that is short gives: a cancel takes effect when it has returned."""
+async def finish(call: asyncio.Future[T]) -> T:
+    """The result of a short call; if the task is cancelled meanwhile, the call still finishes first."""
     try:
         return await asyncio.shield(call)
     except asyncio.CancelledError:
