@@ -1,6 +1,6 @@
-"""Next fire times, beside croniter's own `get_next` and cronsim: one after the other, and from the text on.
+"""Fire times of cron expressions, compared with croniter and cronsim.
 
-Must not know of tasks or timers. Run alone: `python -m benchmarks.cron`.
+Run alone: `python -m benchmarks.cron`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def following_fire() -> Iterator[Row]:
 
 
 def first_fire() -> Iterator[Row]:
-    """The first fire of an expression that is only text as yet, as while one types it."""
+    """The first fire of an expression that is only text as yet, as while it is typed."""
     for expression in FREQUENT:
         for peer, read in ((CRONITER, read_croniter), (CRONSIM, read_cronsim)):
             ours, theirs = beside(lambda: read_ours(expression), lambda: read(expression))  # noqa: B023
@@ -96,7 +96,7 @@ def read_cronsim(expression: str) -> Fire:
 
 
 def beside(ours: Callable[[], Fire], peer: Callable[[], Fire]) -> tuple[list[float], list[float]]:
-    """Both in turns, each beginning anew in each round: microseconds a call."""
+    """Both in turns, each from the start in each round: microseconds a call."""
     return in_turns(lambda: microseconds(ours()), lambda: microseconds(peer()))
 
 

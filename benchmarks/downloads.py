@@ -1,6 +1,6 @@
-"""What `download_file` costs beside httpx alone, which streams the same file from the same server to the same disk.
+"""Downloads by `download_file`, compared with httpx alone on the same file.
 
-Must not know notebooks. The server is on loopback, in a process of its own, so that neither side shares its time.
+The server is on loopback, in another process, so that neither side shares its time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a history costs: tasks dispatched with one beside tasks dispatched without.
 
-Must not know notebooks. The history's file is in a folder of the run's own.
+The file of the history is in a temporary folder.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def ten_thousand() -> Iterator[Row]:
 
 
 def without_end() -> Iterator[Row]:
-    """So many no-op tasks that the history is written all the while."""
+    """The number of no-op tasks that the history is written all the while."""
     note = "the history is written meanwhile: all of its work is in this number, and not only what tasks wait for"
     yield _row("100,000 coroutines with a history, each", _coroutines, FLOOD, None, note)
     yield _row("100,000 in threads with a history, each", _threads, FLOOD, None)

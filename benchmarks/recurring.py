@@ -1,7 +1,6 @@
 """How late fires are, beside a bare timer thread that calls the same work itself.
 
-Must not know notebooks. Lateness is from the moment that the schedule names, on the clock on the wall, to the first
-line of the work.
+Lateness is from the time of the schedule, by the wall clock, to the first line of the work.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the tests of the actions share: a manager, and how an action is run as a task of it."""
+"""Fixtures for actions: a manager, and functions that run an action as a task."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def test_wrong_values_of_a_health_check_are_refused_before_it_asks(outcome, wron
         assert server.requests == []
 
 
-def test_queries_are_asked_in_turn_with_a_delay_between(outcome):
+def test_queries_are_sent_in_turn_with_a_delay_between(outcome):
     asked = []
 
     def provider(query, max_results):
@@ -214,7 +214,7 @@ def test_what_was_found_before_a_cancel_is_kept(start):
     assert answers == [SearchAnswer("one", ("one",))]
 
 
-def test_by_default_duckduckgo_is_asked(outcome, monkeypatch):
+def test_the_default_provider_is_duckduckgo(outcome, monkeypatch):
     class DDGS:
         def text(self, query, max_results):
             return [{"title": query, "href": "http://127.0.0.1/", "body": str(max_results)}]

@@ -1,4 +1,4 @@
-"""Downloads from a server that is slow, drops connections, lies about lengths and returns errors."""
+"""Downloads from a server that is slow, drops connections and returns errors."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_without_an_etag_the_time_of_the_last_change_tells_the_version(outcome, 
     assert (server.requests[1]["range"], server.requests[1]["if-range"]) == ("bytes=1000000-", changed["Last-Modified"])
 
 
-def test_a_rest_that_comes_piecemeal_is_asked_for_until_it_is_whole(outcome, target):
+def test_a_download_is_resumed_until_it_is_complete(outcome, target):
     with serving(data=DATA, drop_after=[1_000_000], rest_at_most=500_000) as server:
         outcome(quick, server.url, target, 1_000)
         assert len(server.requests) == 5
@@ -145,7 +145,7 @@ def test_what_comes_packed_all_the_same_is_unpacked_and_never_gone_on_from(outco
         ({"wrong_range": True}, [None, "bytes=1000000-", None]),
     ],
 )
-def test_where_a_rest_cannot_be_had_or_trusted_it_begins_anew(outcome, target, how, asked):
+def test_a_download_restarts_if_the_rest_is_missing_or_of_another_version(outcome, target, how, asked):
     with serving(data=DATA, drop_after=[1_000_000], **how) as server:
         outcome(quick, server.url, target, 1_000)
         assert [request.get("range") for request in server.requests] == asked
@@ -198,7 +198,7 @@ def test_a_checksum_that_differs_leaves_nothing_behind_and_what_was_there_alone(
 
 
 @pytest.mark.parametrize("status", [403, 404, 410, 501])
-def test_an_error_of_the_server_is_told_at_once(outcome, target, status):
+def test_an_error_status_fails_at_once(outcome, target, status):
     with serving(data=DATA, statuses=[status]) as server:
         with pytest.raises(ActionError, match=f"{server.url}: {status} "):
             outcome(download_file, server.url, target)
@@ -206,14 +206,14 @@ def test_an_error_of_the_server_is_told_at_once(outcome, target, status):
     assert left_in(target.parent) == []
 
 
-def test_a_server_that_is_overloaded_is_asked_again(outcome, target):
+def test_a_request_to_an_overloaded_server_is_repeated(outcome, target):
     with serving(data=DATA, statuses=[503, 429, 500]) as server:
         outcome(quick, server.url, target)
         assert len(server.requests) == 4
     assert target.read_bytes() == DATA
 
 
-def test_a_server_that_is_not_there_is_told_at_once(outcome, target):
+def test_a_missing_server_fails_at_once(outcome, target):
     with serving() as server:
         url = server.url
     with pytest.raises(ActionError, match=f"{url} cannot be reached"):
@@ -232,7 +232,7 @@ def test_a_slow_server_takes_its_time(outcome, target):
     assert target.read_bytes() == DATA[:40_000]
 
 
-def test_a_cancel_keeps_what_a_later_call_goes_on_from(start, outcome, target):
+def test_a_cancelled_download_is_resumed_by_a_later_call(start, outcome, target):
     hold = threading.Event()
     with serving(data=DATA, hold=hold, piece=1_200_000) as server:
         task = start(download_file, server.url, target)
@@ -285,7 +285,7 @@ def test_a_part_that_is_whole_already_is_taken(outcome, target):
     assert target.read_bytes() == DATA
 
 
-def test_a_part_that_is_longer_than_the_file_is_begun_anew(outcome, target):
+def test_a_part_that_is_longer_than_the_file_is_dropped(outcome, target):
     with serving(data=DATA) as server:
         target.with_name("file.bin.part").write_bytes(DATA + b"more")
         note = f'{{"url": "{server.url}", "validator": "\\"1\\""}}'
@@ -335,7 +335,7 @@ async def test_a_client_and_headers_of_ones_own_are_used_and_left_open(manager, 
         ({"checksum": "sha256:abc"}, "a sha256 checksum has 64 hexadecimal digits, not 'abc'"),
     ],
 )
-def test_wrong_values_are_refused_before_anything_is_asked(outcome, target, wrong, message):
+def test_wrong_arguments_are_refused_before_any_request(outcome, target, wrong, message):
     with serving(data=DATA) as server:
         given = {"url": server.url, "destination": target, **wrong}
         with pytest.raises(InvalidValueError) as error:

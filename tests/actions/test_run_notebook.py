@@ -85,7 +85,7 @@ def test_a_cell_that_takes_too_long_ends_it(outcome, notebook):
         outcome(run_notebook, source, cell_timeout=0.5)
 
 
-def test_a_kernel_that_dies_is_told(outcome, notebook):
+def test_a_kernel_that_dies_is_an_error_of_the_cell(outcome, notebook):
     source = notebook("import os; os.kill(os.getpid(), 9)", "2")
     with pytest.raises(ActionError, match="the kernel died in cell 1 of 2"):
         outcome(run_notebook, source)

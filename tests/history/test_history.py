@@ -1,4 +1,4 @@
-"""The history: what it has of tasks and schedules, what it says of kernels that died, and files it cannot use."""
+"""The history: records of tasks and schedules, dead kernels, unusable files."""
 
 from __future__ import annotations
 
@@ -361,7 +361,7 @@ def folder(path):
 
 
 def read_only(path):
-    """SQLite takes a file for read-only whose header says that a newer version wrote it; root can write any other."""
+    """SQLite opens a file of a newer version for reading only; root can write any other."""
     with TaskManager(history=path) as manager:
         manager.create_task("earlier", lambda: None).wait()
     with contextlib.closing(sqlite3.connect(path)) as database:
@@ -428,7 +428,7 @@ def test_texts_come_back_as_they_were(kept):
     assert record.tail.startswith("\x1b[31m half ") and "\U0001f600 'quoted' \"twice\" nul" in record.tail
 
 
-def test_an_error_that_cannot_be_told_is_no_obstacle(kept):
+def test_an_error_without_text_is_recorded(kept):
     class MuteError(Exception):
         def __str__(self):
             raise RuntimeError("mute")

@@ -1,4 +1,4 @@
-"""A second implementation of cronie's rules: its main loop, minute by minute, with a clock that changes.
+"""cronie's main loop, minute by minute: a second implementation of its rules.
 
 It shares nothing with nbtasks.schedules. It models crond's `main()` and `find_jobs()`: a virtual clock that runs
 after the real one, and a class of wake-up (small, medium, large, negative) for how far it is behind.
@@ -18,7 +18,7 @@ MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Job:
-    """A line of a crontab: the values of each field, and the texts, whose first characters crond looks at."""
+    """A line of a crontab: the values and the text of each field."""
 
     minutes: frozenset[int]
     hours: frozenset[int]

@@ -1,4 +1,4 @@
-"""Random cron expressions for property tests, each with the values that its texts stand for."""
+"""Random cron expressions for property tests, with the values of their fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When cron expressions fire, what is wrong with those that are refused, and schedules as objects."""
+"""Fire times of cron expressions, errors of wrong ones, and schedules as objects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ START = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday
 TIMES_OF_DAY = """
 * * * * *            | 01-01T00:00 | 01-01T00:01 01-01T00:02 | every minute
 */5 * * * *          | 01-01T00:00 | 01-01T00:05 01-01T00:10 | a step
-*/7 * * * *          | 01-01T00:50 | 01-01T00:56 01-01T01:00 | a step begins anew in each hour
+*/7 * * * *          | 01-01T00:50 | 01-01T00:56 01-01T01:00 | a step starts again in each hour
 5/20 * * * *         | 01-01T00:00 | 01-01T00:05 01-01T00:25 01-01T00:45 01-01T01:05 | a step from a value to the end
 59/15 * * * *        | 01-01T00:00 | 01-01T00:59 01-01T01:59 | a step from the last value
 */90 * * * *         | 01-01T00:00 | 01-01T01:00 01-01T02:00 | a step wider than the field
@@ -180,7 +180,7 @@ def test_fires(expression, zone, start, expected):
         ("   ", "neither a cron expression"),
     ],
 )
-def test_what_is_wrong_is_named(expression, message):
+def test_an_error_names_the_field_and_the_fault(expression, message):
     with pytest.raises(InvalidScheduleError) as caught:
         parse_schedule(expression, "UTC")
     assert message in str(caught.value)
@@ -197,7 +197,7 @@ def test_what_is_wrong_is_named(expression, message):
         ("0 0 */28 2 1#4", "the fourth Monday"),
     ],
 )
-def test_what_never_fires_is_refused_with_the_reason(expression, reason):
+def test_an_expression_that_never_fires_is_refused_with_the_reason(expression, reason):
     with pytest.raises(InvalidScheduleError, match="never fires") as caught:
         CronSchedule(expression, "UTC")
     assert reason in str(caught.value)
@@ -277,7 +277,7 @@ def test_schedules_are_copied_and_pickled(schedule):
     assert pickle.loads(pickle.dumps(schedule)) == schedule
 
 
-def test_schedules_show_what_they_were_made_of():
+def test_str_and_repr_of_schedules():
     schedule = CronSchedule("0 8 * * 1-5", "Europe/Paris")
     assert (str(schedule), schedule.expression) == ("0 8 * * 1-5", "0 8 * * 1-5")
     assert repr(schedule) == "CronSchedule('0 8 * * 1-5', 'Europe/Paris')"
@@ -285,7 +285,7 @@ def test_schedules_show_what_they_were_made_of():
 
 
 @pytest.mark.parametrize("text", ["*/5 * * * *", "@hourly", "5m", "1h30m", *PRESETS, *ALIASES])
-def test_the_text_of_a_schedule_is_taken_back(text):
+def test_the_text_of_a_schedule_makes_an_equal_one(text):
     schedule = parse_schedule(text, "UTC")
     assert isinstance(schedule, Schedule)
     assert parse_schedule(str(schedule), "UTC") == schedule
@@ -293,14 +293,14 @@ def test_the_text_of_a_schedule_is_taken_back(text):
 
 
 @pytest.mark.parametrize("value", [None, 5, 5.0, b"* * * * *", object()])
-def test_what_is_no_schedule_is_refused(value):
+def test_other_types_are_refused(value):
     with pytest.raises(InvalidScheduleError, match="neither a cron expression"):
         parse_schedule(value)
     with pytest.raises(InvalidScheduleError, match="a cron expression is text"):
         CronSchedule(value)
 
 
-def test_a_schedule_of_ones_own_will_do():
+def test_an_own_class_of_schedules_can_be_used():
     class OnceInAMillennium:
         def next_after(self, moment: datetime) -> datetime | None:
             return datetime(3000, 1, 1, tzinfo=UTC) if moment.year < 3000 else None

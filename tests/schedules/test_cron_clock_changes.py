@@ -1,4 +1,4 @@
-"""Clocks that change: tables of gaps and repeats in several zones, and cronie's main loop as an oracle."""
+"""Clock changes: tables of gaps and repeats, and cronie's main loop as an oracle."""
 
 from __future__ import annotations
 

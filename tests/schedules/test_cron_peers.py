@@ -1,4 +1,4 @@
-"""Fire times beside those of cronsim and croniter: the same where the rules agree, and a table where not."""
+"""Fire times compared with cronsim and croniter, and a table of the differences."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_an_interval(text, span):
         (None, "not an interval"),
     ],
 )
-def test_what_is_no_interval_is_refused(text, message):
+def test_other_text_is_refused(text, message):
     with pytest.raises(InvalidScheduleError) as caught:
         parse_interval(text)
     assert message in str(caught.value)
@@ -71,7 +71,7 @@ def test_what_is_no_interval_is_refused(text, message):
         (timedelta(microseconds=1500), "1.5ms", "Every 1.5 milliseconds"),
     ],
 )
-def test_an_interval_is_written_and_said(span, text, words):
+def test_an_interval_as_text_and_in_words(span, text, words):
     assert format_interval(span) == text
     assert parse_interval(text) == span
     assert IntervalSchedule(span).describe() == words

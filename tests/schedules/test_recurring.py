@@ -1,4 +1,4 @@
-"""Recurring tasks: when their instances start, what is skipped and counted, and what is refused.
+"""Recurring tasks: starts of instances, skipped fires, counters and errors.
 
 The clock is moved by the tests; work runs where it is started, unless a test needs it to last.
 """
@@ -346,7 +346,7 @@ def test_a_grace_of_zero_still_allows_for_a_timer_that_is_not_exact(every, clock
     assert (len(ran), recurring.total_skipped) == (1, 1)
 
 
-def test_an_interval_goes_on_while_the_machine_sleeps_and_starts_anew_from_its_last_start(every, clock):
+def test_an_interval_counts_while_the_machine_sleeps_and_continues_from_its_last_start(every, clock):
     recurring, ran = every("10m")
     clock.advance(15 * MINUTE)
     clock.sleep(2 * HOUR)
@@ -486,7 +486,7 @@ def test_jitter_delays_each_fire_by_less_than_its_span_and_never_the_schedule(ev
     assert recurring.total_skipped == 0
 
 
-def test_only_if_is_asked_with_the_time_of_the_fire_and_counts_nothing(every, clock):
+def test_only_if_gets_the_time_of_the_fire_and_counts_nothing(every, clock):
     asked = []
     recurring, ran = every("0 * * * *", only_if=lambda moment: asked.append(moment) or moment.hour % 2, timezone=PARIS)
     clock.advance(4 * HOUR)
@@ -562,7 +562,7 @@ def test_a_disabled_one_does_not_fire_until_it_is_enabled(every, manager, clock)
     assert recurring.total_skipped == 0
 
 
-def test_a_removed_one_is_gone_and_what_runs_goes_on(manager, clock):
+def test_a_removed_schedule_is_gone_and_its_running_instances_continue(manager, clock):
     held = Held()
     recurring = manager.add_recurring_task("1m", held)
     clock.advance(MINUTE)
@@ -672,7 +672,7 @@ def test_counters_are_right_in_every_callback(manager, clock):
     assert seen == [1]
 
 
-def test_what_changes_a_schedule_is_told_as_scheduled(every, manager):
+def test_changes_of_a_schedule_publish_scheduled_events(every, manager):
     heard = []
     with manager.add_event_callback(lambda task, _: heard.append(task.enabled), events=EventType.SCHEDULED) as told:
         recurring, _ = every("1h")
