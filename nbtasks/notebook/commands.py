@@ -163,7 +163,7 @@ class Commands:
         print(self._session.workers.listing())
 
     def _serve(self, words: list[str]) -> None:
-        """Serve the tasks as a web page, for other devices too through a proxy: [--port N] [--host NAME] [--stop]"""
+        """Serve the tasks as a web page, also through a proxy: [--port N] [--host NAME] [--stop]"""
         options = _serve_options(words)
         if options.stop:
             print("The web page is not served any more" if self._session.stop_serving() else "Nothing was served")

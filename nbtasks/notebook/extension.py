@@ -94,6 +94,7 @@ class Extension:
             session.workers.install()
             undo.callback(session.workers.uninstall)
             undo.callback(session.publisher.close)
+            session.panels.open()
             undo.callback(session.panels.close)
             self._follow_switch_interval(undo)
             self._keep_alive.start()

@@ -117,11 +117,10 @@ class Panels:
         """Return when the panels of `task` show its current state; in a terminal, print that."""
         if not self._kernel.exists:
             print(panel_text(snapshot_of(task, datetime.now(UTC))))
-        if self._live is not None:
-            with self._lock:
-                panels = [one for panels in self._by_cell.values() for one in panels if task in one.subjects]
-            for panel in panels:
-                self._live.run(panel.view.refresh)
+        with self._lock:
+            panels = [one for panels in self._by_cell.values() for one in panels if task in one.subjects]
+        for panel in panels:
+            self._writer().run(panel.view.refresh)
 
     def header(self, subject: Subject, cell: LaunchingCell) -> tuple[str, dict[str, Any]] | None:
         """The message that shows the panel again after the output of `cell` was cleared."""
@@ -294,21 +293,30 @@ class Panels:
     # -- the writer -------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Write the last changes and stop the writer; the views stay as they are."""
+        """Write the last changes and stop the writer; the views stay as they are until `open`."""
         if self._live is not None and self._subscription is not None:
             self._subscription.close()
             self._live.close()
-            self._live = None
+
+    def open(self) -> None:
+        """After `close`, write to the views again."""
+        if self._live is not None:
+            self._writer()
 
     def _writer(self) -> LiveWriter:
+        """The writer, made or opened again if needed."""
         with self._lock:
-            if self._live is None:
+            if self._live is None or self._notifications is None:
                 live = self._live = LiveWriter(self._manager)
                 notifications = self._notifications = Notifications(self._settings, live.touch)
                 live.add(notifications, lambda: notifications)
-                self._subscription = self._manager.add_event_callback(
-                    notifications.finished, events=[EventType.COMPLETED, EventType.FAILED]
-                )
+            elif self._live.closed:
+                self._live.open()
+            else:
+                return self._live
+            self._subscription = self._manager.add_event_callback(
+                self._notifications.finished, events=[EventType.COMPLETED, EventType.FAILED]
+            )
             return self._live
 
     def _close_earlier(self, place: str) -> None:

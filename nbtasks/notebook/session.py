@@ -73,7 +73,7 @@ class NotebookSession:
             self.shell.user_ns[name] = task
 
     def serve(self, port: int = 0, hosts: Collection[str] = ()) -> Server:
-        """Serve the tasks on 127.0.0.1 by a thread, which works while the kernel is busy; a server that runs is kept.
+        """Serve the tasks on 127.0.0.1, also while the kernel is busy; returns a server that is running.
 
         `hosts` are names, besides localhost, by which a proxy reaches the server. Raises NbtasksError for another port
         or other hosts than those of a server that runs, MissingPackageError without the extra `web`.

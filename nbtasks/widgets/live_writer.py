@@ -91,17 +91,16 @@ class LiveWriter:
     """Number of state changes of all tasks so far: a list of tasks is out of date if this has changed."""
 
     def __init__(self, manager: TaskManager) -> None:
+        self._manager = manager
         self._condition = threading.Condition()
         self._views: dict[str, list[View]] = {}
         self._dirty: dict[View, None] = {}
         self._urgent: dict[View, None] = {}
         self._budget, self._budget_at = MESSAGES_PER_SECOND, time.monotonic()
         self._jobs: list[_Job] = []
-        self._closed = False
         self._progress: dict[View, object] = {}
         self._next_flush = self._next_tick = self._next_poll = float("-inf")
-        self._thread = start_thread(self._serve, "nbtasks-live")
-        self._subscription = manager.add_event_callback(self._on_event, events=_EVENTS)
+        self.open()
 
     # -- any thread -------------------------------------------------------------------------------------------
 
@@ -158,6 +157,19 @@ class LiveWriter:
                 raise RuntimeError("the live writer is closed")
             self._jobs.append(job)
             self._condition.notify()
+
+    def open(self) -> None:
+        """Start the thread, also again after `close`: it begins with a refresh of all views."""
+        with self._condition:
+            self._closed = False
+            self._urgent.update(dict.fromkeys(self._all_views()))
+        self._thread = start_thread(self._serve, "nbtasks-live")
+        self._subscription = self._manager.add_event_callback(self._on_event, events=_EVENTS)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the thread was stopped by `close`."""
+        return self._closed
 
     def close(self) -> None:
         """Write the last changes and stop the thread."""

@@ -79,6 +79,21 @@ def test_a_running_cell_task_survives_unloading_and_loading_again(notebook: Kern
     assert notebook.value("(it.state.value, it.namespace['x'])") == ("completed", "new")
 
 
+def test_the_panel_of_a_running_task_moves_again_after_loading_again(notebook: KernelDriver) -> None:
+    notebook.run(
+        "%%bgtask it\ngates['go'].wait()\ncurrent_task().progress = 70\nwhile True: gates['end'].wait(0.01)"
+    ).check()
+    [bar] = notebook.find_models("FloatProgressModel")
+    [button] = notebook.find_models("ButtonModel", description="Cancel")
+    notebook.run("%unload_ext nbtasks").check()
+    notebook.run("%load_ext nbtasks").check()
+    notebook.run("gates['go'].set()").check()
+    notebook.wait_until(lambda: notebook.models[bar].get("value") == 70, what="the progress in the panel")
+    notebook.click(button)
+    wait_over(notebook, "it")
+    assert notebook.value("it.state.value") == "cancelled"
+
+
 def test_names_are_committed_between_cells_after_loading_again(notebook: KernelDriver) -> None:
     notebook.run("x = 'old'").check()
     notebook.run("%%bgtask it\ngates['go'].wait()\nx = 'new'").check()

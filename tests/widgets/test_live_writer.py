@@ -114,6 +114,21 @@ def test_closing_writes_the_last_changes(manager, gate):
         live.run(lambda: None)
 
 
+def test_opened_again_it_writes_what_has_changed_meanwhile(manager, live, gate):
+    task = manager.create_task("it", gate.wait)
+    view = live.add(task, lambda: Progress(task))
+    live.close()
+    seen = len(view.seen)
+    task.progress = 33
+    live.open()
+    live.run(lambda: None)
+    end = time.monotonic() + 20
+    while ("running", 33) not in view.seen[seen:]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert len(view.threads) == 2
+
+
 def test_a_removed_view_is_not_refreshed(manager, live, gate):
     task = manager.create_task("it", gate.wait)
     view = live.add(task, lambda: Progress(task))

@@ -135,7 +135,7 @@ class CellTask(Task):
         self._settings, self._put_shell_state = settings, put_shell_state
 
     def run_nested(self, source: str) -> ExecutionResult:
-        """Do what `shell.run_cell` does, as part of this task: in its names, with its output; errors are shown."""
+        """`shell.run_cell` as a part of this task: in its namespace, with its output; errors are shown."""
         result = ExecutionResult(ExecutionInfo(source, False, False, True, None))
         try:
             result.result = self._run_source(source)
