@@ -1,4 +1,4 @@
-"""Fixtures of JupyterLab in Chromium: one server, one browser, a notebook per test."""
+"""Fixtures of JupyterLab in Chromium: one server and browser, a notebook per test."""
 
 from __future__ import annotations
 

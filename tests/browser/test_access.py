@@ -1,4 +1,4 @@
-"""Accessibility of the views: keyboard, screen reader, contrast, checked with axe-core."""
+"""Accessibility of the views, checked with axe-core: keyboard, names, contrast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The browser driver itself, with stock widgets: shown, moved, clicked, saved, reloaded, reopened.
+"""The browser driver itself, with stock widgets: clicks, saving, reloads.
 
 What is not marked `long` is what the other browser tests rest on most: that widgets are seen to live and move, and
 that what must not be seen there would be seen.
