@@ -356,7 +356,7 @@ class NotebookPage:
         self.page.set_viewport_size({"width": width, "height": height})
 
     def screenshot(self, name: str, of: Locator | None = None, *, for_readme: bool = False) -> Path:
-        """A picture of the page, or of one element, kept under `screenshots`, or in the docs' images."""
+        """An image of the page or of one element, saved under `screenshots`, or in the docs' images."""
         path = (README_IMAGES if for_readme else SCREENSHOTS) / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         if of is None:

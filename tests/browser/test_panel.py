@@ -131,7 +131,7 @@ def test_a_failed_cell_runs_again_by_its_button_also_after_a_reload(open_page, f
 
 
 @pytest.mark.parametrize("frontend", ["lab", "notebook"])
-def test_while_a_cell_blocks_the_kernel_a_panel_tells_all_and_then_is_one_line(open_page, frontend):
+def test_a_panel_is_updated_while_a_cell_blocks_the_kernel_and_then_is_one_line(open_page, frontend):
     page = open_page([LOAD, WHOLE, "time.sleep(600)", "go.set()"], frontend=frontend)
     page.run(0)
     page.run(1)

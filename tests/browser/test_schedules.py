@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 LOAD = "%load_ext nbtasks\nfrom nbtasks import get_manager\nmanager = get_manager()\nimport time"
 CELL, BOARD, BLOCKED = 1, 2, 3
 WORK = "%%bgtask prices\nn = globals().get('n', 0) + 1\nprint('prices, run', n)"
-# Computes until a schedule was made and removed again, and tells what became of it.
+# Computes until a schedule was made and removed again, and prints its state.
 COMPUTE = """seen, ends = None, time.monotonic() + 240
 while (seen is None or manager.list_recurring_tasks()) and time.monotonic() < ends:
     for seen in manager.list_recurring_tasks(): pass

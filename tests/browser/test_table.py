@@ -67,7 +67,7 @@ def test_the_table_fits_wide_and_narrow_cells_in_both_themes_with_few_and_many_t
 
 
 @pytest.mark.parametrize("frontend", ["lab", "notebook"])
-def test_while_a_cell_blocks_the_kernel_the_table_searches_sorts_turns_tells_and_cancels(open_page, frontend):
+def test_the_table_can_be_used_while_a_cell_blocks_the_kernel(open_page, frontend):
     page = open_page([LOAD, "%bgtask", "make(30)", BUSY, "go.set()"], frontend=frontend)
     for cell in (0, 1, 2):
         page.run(cell)
