@@ -22,7 +22,7 @@ from nbtasks.exceptions import InvalidValueError, LaneError, WorkError
 from nbtasks.lanes import Lane
 from nbtasks.retry import Retry
 from nbtasks.states import TaskState
-from nbtasks.task import Task
+from nbtasks.task import Task, TaskInternals
 
 __all__ = ["TaskExecutor", "TaskFuture"]
 
@@ -199,9 +199,11 @@ class TaskExecutor(Executor):
 
     def _submit(self, work: Callable[..., Any], fn: Any) -> TaskFuture[Any]:
         """Call `work`, which calls `fn`."""
-        call = self._template.clone()
-        call.name = getattr(fn, "__name__", None) or type(fn).__name__
-        call.internals.work = work
+        internals, template = TaskInternals(), self._template.internals
+        internals.name, internals.work = getattr(fn, "__name__", None) or type(fn).__name__, work
+        internals.lane, internals.backend, internals.priority = template.lane, template.backend, template.priority
+        internals.timeout, internals.retry, internals.tags = template.timeout, template.retry, template.tags
+        call = Call.of(internals)
         call.executor = self
         call.future = future = TaskFuture[Any](self.manager, call)
         with self._changed:

@@ -21,6 +21,9 @@ class TaskState(StrEnum):
     LOST = "lost"
     """In history only: the kernel died while the task ran."""
 
+    # Hashed as the string that it equals: the hash of Enum is a Python function, called at every look into a dict.
+    __hash__ = str.__hash__
+
     @property
     def is_final(self) -> bool:
         """Whether a task in this state is finished."""
