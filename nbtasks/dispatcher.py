@@ -133,11 +133,12 @@ class Dispatcher:
                 self.waiters.added(task)
             if parent is not None and parent.state in LIVE_STATES:
                 add_child(parent, task)
-            self.bus.publish(task, EventType.CREATED)
+            if self.bus.listeners:
+                self.bus.publish(task, EventType.CREATED)
             if (not after or self._may_start(task, after)) and self.lanes.enter(lane, task):
                 self._launch(task, now)
-            else:
-                self._note(task)
+            elif self.note is not None:
+                self.note(task)
             starting, effects = self._take()
         return self._after(starting, effects, taker)
 
@@ -177,7 +178,8 @@ class Dispatcher:
         self.registry.move(task, TaskState.RUNNING)
         internals.attempts += 1
         internals.started_at = now
-        self._note(task)
+        if self.note is not None:
+            self.note(task)
         context = internals.context
         assert context is not None  # the manager sets it before a task is submitted
         attempt = internals.attempt = _ManagedAttempt(
@@ -196,7 +198,8 @@ class Dispatcher:
             )
         if type(task) is not Task:
             self._hooks.begin(attempt)
-        self.bus.publish(task, EventType.STARTED)
+        if self.bus.listeners:
+            self.bus.publish(task, EventType.STARTED)
         if self.blocked_loops:
             self._wake_loop(attempt)
         self._starting.append(attempt)
@@ -273,8 +276,7 @@ class Dispatcher:
         self.bus.settle(task)
         internals.progress = None
         self.registry.move(task, TaskState.PENDING)
-        self._note(task)
-        self.bus.publish(task, EventType.RETRYING)
+        self._report(task, EventType.RETRYING)
         seconds = retry.seconds_before_next(internals.attempts, self._rng)
         again = partial(self.change, partial(self._try_again, task))
         relations_of(task).retry_timer = self.timer.call_later(seconds, again)
@@ -338,8 +340,7 @@ class Dispatcher:
         else:
             internals.reason = reason or internals.reason or "cancelled"
         internals.context = internals.loop = None
-        self._note(task)
-        self.bus.publish(task, _END_EVENTS[state])
+        self._report(task, _END_EVENTS[state])
         if type(task) is not Task:
             self.effects.append(partial(call_hook, task.on_end))
         if internals.relations is not None:
@@ -405,9 +406,11 @@ class Dispatcher:
 
     # -- after the lock ---------------------------------------------------------------------------------------
 
-    def _note(self, task: Task) -> None:
+    def _report(self, task: Task, event_type: EventType) -> None:
+        """Under the lock: report a change of state to the history and to subscribers."""
         if self.note is not None:
             self.note(task)
+        self.bus.publish(task, event_type)
 
     def _take(self) -> tuple[list[Attempt], list[Effect]]:
         """Under the lock: what is to be started and done once it is released."""
