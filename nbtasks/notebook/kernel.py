@@ -32,7 +32,7 @@ class LaunchingCell:
         return header.get("msg_id")
 
     @property
-    def place(self) -> str:
+    def key(self) -> str:
         """Identifies the cell in the front end, also after a re-run; of a cell without an id, only this run."""
         return self.cell_id or self.request_id or ""
 

@@ -101,17 +101,17 @@ class Panels:
         if not self._kernel.exists:
             print(panel_text(snapshot_of(subject, datetime.now(UTC))))
             return
-        place, request = cell.place, cell.request_id
-        if isinstance(subject, Task) and not alone and request is not None and self._requests.get(place) == request:
-            shared = next((panel for panel in self._by_cell.get(place, []) if panel.may_be_shared), None)
+        key, request = cell.key, cell.request_id
+        if isinstance(subject, Task) and not alone and request is not None and self._requests.get(key) == request:
+            shared = next((panel for panel in self._by_cell.get(key, []) if panel.may_be_shared), None)
             if shared is not None:
                 self._join(shared, subject, cell)
                 return
         view = self._writer().add(subject, lambda: self._make_panel(subject, cell))
-        self._close_earlier(place)
+        self._close_earlier(key)
         with self._lock:
-            self._requests[place] = request
-            self._by_cell.setdefault(place, []).append(_CellPanel(view, [subject]))
+            self._requests[key] = request
+            self._by_cell.setdefault(key, []).append(_CellPanel(view, [subject]))
 
     def update(self, task: Task) -> None:
         """Return when the panels of `task` show its current state; in a terminal, print that."""
@@ -124,7 +124,7 @@ class Panels:
 
     def header(self, subject: Subject, cell: LaunchingCell) -> tuple[str, dict[str, Any]] | None:
         """The message that shows the panel again after the output of `cell` was cleared."""
-        for panel in reversed(self._by_cell.get(cell.place, [])):
+        for panel in reversed(self._by_cell.get(cell.key, [])):
             if subject in panel.subjects:
                 return "display_data", _content(panel.view.bundle(), _display_id(panel.subjects[0], cell))
         return None
@@ -228,9 +228,9 @@ class Panels:
 
     def _add_view_of_all(self, make: Callable[[], ViewOfAll], cell: LaunchingCell) -> None:
         view = self._writer().add(None, make)
-        self._close_earlier(cell.place)
+        self._close_earlier(cell.key)
         with self._lock:
-            self._views_of_all[cell.place] = view
+            self._views_of_all[cell.key] = view
 
     def _make_table(self, cell: LaunchingCell) -> LiveTable | HtmlTable:
         """Make the table and show it, on the writer's thread."""
@@ -319,15 +319,15 @@ class Panels:
             )
             return self._live
 
-    def _close_earlier(self, place: str) -> None:
+    def _close_earlier(self, key: str) -> None:
         """Close the views of all tasks and the finished panels in a cell."""
         live = self._writer()
         with self._lock:
-            panels = self._by_cell.pop(place, [])
+            panels = self._by_cell.pop(key, [])
             finished = [panel for panel in panels if panel.finished]
             if left := [panel for panel in panels if panel not in finished]:
-                self._by_cell[place] = left
-            view = self._views_of_all.pop(place, None)
+                self._by_cell[key] = left
+            view = self._views_of_all.pop(key, None)
         for panel in finished:
             for subject in panel.subjects:
                 live.remove(subject, panel.view)

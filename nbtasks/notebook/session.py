@@ -218,7 +218,7 @@ class NotebookSession:
             display(task.output)
         else:
             header = functools.partial(self.panels.header, task, here)
-            task.output.follow(here.place, functools.partial(self.kernel.send, here), header)
+            task.output.follow(here.key, functools.partial(self.kernel.send, here), header)
 
     def show_schedule(self, recurring: RecurringTask) -> None:
         """Show the panel of a recurring task, which has the output of its last runs."""

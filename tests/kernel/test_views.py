@@ -37,7 +37,7 @@ cell = session.kernel.launching_cell()
 def open_and_close(times):
     for _ in range(times):
         session.panels.show(done, cell, alone=True)
-        session.panels._close_earlier(cell.place)
+        session.panels._close_earlier(cell.key)
 def open_tables(times):
     for _ in range(times):
         session.panels.show_table(cell)

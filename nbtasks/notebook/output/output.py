@@ -240,21 +240,21 @@ class Output:
         with self._publishing:
             yield
 
-    def follow(self, place: str, send: Send, header: Callable[[], Message | None]) -> None:
-        """Also publish to another cell, identified by `place`: first the `excerpt`, then all new output.
+    def follow(self, key: str, send: Send, header: Callable[[], Message | None]) -> None:
+        """Also publish to another cell, identified by `key`: first the `excerpt`, then all new output.
 
-        An earlier `follow` for the same place ends.
+        An earlier `follow` with the same key ends.
         """
         with self._publishing:
             with self._lock:
                 self._close_stream()
                 outbox, self._outbox = _split_at_clear(self._outbox)
                 already = self._kept.messages()
-            self._followers.pop(place, None)
+            self._followers.pop(key, None)
             self._send_to_all(list(self._messages(outbox)))
             for kind, content in already:
                 send(kind, content)
-            self._followers[place] = send, header
+            self._followers[key] = send, header
 
     def publish(self, *, now: bool = False, final: bool = False) -> int:
         """Send the new output; returns the number of messages sent.
