@@ -1,4 +1,4 @@
-"""`after`: tasks that wait for others to complete, and what becomes of them when those do not."""
+"""`after`: tasks that start when others have completed, or are cancelled."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_what_has_completed_already_holds_nothing_up(manager: TaskManager) -> No
     assert manager.create_task("second", lambda: 2, after=first).wait(30) == 2
 
 
-def test_a_failure_cancels_what_was_to_come_after_and_says_why(manager: TaskManager, gate: threading.Event) -> None:
+def test_a_failure_cancels_dependants_with_the_reason(manager: TaskManager, gate: threading.Event) -> None:
     def fails() -> None:
         gate.wait()
         raise ValueError

@@ -1,4 +1,4 @@
-"""Bad input: a named error with the value in it, and nothing started, nothing changed."""
+"""Bad input: an error that names the value, with nothing started or changed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from nbtasks import exceptions as errors
         ({"work": 5}, errors.WorkError, "5"),
         ({"name": ""}, errors.InvalidValueError, "''"),
         ({"name": None}, errors.InvalidValueError, "None"),
-        ({"after": "nobody"}, errors.UnknownTaskError, "'nobody'"),
+        ({"after": "nowhere"}, errors.UnknownTaskError, "'nowhere'"),
         ({"after": [5]}, errors.UnknownTaskError, "5"),
         ({"tags": [1]}, errors.InvalidValueError, "1"),
         ({"tags": 1}, errors.InvalidValueError, "1"),
@@ -95,7 +95,7 @@ def test_what_is_no_limit(manager: TaskManager, ask: Callable[[TaskManager, Any]
         (lambda manager: manager.resize_lane("fast", 2), errors.UnknownLaneError, "'fast'"),
         (lambda manager: manager.remove_lane("fast"), errors.UnknownLaneError, "'fast'"),
         (lambda manager: manager.set_priority("t", "high"), errors.PriorityError, "'high'"),
-        (lambda manager: manager.wait("nobody"), errors.UnknownTaskError, "'nobody'"),
+        (lambda manager: manager.wait("nowhere"), errors.UnknownTaskError, "'nowhere'"),
         (lambda manager: manager.search_tasks(state="done"), errors.UnknownStateError, "'done'"),
         (lambda manager: manager.list_tasks("done"), errors.UnknownStateError, "'done'"),
         (lambda manager: manager.prune("running"), errors.InvalidValueError, "'running'"),

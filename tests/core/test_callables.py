@@ -254,7 +254,7 @@ async def test_coroutines_in_threads_clean_up_whatever_was_done_to_asyncio(manag
 
 
 def test_work_runs_in_the_context_of_who_created_it(manager: TaskManager) -> None:
-    who = contextvars.ContextVar("who", default="nobody")
+    who = contextvars.ContextVar("who", default="none")
     token = who.set("creator")
     tasks = [manager.create_task("t", who.get), manager.create_task("t", a_coroutine_that_reads(who))]
     who.reset(token)
@@ -282,7 +282,7 @@ async def test_a_coroutine_object_is_started_and_tracked_with_one_call(manager: 
     assert sorted(done) == [0, 1, 2, 3, 4] and len(manager.active_tasks) == 0
 
 
-async def test_a_task_that_nobody_holds_is_not_garbage_collected(manager: TaskManager) -> None:
+async def test_a_task_without_references_is_not_garbage_collected(manager: TaskManager) -> None:
     ends: list[str] = []
     futures: list[asyncio.Future[None]] = []
 
@@ -306,7 +306,7 @@ async def test_a_task_that_nobody_holds_is_not_garbage_collected(manager: TaskMa
     assert ends == ["completed"]
 
 
-def test_a_failure_that_nobody_waits_for_is_logged_with_its_traceback(
+def test_a_failure_without_a_waiter_is_logged_with_its_traceback(
     manager: TaskManager, caplog: pytest.LogCaptureFixture
 ) -> None:
     def breaks() -> None:

@@ -1,4 +1,4 @@
-"""Cancelling tells the truth: a task is cancelled when its work has really stopped, and `cancelling` until then."""
+"""Cancelling: `cancelling` until the work has stopped, and only then `cancelled`."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_running_work_reads_cancelling_until_it_has_really_stopped(manager: Task
     assert task.state == "cancelled" and not task.cancelling
 
 
-def test_work_that_cannot_be_stopped_yet_goes_on_reading_cancelling(
+def test_work_that_cannot_be_stopped_yet_still_reads_cancelling(
     manager: TaskManager, gate: threading.Event
 ) -> None:
     task = manager.create_task("in C code", gate.wait)
@@ -199,7 +199,7 @@ class Lingering:
 
 
 @pytest.mark.parametrize("timeout", [None, 1.0])
-def test_an_interrupt_that_strikes_where_nothing_gets_through_is_not_lost(
+def test_an_interrupt_that_the_interpreter_swallows_is_not_lost(
     manager: TaskManager, timeout: float | None
 ) -> None:
     going = threading.Event()

@@ -170,7 +170,7 @@ def test_a_failure_is_raised_where_the_result_is_asked_for_and_not_logged_beside
     assert (future.task.state, caplog.records) == ("failed", [])
 
 
-def test_a_result_that_takes_too_long_is_a_time_out_and_the_call_goes_on(executor, gate):
+def test_a_result_that_takes_too_long_is_a_timeout_and_the_call_continues(executor, gate):
     future = executor.submit(gate.wait, 10)
     with pytest.raises(TimeoutError, match=r"timed out after 0\.01 s; still running: 'wait'"):
         future.result(0.01)

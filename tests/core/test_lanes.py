@@ -1,4 +1,4 @@
-"""Lanes: how many tasks run at once, in one and over all; lanes of one's own; slots that are lent."""
+"""Lanes: limits of one lane and over all, user-defined lanes, lent slots."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_tasks_that_wait_for_each_other_are_told_that_this_would_never_end(manag
     assert results[0].startswith("deadlock: ") and results[1] == "waited"
 
 
-def test_waiting_for_what_comes_after_oneself_would_never_end(manager: TaskManager) -> None:
+def test_waiting_for_a_dependant_is_a_deadlock(manager: TaskManager) -> None:
     def work(task: Task) -> str:
         following = manager.create_task("following", lambda: 1, after=task)
         with pytest.raises(DeadlockError, match="deadlock: 'first' waits for 'following', which waits for 'first'"):
@@ -257,7 +257,7 @@ def waiting(priority: int = 0) -> Task:
     return Task(name="t", priority=priority, lane="own")
 
 
-def test_what_was_taken_out_leaves_nothing_behind() -> None:
+def test_a_task_taken_out_of_the_queue_leaves_nothing_behind() -> None:
     lane = Lane("own", 1)
     tasks = [waiting(number % 3) for number in range(1_000)]
     for task in tasks:
@@ -275,7 +275,7 @@ def test_wants_that_were_taken_back_leave_nothing_behind_and_lend_nothing() -> N
     lane.push(task)
     for _ in range(500):
         lane.want(task)
-    assert len(lane._wanted) < 200 and lane.pop_wanted() is None  # nobody waits for it any more
+    assert len(lane._wanted) < 200 and lane.pop_wanted() is None  # nothing waits for it any more
     task.internals.wanted = 1
     lane.want(task)
     assert lane.pop_wanted() is task and lane.pop_wanted() is None

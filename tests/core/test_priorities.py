@@ -1,4 +1,4 @@
-"""Priorities: what waits starts in their order, and a change of one takes effect at once."""
+"""Priorities: order of pending tasks; a change takes effect at once."""
 
 from __future__ import annotations
 

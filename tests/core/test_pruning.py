@@ -1,4 +1,4 @@
-"""What is kept and what is forgotten: pruning by itself and on request, and what tasks let go of."""
+"""Pruning, automatic and on request, and the memory that finished tasks release."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_only_what_is_over_can_be_pruned(manager: TaskManager, state: Any) -> No
 # -- handles and what they hold -----------------------------------------------------------------------------------
 
 
-def test_a_handle_goes_on_working_after_its_task_was_pruned(manager: TaskManager) -> None:
+def test_a_handle_remains_valid_after_its_task_was_pruned(manager: TaskManager) -> None:
     task = manager.create_task("t", lambda: 42)
     manager.wait(timeout=30)
     manager.prune()

@@ -1,8 +1,8 @@
-"""Many threads do at once what can be done to tasks, in sequences that hypothesis makes up; what always holds, holds.
+"""Random sequences of concurrent operations (hypothesis), and invariants.
 
 The invariants: no lane and no manager runs more than its limit, a slot lent to a child aside; parents and children in
-one lane do not deadlock; no task runs twice at a time; nothing is pending while its lane has room; a task has one final
-state; its events are legal and in order; the manager's books agree.
+one lane do not deadlock; no task runs twice at a time; nothing is pending while its lane has a free slot; a task has
+one final state; its events are legal and in order; the manager's books agree.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Scene:
         finished = dispatcher.finished
 
         def told(attempt: Any, outcome: Any) -> Any:
-            self.active.pop(attempt.task, None)  # here its work has stopped, and nobody has its slot yet
+            self.active.pop(attempt.task, None)  # here its work has stopped, and its slot is not passed on yet
             return finished(attempt, outcome)
 
         dispatcher.finished = told  # type: ignore[method-assign]
@@ -88,7 +88,7 @@ class Scene:
         running = [other.lane for other in list(self.active) if other.parent_id is None]
         for name, count in ((task.lane, running.count(task.lane)), ("all", len(running))):
             if count > self.ceilings[name]:
-                self.faults.append(f"{count} run in {name!r}, which has room for {self.ceilings[name]}")
+                self.faults.append(f"{count} run in {name!r}, whose limit is {self.ceilings[name]}")
 
     def quick(self, task: Task) -> None:
         self.begin(task)
@@ -123,7 +123,7 @@ class Scene:
         self.begin(task)
         try:
             for _ in range(300):
-                task.body = "goes on"
+                task.body = "continues"
         except BaseException:
             return "finished all the same"
         return "finished"
@@ -229,7 +229,7 @@ class Scene:
                 self.faults.append(f"{name} {kind} {lane} {value}: {error!r}")
 
     def allow(self, chosen: list[tuple[str, str, str, int]]) -> None:
-        """Note how many may run at most while this is done: what runs beyond a new, lower limit goes on."""
+        """Note how many may run at most while this is done: tasks beyond a new, lower limit continue."""
         lanes = self.manager._dispatcher.lanes
         self.ceilings = {name: max(lanes[name].limit or 0, lanes[name].running) for name in LANES}
         self.ceilings["all"] = float("inf") if lanes.max_running is None else max(lanes.max_running, lanes.running)
@@ -253,8 +253,8 @@ class Scene:
             assert counts == running and lanes.running == sum(counts.values())
             assert all(0 <= lane.paused <= lane.running for lane in lanes.values())
             assert lanes.paused == sum(lane.paused for lane in lanes.values())
-            room = lanes.max_running is None or lanes.running < lanes.max_running
-            lost = [lane for lane in lanes.values() if room and lane.pending and lane.has_free_slot()]
+            free = lanes.max_running is None or lanes.running < lanes.max_running
+            lost = [lane for lane in lanes.values() if free and lane.pending and lane.has_free_slot()]
             assert not lost or self.manager._dispatcher.stopped, f"a wake-up was lost: {lost}"
             for task in registry.by_state[TaskState.PENDING].values():
                 relations = task.internals.relations
@@ -294,7 +294,7 @@ class Scene:
 
 
 class Races(RuleBasedStateMachine):
-    """Bursts of operations, one after the other, some while others of the last one are still being done."""
+    """Bursts of operations, which may overlap."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Many threads at once: every task ends in one final state, and its events come in a legal order."""
+"""Many threads at once: one final state per task, events in a legal order."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_thousand_tasks_from_eight_threads_with_random_cancels() -> None:
     most: dict[str, int] = defaultdict(int)
     with TaskManager(max_succeeded_tasks=None) as manager:
 
-        def tell(task: Task, event: EventType) -> None:  # the work itself cannot count: a cancel strikes anywhere in it
+        def tell(task: Task, event: EventType) -> None:  # the work cannot count: a cancel interrupts it anywhere
             if event is EventType.STARTED:
                 running[task.lane] += 1
                 most[task.lane] = max(most[task.lane], running[task.lane])
@@ -126,7 +126,7 @@ def test_waits_and_ends_from_many_threads_lose_no_wake_up() -> None:
 
 
 def test_a_task_made_while_others_are_told_of_an_end_runs_once() -> None:
-    """What was decided under the lock and is being done is nobody else's any more."""
+    """Decisions made under the lock are carried out by one thread only."""
     runs: list[str] = []
     over = threading.Event()
 

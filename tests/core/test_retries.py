@@ -1,4 +1,4 @@
-"""Retries: a new attempt of the same task, when the policy says so; and time-outs, which count for each attempt."""
+"""Retries, and timeouts of each attempt."""
 
 from __future__ import annotations
 

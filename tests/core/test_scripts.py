@@ -1,4 +1,4 @@
-"""What holds in scripts: each test is a real interpreter that runs one from its first line to its exit."""
+"""Scripts: each test runs one in an interpreter of its own, up to its exit."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ with TaskManager() as manager:
 print([task.state.value for task in tasks], len(manager.active_tasks))
 limit = time.monotonic() + 20
 while threading.active_count() > 1 and time.monotonic() < limit:
-    time.sleep(0.01)  # threads tell nobody of their end
+    time.sleep(0.01)  # the end of a thread has no event
 print([thread.name for thread in threading.enumerate()])
 """
     assert run(script) == "['cancelled', 'cancelled'] 0\n['MainThread']\n"

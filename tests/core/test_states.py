@@ -72,7 +72,7 @@ def writers() -> set[str]:
 
 
 def test_only_the_registry_changes_a_state_and_it_takes_the_way_of_the_table() -> None:
-    """A new task is pending. (In a worker process there is a stand-in for the task, running, and no registry.)"""
+    """A new task is pending. (The stand-in for a task in a worker process has no registry.)"""
     assert writers() == {"registry.py:move", "workers/worker_side.py:make"}
 
 

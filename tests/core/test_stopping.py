@@ -1,4 +1,4 @@
-"""The end of a manager: a graceful one, with nothing left behind; scripts that serve; the one default manager."""
+"""Stopping a manager: graceful shutdown, no leftovers, the default manager."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kinds of tasks of one's own: subclasses of `Task` with fields, a `run`, defaults and a progress hook."""
+"""Subclasses of `Task`: fields, `run`, defaults, progress hooks."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_task_that_was_not_added_has_no_manager_to_ask(call: str) -> None:
 
 
 @pytest.mark.parametrize("attribute", ["lane", "backend"])
-def test_lane_and_backend_are_settled_once_the_task_is_added(manager: TaskManager, attribute: str) -> None:
+def test_lane_and_backend_cannot_change_once_the_task_is_added(manager: TaskManager, attribute: str) -> None:
     task = Sum([1])
     setattr(task, attribute, "thread" if attribute == "backend" else "multiple")
     manager.add_task(task)
@@ -194,7 +194,7 @@ def test_lane_and_backend_are_settled_once_the_task_is_added(manager: TaskManage
         ({"update_sleep_time": "fast"}, errors.TimeoutValueError, "'fast'"),
         ({"tags": 5}, errors.InvalidValueError, "5"),
         ({"name": 5}, errors.InvalidValueError, "5"),
-        ({"after": "nobody"}, errors.UnknownTaskError, "'nobody'"),
+        ({"after": "nowhere"}, errors.UnknownTaskError, "'nowhere'"),
     ],
 )
 def test_a_wrong_field_is_a_named_error_and_nothing_is_started(
@@ -320,7 +320,7 @@ def test_a_slow_hook_holds_up_neither_time_outs_nor_other_hooks(manager: TaskMan
     quick.over.set()
 
 
-# -- kinds of our own ---------------------------------------------------------------------------------------------
+# -- hooks of kinds of tasks ---------------------------------------------------------------------------------------
 
 
 class Faulty(Task):

@@ -1,4 +1,4 @@
-"""Waiting: by `await` and by blocking, for one task, several or all; and what ends a wait besides."""
+"""Waiting: by `await` and blocking, for one task, several or all."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def test_waiting_for_named_tasks_raises_none_of_their_errors(manager: TaskManage
     failed, done = manager.create_task("failed", lambda: 1 / 0), manager.create_task("done", lambda: 1)
     manager.wait(failed, done.id, timeout=30)
     assert failed.done and done.done
-    with pytest.raises(errors.UnknownTaskError, match="this manager has no task 'nobody'"):
-        manager.wait("nobody")
+    with pytest.raises(errors.UnknownTaskError, match="this manager has no task 'unknown'"):
+        manager.wait("unknown")
 
 
 # -- loops --------------------------------------------------------------------------------------------------------
@@ -227,11 +227,11 @@ def test_so_does_one_that_comes_as_the_loop_of_the_wait_falls_asleep(manager: Ta
 
 
 def test_an_interrupt_ends_the_wait_and_not_what_the_loop_of_the_wait_runs(manager: TaskManager) -> None:
-    computes, goes_on = threading.Event(), threading.Event()
+    computes, may_stop = threading.Event(), threading.Event()
     main_thread = threading.main_thread().ident
 
     async def work() -> str:
-        while not goes_on.is_set():
+        while not may_stop.is_set():
             computes.set()
             time.sleep(0.05)  # it lets the other thread in, and so is where the interrupt comes
             await asyncio.sleep(0)
@@ -250,7 +250,7 @@ def test_an_interrupt_ends_the_wait_and_not_what_the_loop_of_the_wait_runs(manag
             task.wait()
         thread.join()
         assert task.state == "running" and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        goes_on.set()
+        may_stop.set()
         assert await task == "its end"
 
     loop = asyncio.new_event_loop()
@@ -260,7 +260,7 @@ def test_an_interrupt_ends_the_wait_and_not_what_the_loop_of_the_wait_runs(manag
         loop.close()
 
 
-def test_a_second_interrupt_strikes_work_that_never_lets_the_loop_turn(manager: TaskManager) -> None:
+def test_a_second_interrupt_reaches_work_that_never_lets_the_loop_turn(manager: TaskManager) -> None:
     computes = threading.Event()
     main_thread = threading.main_thread().ident
 
