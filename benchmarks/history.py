@@ -72,7 +72,7 @@ def ten_thousand() -> Iterator[Row]:
 
 
 def without_end() -> Iterator[Row]:
-    """The number of no-op tasks that the history is written all the while."""
+    """Enough no-op tasks that the history is written meanwhile."""
     note = "the history is written meanwhile: all of its work is in this number, and not only what tasks wait for"
     yield _row("100,000 coroutines with a history, each", _coroutines, FLOOD, None, note)
     yield _row("100,000 in threads with a history, each", _threads, FLOOD, None)

@@ -225,7 +225,7 @@ def test_failures_are_counted_in_all_and_in_a_row_and_never_stop_the_schedule(ev
     assert recurring.enabled and recurring.last_error == "ValueError: no data"
 
 
-def test_so_many_failures_in_a_row_switch_it_off_until_it_is_enabled_again(every, clock):
+def test_max_consecutive_failures_in_a_row_switch_it_off_until_it_is_enabled_again(every, clock):
     recurring, ran = every("1m", fails, max_consecutive_failures=3)
     clock.advance(HOUR)
     assert (len(ran), recurring.enabled, recurring.next_run) == (3, False, None)
