@@ -1,7 +1,7 @@
-"""`python -m benchmarks [word ...]`: measures the rows whose theme or function has one of the words in its name, and
-prints them as one table.
+"""Command line: `python -m benchmarks [WORD ...]` measures and prints rows.
 
-Must not know what is measured: each theme is a module of its own, with its functions in `ROWS`.
+Without words all rows are measured, else those whose theme or function has one of the words in its name. Each theme is
+a module with its functions in `ROWS`.
 """
 
 from __future__ import annotations

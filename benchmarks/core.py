@@ -1,6 +1,6 @@
-"""What a task costs beside the standard library's own: its start, its turn in a lane, its events, ten thousand of them.
+"""Costs of a task beside the standard library: start, lanes, events, 10,000 tasks.
 
-Must not know notebooks. Wall time; each number is the median of many single ones or the mean of ten thousand.
+Wall time; each number is the median of many single ones or the mean of ten thousand.
 """
 
 from __future__ import annotations
@@ -100,10 +100,10 @@ def ten_thousand_coroutines() -> Iterator[Row]:
 
     def peer() -> float:
         async def run() -> float:
-            room = asyncio.Semaphore(LIMIT)
+            slot = asyncio.Semaphore(LIMIT)
 
             async def limited() -> None:
-                async with room:
+                async with slot:
                     await nothing()
 
             start = time.perf_counter()
@@ -138,7 +138,7 @@ def ten_thousand_in_threads() -> Iterator[Row]:
 
 
 def end_to_next_start_in_threads() -> Iterator[Row]:
-    """From the last line of one task to the first of the next one in its lane, which has room for one."""
+    """From the last line of one task to the first of the next one in its lane, which has slot for one."""
 
     def turns(ask: Callable[[Callable[[], None]], object]) -> float:
         marks: list[float] = []
@@ -180,10 +180,10 @@ def end_to_next_start_on_the_loop() -> Iterator[Row]:
 
     async def peer() -> float:
         marks: list[float] = []
-        room = asyncio.Semaphore(1)
+        slot = asyncio.Semaphore(1)
 
         async def limited() -> None:
-            async with room:
+            async with slot:
                 await _marked(marks)
 
         await asyncio.gather(*(limited() for _ in range(SINGLES)))
@@ -205,7 +205,7 @@ def _gap(marks: list[float]) -> float:
 
 
 class _Tally:
-    """`callbacks` callbacks that count their calls, on whatever threads, and tell when all calls have come."""
+    """Callbacks that count their calls on any thread; an event is set after the last."""
 
     def __init__(self, callbacks: int, calls: int) -> None:
         self._over = threading.Semaphore(0)
@@ -256,7 +256,7 @@ def events_to_ten_callbacks() -> Iterator[Row]:
         *in_turns(ours, peer),
         beside="add_done_callback x 10",
         note="the time of the task itself is in both; ours runs each callback on a thread of its own, so that "
-        "a slow one delays nobody, the peer runs all ten in the worker",
+        "a slow one delays no other, the peer runs all ten in the worker",
     )
 
 

@@ -1,6 +1,6 @@
-"""What a call costs by `manager.as_executor` beside the standard library's pool of threads.
+"""Costs of a call by `manager.as_executor`, beside `ThreadPoolExecutor`.
 
-Must not know notebooks. Wall time per call.
+Wall time per call.
 """
 
 from __future__ import annotations

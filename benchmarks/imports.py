@@ -1,7 +1,6 @@
-"""What an import costs in a notebook's kernel, where ipykernel and ipywidgets are imported before.
+"""Costs of imports in a kernel that has imported ipykernel and ipywidgets.
 
-Must not know what is imported. Each import is the first of a process of its own; CPU time, for it is what an import
-is made of and other work on the machine does not show in it.
+Each import is the first of a new process. CPU time, which other work on the machine changes least.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a background cell costs in a real kernel, beside the foreground and beside a plain thread.
+"""Costs of a background cell in a real kernel, beside the foreground and a thread.
 
-Must not know how the extension works: all of it is seen from the front end. CPU time is that of the kernel's process.
+All of it is measured from the front end. CPU time is that of the kernel's process.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def printed_line() -> Iterator[Row]:
 
 
 def _cpu_seconds(kernel: KernelDriver, code: str, cells: int) -> float:
-    """CPU seconds of the kernel's process for the cell, run so many times one after the other, until all is sent."""
+    """CPU seconds of the kernel for `cells` runs of a cell, one after the other, until all output is sent."""
     before = kernel.value("__import__('time').process_time()")
     for _ in range(cells):
         name = next(_names)

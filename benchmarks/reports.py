@@ -1,6 +1,6 @@
-"""What a report of progress costs where work is done: a hundred or a thousand a second, shown, beside tqdm.notebook.
+"""Costs of progress reports to the work that makes them, beside tqdm.notebook.
 
-Must not know how anything is shown: a real kernel does it all, and CPU is read in it.
+A hundred or a thousand reports a second, shown by a real kernel, in which CPU time is read.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""What a row of the table is, and how two sides are measured in turns: A B A B, in the same run.
-
-Must not know what is measured, nor how the table is printed.
+"""Rows of the table, and how two sides are measured in turns in the same run.
 """
 
 from __future__ import annotations
@@ -19,8 +17,9 @@ ROUNDS = 7
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `ours` and `peer` are one number for each round, measured in turns.
+    """One line of the table.
 
+    `ours` and `peer` are one number for each round, measured in turns.
     `at_most` is the target: of the ratio ours / peer, or of our own number where there is no peer.
     """
 

@@ -1,6 +1,6 @@
-"""What a hundred thousand tasks cost: memory, and whether time per operation grows with their number.
+"""Memory of 100,000 tasks, and growth of the time per operation.
 
-Must not know notebooks. Where the peer is the same operation among fewer tasks, the ratio is the growth.
+Where the peer is the same operation among fewer tasks, the ratio is the growth.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROUNDS = 3
 
 
 def memory_of_a_pending_task() -> Iterator[Row]:
-    """Bytes that tracemalloc counts, over a hundred thousand, for a coroutine function that waits for its lane."""
+    """Bytes (tracemalloc) of one of 100,000 coroutine functions that wait for their lane."""
     number = SIZES[-1]
 
     async def ours() -> float:
@@ -39,10 +39,10 @@ def memory_of_a_pending_task() -> Iterator[Row]:
         return grown / number
 
     async def peer() -> float:
-        room = asyncio.Semaphore(0)
+        slot = asyncio.Semaphore(0)
 
         async def limited() -> None:
-            async with room:
+            async with slot:
                 await nothing()
 
         before = _allocated()

@@ -1,4 +1,4 @@
-"""What the web interface costs: memory of a listener, delay of an event, and the price while nobody listens."""
+"""Costs of the web interface: memory of a listener, delay of an event, idle cost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ sys.stdin.readline()
 
 
 def listener_memory() -> Iterator[Row]:
-    """Memory of the serving process for each of a thousand idle event streams, uvicorn's connection included."""
+    """Memory of the server for each of 1,000 idle event streams, uvicorn's connection included."""
     with TaskManager() as manager:
         server = serve(manager)
         try:
@@ -48,7 +48,7 @@ def listener_memory() -> Iterator[Row]:
 
 
 def _hold(port: int, token: str, number: int) -> int:
-    """Memory of this process while so many clients listen."""
+    """Memory of this process while `number` clients listen."""
     request = f"GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
     command = [sys.executable, "-c", HOLD_CONNECTIONS, str(number), str(port), request]
     client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -60,7 +60,7 @@ def _hold(port: int, token: str, number: int) -> int:
 
 
 def event_delay() -> Iterator[Row]:
-    """From `task.progress = x` to the event at a client, while a foreground cell computes: the 99th percentile."""
+    """99th percentile of the time from `task.progress = x` to the event, while a foreground cell computes."""
     with notebook_kernel() as kernel:
         text = kernel.run("%bgtask serve").check().text
         [address] = re.findall(r"http://\S+token=\S+", text)
@@ -95,15 +95,15 @@ def _delays(events: Iterator[ServerSentEvent]) -> Iterator[float]:
             return
 
 
-def nobody_listens() -> Iterator[Row]:
-    """A report of progress with a server that nobody listens to, beside one without a server."""
+def without_listeners() -> Iterator[Row]:
+    """A report of progress with a server without listeners, beside no server."""
     with TaskManager() as served, TaskManager() as plain:
         server = serve(served)
         try:
             ours, peer = in_turns(lambda: _report_ns(served), lambda: _report_ns(plain))
         finally:
             server.stop()
-    yield Row("a report while nobody listens", ours, peer, beside="without a server", unit="ns", at_most=1.1)
+    yield Row("a report, served without listeners", ours, peer, beside="without a server", unit="ns", at_most=1.1)
 
 
 def _report_ns(manager: TaskManager) -> float:
@@ -118,4 +118,4 @@ def _report_ns(manager: TaskManager) -> float:
     return 1e9 * float(manager.create_task("reports", work).wait())
 
 
-ROWS = (listener_memory, event_delay, nobody_listens)
+ROWS = (listener_memory, event_delay, without_listeners)

@@ -1,4 +1,4 @@
-"""What all tests share: their order, and marks that follow from where a test lives."""
+"""Order of all tests, marks by folder, and fixtures that all tests share."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A real HTTP server on loopback that serves one file, and can be as bad as servers are.
-
-Must not know nbtasks.
+"""An HTTP server on loopback that serves one file, with the faults of real ones.
 """
 
 from __future__ import annotations
@@ -19,7 +17,9 @@ __all__ = ["FileServer", "serving"]
 
 @dataclass
 class FileServer:
-    """What it serves, and how. May be changed between two requests; `requests` has those that came."""
+    """Content and behaviour of the server; may be changed between two requests.
+
+    `requests` are those that came."""
 
     data: bytes = b""
     etag: str | None = '"1"'

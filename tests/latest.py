@@ -1,4 +1,4 @@
-"""Runs the tests with the newest release of every package, and prints how these differ from the lock.
+"""Tests with the newest release of every package, compared with the lock.
 
 Uses the standard library only. The environment is made from scratch each time; Chromium is the one of `make test`.
 """

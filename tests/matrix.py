@@ -1,4 +1,4 @@
-"""Runs the unit and kernel tests on the supported Pythons, kernels and croniters, an environment for each.
+"""Test matrix: unit and kernel tests on every Python, ipykernel and croniter.
 
 Uses the standard library only, since it runs before anything is installed. A Python that this machine lacks
 is reported as absent and fails the run: it was asked for and not tested. Arguments that are not its own go to
@@ -22,7 +22,7 @@ VENVS = ROOT / ".venvs"
 
 @dataclass(frozen=True)
 class Entry:
-    """One environment: a Python, an ipykernel and a croniter, each by its leading version numbers."""
+    """An environment: Python, ipykernel and croniter, by leading version numbers."""
 
     python: str
     ipykernel: str
@@ -77,7 +77,7 @@ def run(command: list[str | Path]) -> int:
 
 
 def set_up(entry: Entry, interpreter: str) -> Path | None:
-    """The environment's Python, made anew when pyproject.toml changed; None if it could not be made."""
+    """The environment's Python, made again when pyproject.toml changed; None if it could not be made."""
     venv = VENVS / entry.name
     python, stamp = venv / "bin" / "python", venv / "set-up"
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""The binder image can be built: its pip part installs in a clean environment, and its postBuild runs."""
+"""The binder image: its packages install in a clean environment, postBuild runs."""
 
 from __future__ import annotations
 

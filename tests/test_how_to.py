@@ -1,4 +1,4 @@
-"""The how-to pages say what is true: their scripts run, print what they say they print, and name what there is."""
+"""The how-to pages: their scripts run, and print what the pages say."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_the_application_starts_lists_follows_and_cancels_tasks(application):
     assert (told[-1]["state"], told[-1]["progress"], told[-1]["result"]) == ("completed", 100.0, 4)
     assert any(0 < (event["progress"] or 0) < 100 for event in told)
     assert client.get(f"/reports/{task_id}").json()["body"] == "page 4 of 4"
-    assert client.get("/reports/nobody").status_code == 404
+    assert client.get("/reports/unknown").status_code == 404
     assert client.delete(f"/reports/{task_id}").status_code == 409
 
     ids = [client.post("/reports", params={"pages": 100_000}).json()["id"] for _ in range(3)]
@@ -133,7 +133,7 @@ def test_the_application_starts_lists_follows_and_cancels_tasks(application):
     assert next(iter(application.followed(ids[2])))["state"] == "running"
 
 
-def test_the_application_shuts_down_gracefully_whatever_runs_and_whoever_follows(application):
+def test_the_application_shuts_down_gracefully_while_tasks_run_and_are_followed(application):
     ids = [application.client.post("/reports", params={"pages": 100_000}).json()["id"] for _ in range(3)]
     following = application.followed(ids[0])
     assert next(following)["state"] == "running"

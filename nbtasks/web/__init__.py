@@ -1,4 +1,4 @@
-"""Web interface: an ASGI app that lists and steers the tasks of a manager, with server-sent events.
+"""Web interface: an ASGI app for the tasks of a manager, and server-sent events.
 
 Needs the extra `nbtasks[web]` (starlette and uvicorn). `create_app` makes the app, to mount in an application of your
 own; `serve` runs it on a thread of this process.

@@ -1,4 +1,4 @@
-"""The ASGI app of the web interface: routes for tasks, lanes, recurring tasks, events, and the page."""
+"""The ASGI app of the web interface: routes for tasks, lanes and schedules."""
 
 from __future__ import annotations
 
@@ -72,7 +72,10 @@ def create_app(
 
 
 class _Routes:
-    """The handlers of one app. They run on the server's loop; calls that may block run on a thread."""
+    """The handlers of one app.
+
+    They run on the server's loop; calls that may block run on a thread.
+    """
 
     def __init__(
         self,
@@ -274,7 +277,7 @@ async def _task_error(_request: Request, error: Exception) -> Response:
 
 
 def _policy(page: str) -> str:
-    """The content security policy: only the page's own script and style, by their hashes, and its own addresses."""
+    """The content security policy: only the page's own script and style, by their hashes."""
     script, style = (
         base64.b64encode(hashlib.sha256(re.search(f"<{tag}>(.*?)</{tag}>", page, re.S)[1].encode()).digest()).decode()  # type: ignore[index]
         for tag in ("script", "style")

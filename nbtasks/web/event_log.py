@@ -1,4 +1,4 @@
-"""Server-sent events: the last events of a manager, encoded once for all listeners.
+"""Server-sent events: a log of a manager's events, encoded once for all listeners.
 
 A listener is a position in the log, not a queue: a thousand of them share the encoded bytes, and while nothing happens
 each is one coroutine that waits for its client to leave. A listener that reads too slowly to keep up finds that the log
@@ -42,7 +42,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class _Listener:
-    """One client: the number of the event that it gets next (None: a snapshot), and the task that sends to it now."""
+    """A client: the number of its next event (None: a snapshot), and its sending task."""
 
     __slots__ = ("position", "send", "sending")
 
@@ -53,9 +53,10 @@ class _Listener:
 
 
 class EventLog:
-    """The events of a manager, by number, for as long as there are listeners and for `linger` seconds after.
+    """The numbered events of a manager.
 
-    The manager is observed only during that time, so that the interface costs nothing while nobody listens.
+    The manager is observed only while there are listeners and for `linger` seconds after, so that the interface costs
+    nothing without them.
     `_lock` guards the log and `_waking`; events are added on the manager's notifier thread. All else is used on the
     event loop of the server.
     """
@@ -88,7 +89,7 @@ class EventLog:
     async def listen(
         self, last_id: str | None, headers: list[tuple[bytes, bytes]], receive: Receive, send: Send
     ) -> None:
-        """Stream to one client until it leaves: the events after `last_id`, or else a snapshot and what follows it.
+        """Stream to one client until it leaves: the events after `last_id`, or a snapshot and later events.
 
         `headers` are sent besides the stream's own.
         """
@@ -194,7 +195,7 @@ class EventLog:
             self._epoch = secrets.token_hex(4)
 
     def close(self) -> None:
-        """Stop observing the manager. The server's loop has ended, or nobody listens."""
+        """Stop observing the manager, after the server's loop has ended."""
         self._listeners.clear()
         self._stop()
 
@@ -207,7 +208,7 @@ class EventLog:
             return position if self._next - len(self._events) <= position <= self._next else None
 
     def _read(self, position: int) -> tuple[bytes, int | None]:
-        """The next events from `position`, and the position after them; None for it where the log has moved on."""
+        """The events from `position` and the position after them; None for it if the log has moved on."""
         with self._lock:
             first = self._next - len(self._events)
             if position < first:

@@ -1,4 +1,4 @@
-"""Access control of the web interface: token, Host, Origin, body size, and response headers.
+"""Access control of the web interface: token, Host, Origin, body size, headers.
 
 An ASGI middleware around the whole app. Requests that fail a check never reach a route.
 """

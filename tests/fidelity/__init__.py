@@ -1,1 +1,1 @@
-"""A background cell does what the foreground would have done: the same notebooks, run both ways and compared."""
+"""Fidelity: the same notebooks in the foreground and background, compared."""

@@ -1,4 +1,4 @@
-"""Prints how much of what notebooks show in the foreground they show in the background, and each cell that differs.
+"""Command line: fidelity of background cells, and the cells that differ.
 
 python -m tests.fidelity                          our own corpus
 python -m tests.fidelity errors magics            some of its notebooks

@@ -1,6 +1,6 @@
-"""Compares what two runs of a notebook show, cell by cell, apart from what differs between any two runs.
+"""Comparison of two runs of a notebook, cell by cell.
 
-Must not know how notebooks are run.
+What differs between any two runs, such as times and addresses, is left out.
 """
 
 from __future__ import annotations

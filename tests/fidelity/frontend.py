@@ -1,6 +1,4 @@
-"""A front end that shows Output widgets too: what is written inside `with Output():` goes into the widget.
-
-Must not know what is compared, nor what runs in the kernel.
+"""A front end with Output widgets: output inside `with Output():` goes there.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from tests.kernel.driver import Cell, KernelDriver
 
 
 class FrontEnd(KernelDriver):
-    """A kernel and its front end, which follows the protocol of ipywidgets' Output widget as JupyterLab does.
+    """A kernel and a front end that follows the protocol of ipywidgets' Output.
 
     An Output widget names a request in its state `msg_id`; from then on, until it takes that back, output of that
     request is shown in the widget and not in the cell. `widgets` has what each shows, by model id.

@@ -1,6 +1,6 @@
-"""Foreground cells that print, plot and fail while the cells of a notebook run in the background.
+"""Foreground cells that print, plot and fail while background cells run.
 
-Each shows a mark of its own, and is checked to show that and nothing else. Must not know what a background cell shows.
+Each shows a mark of its own, and is checked to show that and nothing else.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ PLOT: tuple[str, Check] = (
 
 
 class Interference:
-    """Called after each cell was started: runs one to three foreground cells, chosen by `seed`."""
+    """Runs one to three foreground cells, chosen by `seed`, after each cell."""
 
     def __init__(self, seed: str, *, plots: bool = True) -> None:
         self._random = random.Random(seed)

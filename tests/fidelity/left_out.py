@@ -1,6 +1,4 @@
-"""The page of the docs that lists which cells of our corpus cannot be the same in a process of their own, and why.
-
-Must not know how notebooks are run, nor compared.
+"""The page of the docs on cells of the corpus that differ in a process, and why.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
 """The scores as a table, and each differing cell with its two outputs.
-
-Must not know how notebooks are run, or by what their cells are compared.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from tests.fidelity.compare import Comparison
 
 @dataclass
 class Score:
-    """How many of the cells with output show the same, and how many the same to the letter."""
+    """Number of cells with output, with the same output, and with identical output."""
 
     same: int = 0
     in_detail: int = 0
@@ -35,7 +33,7 @@ class Score:
 
 
 def table(scores: dict[tuple[str, str], Score]) -> Iterator[str]:
-    """One line for each notebook, one column for each mode, and the totals; scores are by notebook and mode."""
+    """A table of scores: a line for each notebook, a column for each mode, and the totals."""
     modes = list(dict.fromkeys(mode for _, mode in scores))
     names = list(dict.fromkeys(name for name, _ in scores))
     width = max(map(len, [*names, "all"]))

@@ -1,6 +1,4 @@
-"""Runs a notebook, every cell in the foreground or every cell in the background, and collects what each cell shows.
-
-Must not know how outputs are compared.
+"""Runs of a notebook in the foreground or background, with what each cell shows.
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ class Mode(enum.Enum):
 
 @dataclass
 class Run:
-    """What the cells of a notebook showed in one run; `strays` is what showed up where it does not belong.
+    """Outputs of the cells in one run; `strays` are outputs in a wrong place.
 
     A cell that does not end in time ends the run: it and those after it are in `timed_out`. Those that cannot be the
     same on the backend, and so ran in the foreground, are in `left_out`.

@@ -1,4 +1,4 @@
-"""Every cell of our corpus shows in the background what it shows in the foreground, whatever runs meanwhile."""
+"""Every cell of the corpus shows the same in the background as in the foreground."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_the_docs_list_the_cells_that_are_left_out_of_processes():
 
 @pytest.mark.parametrize(("notebook", "index"), LEFT_OUT)
 def test_a_cell_that_is_left_out_of_processes_could_not_be_the_same_there(start, notebook, index):
-    """It alone runs in a process: then it, or a cell after it that uses what it made, shows something else."""
+    """With it alone in a process, it or a later cell that uses its names shows something else."""
     expected, actual = start(notebook, Mode.FOREGROUND), start(notebook, Mode.PROCESS, only=index)
     comparisons = compare(expected.result(), actual.result())
     assert any(not one.same for one in comparisons[index:])

@@ -83,7 +83,7 @@ def test_nothing_is_lost_of_ten_thousand_events(manager, client):
 
 
 class Client:
-    """An ASGI client of a log, on the loop of the test: it reads only when it is asked to, and leaves when told."""
+    """An ASGI client of a log that reads only when `read` is called."""
 
     def __init__(self, log: EventLog, last_id: str | None = None) -> None:
         self._messages: asyncio.Queue[bytes] = asyncio.Queue(maxsize=1)
@@ -144,7 +144,7 @@ def test_an_idle_stream_shows_signs_of_life(manager):
     assert asyncio.run(scene())[1:] == [b": keep-alive\n\n"] * 2
 
 
-def test_the_manager_is_not_observed_while_nobody_listens(manager, client, server):
+def test_the_manager_is_observed_only_while_there_are_listeners(manager, client, server):
     events = server.app.events
     assert not events.observing and not manager.bus.watches_progress
     with listening(client) as stream:

@@ -1,4 +1,4 @@
-"""The plan of the house holds: imports point one way, public names are tidy, importing nbtasks is light."""
+"""Structure of the package: imports, public names, words, light imports."""
 
 from __future__ import annotations
 
