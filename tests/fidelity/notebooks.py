@@ -1,6 +1,4 @@
-"""The notebooks that are compared: our own corpus in percent format, and any `.ipynb` file.
-
-Must not know how a notebook is run, nor what its outputs are compared by.
+"""Notebooks to compare: the corpus in percent format, and any `.ipynb` file.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Source:
-    """The source of one code cell. A `foreground` one is run in the foreground in every run.
+    """Source of a code cell; a `foreground` one is run there in every run.
 
     One with `threads` prints from threads that it starts: in the foreground, ipykernel 6 shows that in the cell that
     had a thread of the same identifier before. `not_apart` is why it cannot be the same in a process of its own, a key
@@ -46,7 +44,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Notebook:
-    """The code cells of a notebook, and what it needs: packages, and files of the folder that it lies in."""
+    """The code cells of a notebook, and the packages and files that it needs."""
 
     name: str
     cells: tuple[Source, ...]
