@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import types
+import typing
 import uuid
 import weakref
 from collections.abc import Callable
@@ -154,6 +155,28 @@ def _named_property(function: Any, name: str | None) -> Any:
     made: Any = functools.cached_property(function)
     made.attrname = name
     return made
+
+
+@reduces(typing.NewType, typing.ParamSpec, typing.TypeVarTuple, "typing.TypeAliasType")
+def _type_of_the_notebook(obj: Any) -> Reduced | None:
+    """Rebuild such an object of the notebook, which pickle sends by its name alone."""
+    if obj.__module__ != "__main__":
+        return None
+    match type(obj).__name__:
+        case "NewType":
+            args, options = (obj.__name__, obj.__supertype__), {}
+        case "ParamSpec":
+            args, options = (obj.__name__,), {"bound": obj.__bound__}
+        case "TypeVarTuple":
+            args, options = (obj.__name__,), {}
+        case _:  # `type X = ...`
+            args, options = (obj.__name__, obj.__value__), {"type_params": obj.__type_params__}
+    return _type_here, (type(obj), args, options)
+
+
+def _type_here(kind: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    # Its module is that of the caller.
+    return eval("kind(*args, **options)", {"__name__": "__main__", "kind": kind, "args": args, "options": options})  # noqa: S307
 
 
 def made_quietly(obj: Any, reduced: Any) -> Any:

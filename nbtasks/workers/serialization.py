@@ -313,17 +313,32 @@ def _packed_and_tried(value: Any, is_main: IsMain | None, task: Any, sent: froze
     if len(parcel[0]) <= _TRIED:
         quiet = io.StringIO()
         with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-            unpack(parcel, {}, task)
+            unpack(parcel, {}, task, kind=_Trial)
     return parcel
 
 
-def unpack(parcel: Sequence[Any], names: dict[str, Any] | None = None, task: Any = None) -> Any:
+class _Trial(pickle.Unpickler):
+    """Unpickles where the parcel was made, and refuses names that exist only there."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "__main__":
+            raise pickle.UnpicklingError(f"it is pickled by its name, {name}, which the other process does not have")
+        return super().find_class(module, name)
+
+
+def unpack(
+    parcel: Sequence[Any],
+    names: dict[str, Any] | None = None,
+    task: Any = None,
+    *,
+    kind: type[pickle.Unpickler] = pickle.Unpickler,
+) -> Any:
     """The value in a parcel. Functions of the notebook's own code get `names` as their globals."""
     before = getattr(_arriving, "names", None), getattr(_arriving, "task", None)
     _arriving.names, _arriving.task = sys.modules["__main__"].__dict__ if names is None else names, task
     try:
         head = io.BytesIO(parcel[0])
-        unpickler = pickle.Unpickler(head, buffers=iter(parcel[1:]))
+        unpickler = kind(head, buffers=iter(parcel[1:]))
         value = unpickler.load()
         size = raw(parcel[0]).nbytes
         while head.tell() < size:

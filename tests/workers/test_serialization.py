@@ -18,7 +18,7 @@ from multiprocessing.pool import ThreadPool
 
 import pytest
 
-from nbtasks.workers.serialization import digest_of, pack, unpack
+from nbtasks.workers.serialization import digest_of, pack, pack_names, unpack
 
 
 def run(coroutine):
@@ -192,6 +192,45 @@ def test_a_singledispatch_function_arrives_with_its_registry():
 def test_a_match_arrives_as_the_same_match(match):
     copy = there_and_back(match)
     assert (copy.regs, copy.string, copy.re) == (match.regs, match.string, match.re)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from typing import NewType\nmade = NewType('made', int)",
+        "from typing import ParamSpec\nmade = ParamSpec('made')",
+        "from typing import TypeVarTuple\nmade = TypeVarTuple('made')",
+        pytest.param(
+            "type made = list[int]", marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="new in Python 3.12")
+        ),
+    ],
+)
+def test_types_that_pickle_sends_by_name_arrive_by_value(code):
+    """Where they are unpacked, their names do not exist yet."""
+    notebook = {"__name__": "__main__"}
+    exec(code, notebook)
+    made = notebook["made"]
+    names, refused = pack_names({"made": made})
+    assert refused == {}
+    copy = unpack(names)["made"]
+    assert copy is not made
+    assert (type(copy), copy.__name__, copy.__module__) == (type(made), "made", "__main__")
+    for attribute in ("__supertype__", "__value__", "__bound__"):
+        assert getattr(copy, attribute, None) == getattr(made, attribute, None)
+
+
+class ByName:
+    def __reduce__(self):
+        return "by_name"
+
+
+def test_an_object_that_exists_only_by_name_does_not_cost_the_other_names(monkeypatch):
+    by_name = ByName()
+    monkeypatch.setattr(ByName, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "by_name", by_name, raising=False)
+    names, refused = pack_names({"number": 1, "by_name": by_name})
+    assert unpack(names) == {"number": 1}
+    assert "pickled by its name, by_name, which the other process does not have" in str(refused["by_name"])
 
 
 def test_a_class_of_a_module_not_yet_imported_arrives_as_itself():
