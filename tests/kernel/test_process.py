@@ -184,6 +184,17 @@ def test_a_name_that_cannot_come_back_stays_behind_and_is_reported(notebook: Ker
     assert notebook.value("(kept, 'numbers' in globals(), it.state.value)") == (1, False, "completed")
 
 
+def test_an_object_that_exists_only_by_name_does_not_cost_the_other_names(notebook: KernelDriver) -> None:
+    cell = notebook.run(
+        RUN + "from typing import NewType\nUserId = NewType('UserId', int)\nn = UserId(3)\n"
+        "class ByName:\n    def __reduce__(self): return 'by_name'\nby_name = ByName()"
+    ).check()
+    assert "by_name (__main__.ByName) stayed behind in the worker process: it is pickled by its name" in cell.stderr
+    assert notebook.value("(n, UserId.__supertype__ is int, 'by_name' in globals())") == (3, True, False)
+    notebook.run(RUN + "m = UserId(4)").check()
+    assert notebook.value("m") == 4
+
+
 @pytest.mark.parametrize(("limit", "size"), [("600M", 600 * 2**20), ("4G", 4 * 2**30)])
 def test_a_memory_limit_ends_in_a_clear_error(notebook: KernelDriver, limit: str, size: int) -> None:
     cell = notebook.run(

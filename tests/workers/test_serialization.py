@@ -118,7 +118,7 @@ def test_done_futures_arrive_with_their_outcome():
 def test_done_asyncio_tasks_and_groups_arrive_done(kind, monkeypatch):
     """Of either kind: nest_asyncio puts the one written in Python in the place of the one written in C."""
     monkeypatch.setattr(asyncio.tasks, "Task", getattr(asyncio.tasks, kind))
-    if kind == "_PyTask" and sys.version_info >= (3, 14):  # since then the functions written in C know only tasks written in C
+    if kind == "_PyTask" and sys.version_info >= (3, 14):  # the functions written in C no longer know such tasks
         for name in ("current_task", "_enter_task", "_leave_task"):
             monkeypatch.setattr(asyncio.tasks, name, getattr(asyncio.tasks, f"_py_{name.removeprefix('_')}"))
 
