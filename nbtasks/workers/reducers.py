@@ -162,19 +162,20 @@ def _type_of_the_notebook(obj: Any) -> Reduced | None:
     """Rebuild such an object of the notebook, which pickle sends by its name alone."""
     if obj.__module__ != "__main__":
         return None
+    args: list[Any] = [obj.__name__]
+    options: dict[str, Any] = {}
     match type(obj).__name__:
         case "NewType":
-            args, options = (obj.__name__, obj.__supertype__), {}
+            args.append(obj.__supertype__)
         case "ParamSpec":
-            args, options = (obj.__name__,), {"bound": obj.__bound__}
-        case "TypeVarTuple":
-            args, options = (obj.__name__,), {}
-        case _:  # `type X = ...`
-            args, options = (obj.__name__, obj.__value__), {"type_params": obj.__type_params__}
+            options["bound"] = obj.__bound__
+        case "TypeAliasType":  # `type X = ...`
+            args.append(obj.__value__)
+            options["type_params"] = obj.__type_params__
     return _type_here, (type(obj), args, options)
 
 
-def _type_here(kind: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def _type_here(kind: Any, args: list[Any], options: dict[str, Any]) -> Any:
     # Its module is that of the caller.
     return eval("kind(*args, **options)", {"__name__": "__main__", "kind": kind, "args": args, "options": options})  # noqa: S307
 
