@@ -18,21 +18,24 @@ __all__ = ["Scope", "current_names", "main_module_patches", "use_names"]
 
 
 class Scope:
-    """Holds the dict that a cell runs in, for its context: contexts are copied, and the dict is referred to once."""
+    """Holds the dict that a cell runs in.
+
+    Contexts refer to this object, so that copies of a context add no reference to the dict.
+    """
 
     __slots__ = ("names", "references")
 
     def __init__(self, names: dict[str, Any]) -> None:
         self.names = names
         self.references = 0
-        """How many there were to the dict when the cell began."""
+        """How many references to the dict there were when the cell began."""
 
 
 _scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("nbtasks_scope", default=None)
 
 
 def use_names(scope: Scope) -> None:
-    """Make the names of `scope` the notebook's names in this context, and in threads that are started from it."""
+    """Make the names of `scope` the notebook's names in this context and in threads started from it."""
     _scope.set(scope)
 
 
