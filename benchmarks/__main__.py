@@ -23,6 +23,7 @@ THEMES = (
     "core",
     "scale",
     "notebook",
+    "names",
     "reports",
     "views",
     "page",

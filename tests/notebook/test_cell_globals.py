@@ -237,6 +237,8 @@ class Meta(type):
     def __getattribute__(cls, name):
         ran.append(name)
         return type.__getattribute__(cls, name)
+    def __eq__(cls, other): ran.append('eq of the class')
+    __hash__ = None
 class C(metaclass=Meta):
     def __getattribute__(self, name):
         ran.append(name)
@@ -249,6 +251,7 @@ hidden = [[[lambda: x]]]
 del ran[:]
 """
     run(names, source)
+    globals_of_all_frames()
     assert notebook["ran"] == []
     assert notebook["hidden"][0][0][0].__globals__ is notebook
 

@@ -29,11 +29,12 @@ from nbtasks.notebook.cells.views import Names
 
 __all__ = ["BorrowedGlobals", "globals_of_all_frames"]
 
-_OWNERS: dict[type, Callable[[Any], types.FrameType | None]] = {
-    types.GeneratorType: operator.attrgetter("gi_frame"),
-    types.CoroutineType: operator.attrgetter("cr_frame"),
-    types.AsyncGeneratorType: operator.attrgetter("ag_frame"),
-    types.FrameType: lambda frame: frame,
+# By the id of the type: a metaclass may have a `__hash__` and an `__eq__` of its own.
+_OWNERS: dict[int, Callable[[Any], types.FrameType | None]] = {
+    id(types.GeneratorType): operator.attrgetter("gi_frame"),
+    id(types.CoroutineType): operator.attrgetter("cr_frame"),
+    id(types.AsyncGeneratorType): operator.attrgetter("ag_frame"),
+    id(types.FrameType): lambda frame: frame,
 }
 _MANY = 2_000
 """How many dicts are kept before the frames are looked at. They are almost empty: all of them take half a megabyte."""
@@ -95,7 +96,7 @@ def globals_of_all_frames() -> set[int] | None:
         gc.collect(0)  # does nothing if a collection runs in another thread, whose garbage is out of sight
         if _collections() != collections + 1:
             return None
-        owned = (_OWNERS[type(value)](value) for value in objects if type(value) in _OWNERS)
+        owned = (_OWNERS[id(type(value))](value) for value in objects if id(type(value)) in _OWNERS)
         frames += [frame for frame in owned if frame is not None]
         return {id(frame.f_globals) for frame in frames}
     finally:

@@ -24,8 +24,9 @@ _SEARCHED = 3_000
 """How many objects are searched for functions: about a millisecond."""
 _LONG = 1_000
 _AT_ONCE = 16
-_CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
-_OPAQUE = frozenset({int, float, str, bytes, type(None), bool, types.ModuleType, types.CodeType})
+# Types by their ids: a metaclass may have a `__hash__` and an `__eq__` of its own.
+_CONTAINERS = frozenset(map(id, (dict, list, tuple, set, frozenset)))
+_OPAQUE = frozenset(map(id, (types.ModuleType, types.CodeType)))
 _PRUNED_AT_LEAST = 1_000
 
 _Reference = weakref.ref[types.FunctionType]
@@ -57,9 +58,9 @@ def find_functions(roots: Iterable[Any], over: Names, wanted: int) -> list[types
 
 def _may_lead_to_functions(value: Any, over: Names) -> bool:
     kind = type(value)
-    if kind in _CONTAINERS:
+    if id(kind) in _CONTAINERS:
         return 0 < len(value) <= _LONG
-    if kind in _OPAQUE:
+    if id(kind) in _OPAQUE:
         return False
     if kind is types.FunctionType:
         return value.__globals__ is over

@@ -1,0 +1,173 @@
+"""The speed of a background cell's own code beside the same code in the foreground, and the cost of its names.
+
+All of it is CPU time of the thread that runs the code, in turns, in a real kernel, of each side the shortest of all
+rounds: other work on the machine only adds to it. The foreground's code runs in a thread over the notebook's own names,
+because a fresh thread pays more for memory than the main one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from benchmarks.notebook import notebook_kernel
+from benchmarks.rows import Row, in_turns
+from tests.kernel.driver import KernelDriver
+
+ROUNDS = 10
+REPEATS = 6
+AT_MOST = 1.03
+
+_SETUP = """
+import functools, sys, threading, time
+import ipywidgets
+k, items, spent, out = 3, [1, 2], [], []
+
+def notebook_function(n):
+    total = 0
+    for i in range(n): total += len(items) + abs(k)
+    return total
+
+def in_thread(source):
+    thread = threading.Thread(target=exec, args=(compile(source, "<cell>", "exec"), get_ipython().user_ns))
+    thread.start()
+    thread.join()
+"""
+
+
+class Code(NamedTuple):
+    """What is measured. `§` stands for a suffix of the names that tells the two sides apart, where both are there."""
+
+    name: str
+    use: str
+    define: str = ""
+    before: tuple[float, float] | None = None
+    """The ratios at commit c35c1e1, where each cell ran in a layer: while it runs, and after its commit."""
+
+
+_LOOP = "\n".join(("    total = 0", "    for i in range(n): total += len(items) + abs(k)", "    return total"))
+CODE = (
+    Code("a loop at top level, own names", "t§ = 0\nfor i§ in range(200_000): t§ += i§"),
+    Code("a loop at top level, notebook's names", "for i§ in range(200_000): k; items"),
+    Code("a loop at top level, builtins", "for i§ in range(200_000): len(items)"),
+    Code("a function, globals", "f§(400_000)", "def f§(n):\n    for i in range(n): k; items; out"),
+    Code("a function, builtins", "f§(150_000)", f"def f§(n):\n{_LOOP}"),
+    Code("recursion", "fib§(24)", "def fib§(n): return n if n < 2 else fib§(n - 1) + fib§(n - 2)"),
+    Code("a comprehension", "for _ in range(400): [i + k for i in items * 500]"),
+    Code(
+        "methods of a class",
+        "c§.run(150_000)",
+        f"class C§:\n    def run(self, n):\n{textwrap.indent(_LOOP, '    ')}\nc§ = C§()",
+    ),
+    Code(
+        "a generator function",
+        "for _ in g§(200_000): pass",
+        "def g§(n):\n    for i in range(n): yield len(items) + k",
+    ),
+    Code(
+        "a decorated function",
+        "for _ in range(60_000): d§(1)",
+        "def twice§(f):\n    @functools.wraps(f)\n    def wrapper(n): return f(n) + f(n) + k\n    return wrapper\n"
+        "@twice§\ndef d§(n): return n + len(items)",
+    ),
+    Code(
+        "a cached function",
+        "h§.cache_clear()\nfor i§ in range(60_000): h§(i§)",
+        "@functools.lru_cache(maxsize=None)\ndef h§(n): return len(items) + abs(k) + n",
+    ),
+    Code("a partial", "p§()", f"def q§(n):\n{_LOOP}\np§ = functools.partial(q§, 150_000)\ndel q§"),
+    Code("functions in a registry", "r§['f'](150_000)", f"def s§(n):\n{_LOOP}\nr§ = {{'f': s§, 'g': [s§]}}"),
+    Code(
+        "a widget's callback",
+        "b§.click()",
+        f"b§ = ipywidgets.Button()\ndef o§(n):\n{_LOOP}\nb§.on_click(lambda _: o§(150_000))",
+    ),
+    Code("a notebook's function", "notebook_function(150_000)"),
+)
+
+
+_RUNNING = "while it runs"
+_names = (f"n{number}" for number in itertools.count(1))
+
+Measure = Callable[[KernelDriver, Code], tuple[Callable[[], float], Callable[[], float]]]
+
+
+def while_it_runs() -> Iterator[Row]:
+    """The code in a background cell beside the same code in the foreground."""
+    yield from _measured(_RUNNING, CODE, _running)
+
+
+def after_its_commit() -> Iterator[Row]:
+    """What a background cell has left behind, used in the foreground, beside what a foreground cell has defined."""
+    yield from _measured("after its commit", [code for code in CODE if code.define], _committed)
+
+
+def _measured(when: str, codes: Iterable[Code], measure: Measure) -> Iterator[Row]:
+    with notebook_kernel() as kernel:
+        kernel.run(_SETUP).check()
+        for code in codes:
+            measures = measure(kernel, code)
+            background, foreground = in_turns(*measures, rounds=ROUNDS)
+            yield Row(
+                f"{code.name}, {when}",
+                [min(background)],
+                [min(foreground)],
+                beside="in the foreground",
+                unit="ms",
+                at_most=AT_MOST,
+                note=f"{code.before[when != _RUNNING]:.2f}x at commit c35c1e1" if code.before else "",
+            )
+
+
+def _running(kernel: KernelDriver, code: Code) -> tuple[Callable[[], float], Callable[[], float]]:
+    def background() -> float:
+        return _spent(kernel, lambda: _in_background(kernel, _timed(code, "")))
+
+    def foreground() -> float:
+        return _spent(kernel, lambda: _in_foreground(kernel, _timed(code, "")))
+
+    return background, foreground
+
+
+def _committed(kernel: KernelDriver, code: Code) -> tuple[Callable[[], float], Callable[[], float]]:
+    _in_background(kernel, code.define.replace("§", "_b"))
+    _in_foreground(kernel, code.define.replace("§", "_f"))
+    used = code._replace(define="")
+
+    def defined_in_background() -> float:
+        return _spent(kernel, lambda: _in_foreground(kernel, _timed(used, "_b")))
+
+    def defined_in_foreground() -> float:
+        return _spent(kernel, lambda: _in_foreground(kernel, _timed(used, "_f")))
+
+    return defined_in_background, defined_in_foreground
+
+
+def _timed(code: Code, suffix: str) -> str:
+    """Source that runs the code several times, and appends the shortest time to `spent`."""
+    use = textwrap.indent(code.use, "    ")
+    return (
+        f"{code.define}\ntook§ = []\nfor _ in range({REPEATS + 1}):\n    start§ = time.thread_time()\n{use}\n"
+        "    took§.append(time.thread_time() - start§)\nspent.append(min(took§[1:]))\n"
+    ).replace("§", suffix)
+
+
+def _spent(kernel: KernelDriver, run: Callable[[], None]) -> float:
+    kernel.run("spent.clear()").check()
+    run()
+    return 1e3 * float(kernel.value("spent[0]"))
+
+
+def _in_foreground(kernel: KernelDriver, source: str) -> None:
+    kernel.run(f"in_thread({source!r})").check()
+
+
+def _in_background(kernel: KernelDriver, source: str) -> None:
+    name = next(_names)
+    kernel.run(f"%%bgtask {name} --quiet\n{source}").check()
+    kernel.run(f"%bgtask wait {name}").check()
+
+
+ROWS = [while_it_runs, after_its_commit]
