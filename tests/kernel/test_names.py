@@ -152,3 +152,53 @@ def test_a_cell_that_only_creates_aio_tasks_runs_on_the_loop_that_runs_them(note
     wait_over(notebook, "it")
     notebook.run("await aio_task").check()
     cell.wait_output("worked")
+
+
+def test_what_a_background_cell_defines_is_as_what_the_foreground_defines(notebook: KernelDriver) -> None:
+    """Its code runs over plain dicts, at full speed, and so do its functions when they are committed."""
+    notebook.run(
+        "%%bgtask it --quiet\nassert type(globals()) is dict\n"
+        "class C:\n    def method(self): return base\nhooks = [lambda: base]\nbase = 1"
+    ).check()
+    wait_over(notebook, "it")
+    cell = notebook.run(
+        "base = 2\nassert C.method.__globals__ is hooks[0].__globals__ is globals()\nC().method(), hooks[0]()"
+    ).check()
+    assert cell.outputs[-1]["data"]["text/plain"] == "(2, 2)"
+
+
+@pytest.mark.parametrize(
+    "binds",
+    [
+        "base = 5",
+        "%time base = 5",
+        "exec('base = 5')",
+        "globals()['base'] = 5",
+        "import sys, types\nsys.modules['made'] = types.SimpleNamespace(base=5)\nfrom made import *",
+        "def bind():\n    global base\n    base = 5\nbind()",
+    ],
+)
+def test_methods_and_callbacks_of_earlier_cells_see_what_a_background_cell_binds(
+    notebook: KernelDriver, binds: str
+) -> None:
+    notebook.run("base = 1").check()
+    notebook.run("%%bgtask one --quiet\nclass C:\n    def method(self): return base\nhooks = [lambda: base]").check()
+    wait_over(notebook, "one")
+    notebook.run(
+        f"%%bgtask two --quiet\n{binds}\nseen = C().method(), hooks[0]()\ngates['in'].set(); gates['go'].wait()"
+    ).check()
+    notebook.run("gates['in'].wait(); assert (C().method(), hooks[0]()) == (1, 1); gates['go'].set()").check()
+    wait_over(notebook, "two")
+    assert notebook.value("seen") == (5, 5) and notebook.value("C().method()") == 5
+
+
+def test_what_functions_of_one_cell_bind_by_global_the_others_read_at_once(notebook: KernelDriver) -> None:
+    notebook.run(
+        "%%bgtask it --quiet\ncount = 0\ndef start():\n    def step():\n        global count\n        count += 1\n"
+        "    return step\nclass Counter:\n    def value(self): return count\nsteps = [start()]"
+    ).check()
+    wait_over(notebook, "it")
+    cell = notebook.run("before = Counter().value()\nsteps[0]()\nbefore, Counter().value()").check()
+    assert cell.outputs[-1]["data"]["text/plain"] == "(0, 1)"
+    notebook.run("").check()
+    assert notebook.value("count") == 1

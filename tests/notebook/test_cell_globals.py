@@ -19,9 +19,9 @@ from nbtasks.notebook.cells import borrowed_globals, cell_globals, object_layout
 from nbtasks.notebook.cells.borrowed_globals import BorrowedGlobals, globals_of_all_frames
 from nbtasks.notebook.cells.cell_globals import ExactGlobals, LayeredGlobals, globals_for
 from nbtasks.notebook.cells.global_names import global_names
+from nbtasks.notebook.cells.names_view import NamesView
 from nbtasks.notebook.cells.namespace import CellNames, NotebookNames
 from nbtasks.notebook.cells.object_layout import is_supported, set_globals, set_type
-from nbtasks.notebook.cells.views import View
 from nbtasks.notebook.patches.main_module import use_names
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="no plain dict can be made a view in this Python")
@@ -102,7 +102,7 @@ def test_only_a_plain_dict_can_be_made_a_view_and_only_one_of_the_same_layout() 
     class Larger(dict[str, Any]):
         pass
 
-    view = type("V", (View,), {"__slots__": (), "below": {}})
+    view = type("V", (NamesView,), {"__slots__": (), "below": {}})
     with pytest.raises(TypeError, match="cannot make a dict a Larger"):
         set_type({}, Larger)
     with pytest.raises(TypeError, match="cannot make a Larger a V"):
@@ -183,7 +183,7 @@ def test_a_shared_function_that_relies_on_its_view_stays_on_it(
 ) -> None:
     cell = run(names, STAYS[case])
     assert notebook["f"].__globals__ is cell.globals
-    assert isinstance(cell.globals, View)
+    assert isinstance(cell.globals, NamesView)
 
 
 def test_a_function_reads_at_once_what_a_function_out_of_sight_has_bound(

@@ -25,7 +25,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nbtasks.notebook.cells.views import Names
+from nbtasks.notebook.cells.names_view import Names
 
 __all__ = ["BorrowedGlobals", "globals_of_all_frames"]
 

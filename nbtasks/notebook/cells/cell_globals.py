@@ -4,9 +4,9 @@
 globals and builtins are for nothing else. Who refers to that dict, and what it is:
 
 1. While the cell runs it is a plain dict, and each function that the cell defines has it as its globals.
-2. At the end of the attempt it *becomes a view* (`views.py`) in place: its type pointer is set, once, and its content
-   is reduced to what the cell has bound. Whatever still uses it, in any thread, finds the notebook's live names from
-   the next lookup on. It never becomes anything else again.
+2. At the end of the attempt it *becomes a view* (`names_view.py`) in place: its type pointer is set, once, and its
+   content is reduced to what the cell has bound. Whatever still uses it, in any thread, finds the notebook's live names
+   from the next lookup on. It never becomes anything else again.
 3. At the commit, functions that can be found from the bound names are *moved* (`moved_functions.py`): their globals
    become the notebook's own dict, and they stay the objects that they are. What the cell has bound is taken out of the
    view. Everything that is not found, or must not be moved, keeps the view: it is right, and slower.
@@ -37,9 +37,9 @@ from typing import Any
 from nbtasks.notebook.cells.borrowed_globals import BorrowedGlobals
 from nbtasks.notebook.cells.global_names import GlobalNames, global_names
 from nbtasks.notebook.cells.moved_functions import MovedFunctions, find_functions
+from nbtasks.notebook.cells.names_view import KEPT_IN_VIEW, Names, NamesView
 from nbtasks.notebook.cells.object_layout import is_supported, keep_for_good, set_type
 from nbtasks.notebook.cells.rebind import is_unshared, rebuild_unshared
-from nbtasks.notebook.cells.views import KEPT_IN_VIEW, Names, View
 from nbtasks.notebook.patches.main_module import Scope
 
 __all__ = ["CellGlobals", "ExactGlobals", "Layer", "LayeredGlobals", "globals_for"]
@@ -100,7 +100,7 @@ class ExactGlobals(CellGlobals):
 
     def __init__(self, notebook: Names) -> None:
         self._notebook = notebook
-        self._view = type("NotebookView", (View,), {"__slots__": (), "__doc__": View.__doc__, "below": notebook})
+        self._view = type("NamesView", (NamesView,), {"__slots__": (), "__doc__": NamesView.__doc__, "below": notebook})
         shared_view = self._view({name: notebook[name] for name in KEPT_IN_VIEW if name in notebook})
         keep_for_good(shared_view)  # frames of lent functions borrow it
         self._moved = MovedFunctions(notebook, shared_view)
@@ -178,7 +178,7 @@ class Layer(dict[str, Any]):
     below: Names
 
 
-class LayerView(View, Layer):
+class LayerView(NamesView, Layer):
     """What a layer becomes when its cell has ended."""
 
     __slots__ = ()
@@ -206,7 +206,10 @@ class LayeredGlobals(CellGlobals):
                 dict.pop(layer, name, None)
 
     def functions_to_move(
-        self, scope: Scope, bound: Names, bound_later: Collection[str]  # noqa: ARG002 - nothing is moved
+        self,
+        scope: Scope,
+        bound: Names,
+        bound_later: Collection[str],  # noqa: ARG002 - nothing is moved
     ) -> list[tuple[types.FunctionType, bool]]:
         """Make those again that nothing but their name refers to; none is moved."""
         rebuild_unshared(bound, scope.names, self._notebook)

@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from nbtasks.notebook.cells.global_names import global_names
+from nbtasks.notebook.cells.names_view import Names, NamesView
 from nbtasks.notebook.cells.object_layout import set_globals
-from nbtasks.notebook.cells.views import Names, View
 
 __all__ = ["MovedFunctions", "find_functions"]
 
@@ -72,7 +72,7 @@ def _may_lead_to_functions(value: Any, over: Names) -> bool:
 class MovedFunctions:
     """The functions that were moved to the dict `notebook`, by the names they read. Guarded by the caller's lock."""
 
-    def __init__(self, notebook: Names, view: View) -> None:
+    def __init__(self, notebook: Names, view: NamesView) -> None:
         self._notebook = notebook
         self._view = view
         self._functions: list[_Reference] = []

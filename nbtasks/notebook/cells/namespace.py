@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbtasks.notebook.cells.cell_globals import CellGlobals, Layer, globals_for
+from nbtasks.notebook.cells.names_view import KEPT_IN_VIEW, Names, NamesView, own_names
 from nbtasks.notebook.cells.rebind import for_running_cell, is_unshared
-from nbtasks.notebook.cells.views import KEPT_IN_VIEW, Names, View, own_names
 from nbtasks.notebook.patches.main_module import Scope
 
 __all__ = ["CellNames", "NotebookNames"]
@@ -64,7 +64,7 @@ class CellNames:
 
     def current(self) -> dict[str, Any]:
         """What the cell has bound: up to now while it runs, else in all."""
-        return dict(self.bound) if isinstance(self.globals, View) else self._changed()[0]
+        return dict(self.bound) if isinstance(self.globals, NamesView) else self._changed()[0]
 
     def _expected(self, name: str) -> Any:
         if name in self._rebased:
@@ -124,7 +124,7 @@ class NotebookNames:
         """Whether a dict is the notebook's own, or one that a background cell runs or ran in."""
         return (
             names is self._names
-            or isinstance(names, View | Layer)
+            or isinstance(names, NamesView | Layer)
             or any(names is cell.globals for cell in list(self._open))
         )
 
@@ -222,7 +222,7 @@ class NotebookNames:
         _tell_kept(committed)
 
     def _are_notebooks(self, function_globals: Any) -> bool:
-        return function_globals is self._names or isinstance(function_globals, View)
+        return function_globals is self._names or isinstance(function_globals, NamesView)
 
     def _release_claims(self, names: CellNames) -> None:
         self._globals.release(names.binds, any_name=names.binds_any)

@@ -30,9 +30,7 @@ def rebuild_unshared(bound: Names, layer: Names, over: Names) -> None:
             dict.__setitem__(layer, name, bound[name])
 
 
-def for_running_cell(
-    names: Names, binds: Iterable[str], is_notebooks: Callable[[Any], bool]
-) -> tuple[Names, set[str]]:
+def for_running_cell(names: Names, binds: Iterable[str], is_notebooks: Callable[[Any], bool]) -> tuple[Names, set[str]]:
     """The functions among `names` that are replaced while a cell runs in them, made again over `names`.
 
     A function of another cell looks its names up in the notebook. Where it reads one that the running cell `binds`, or

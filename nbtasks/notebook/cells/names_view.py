@@ -12,7 +12,7 @@ from typing import Any
 from nbtasks.notebook.cells.evaluating import EVALUATING
 from nbtasks.notebook.patches.main_module import current_names
 
-__all__ = ["KEPT_IN_VIEW", "Names", "View", "own_names"]
+__all__ = ["KEPT_IN_VIEW", "Names", "NamesView", "own_names"]
 
 Names = dict[str, Any]
 
@@ -20,7 +20,7 @@ Names = dict[str, Any]
 KEPT_IN_VIEW = frozenset({"__builtins__", "__name__", "__package__", "__spec__", "__loader__", "__doc__"})
 
 
-class View(dict[str, Any]):
+class NamesView(dict[str, Any]):
     """A dict in which names that it does not have itself are those of the dict `below`.
 
     Its memory layout is that of a plain dict, so that one can be made a view in place.
