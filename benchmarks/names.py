@@ -16,7 +16,7 @@ from benchmarks.notebook import notebook_kernel
 from benchmarks.rows import Row, in_turns
 from tests.kernel.driver import KernelDriver
 
-ROUNDS = 10
+ROUNDS = 8
 REPEATS = 6
 AT_MOST = 1.03
 

@@ -183,7 +183,7 @@ class CellTask(Task):
         exit_task, code = ExitTask(), self.code
         self._names = self.notebook.names.open(
             {"exit": exit_task, "quit": exit_task},
-            code.may_bind,
+            code.rebinds(self.notebook.names.live),
             binds_later=code.binds_later,
             binds_any=code.binds_any,
         )

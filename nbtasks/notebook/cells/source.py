@@ -8,6 +8,8 @@ import contextlib
 import functools
 import operator
 import symtable
+import sys
+import types
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
@@ -27,6 +29,7 @@ _LOOP_CALLS = frozenset(
         "all_tasks", "create_task", "current_task", "ensure_future", "gather", "get_event_loop", "get_running_loop"
     )
 ) | {"nest_asyncio.apply", "nest_asyncio2.apply"}  # fmt: skip
+_ABSENT: Any = object()
 _BINDING_MAGICS = frozenset({"edit", "load", "pylab", "recall", "rerun", "run", "store"})
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
@@ -61,10 +64,23 @@ class CellSource:
         bodies = list(_magic_bodies(shell, tree))
         self.binds_later = frozenset[str]().union(*map(_declared_global, (tree, *bodies)))
         """The names that functions of the cell bind by `global`."""
-        self.may_bind = self.binds.union(self.binds_later, *map(_bound_names, bodies))
-        """All these names, and those bound in the bodies of magics."""
+        bound_within = self.binds_later.union(*map(_bound_names, bodies))
+        self._may_bind = self.binds | bound_within
+        self._imported = {n: sources for n, sources in _imported_names(tree).items() if n not in bound_within}
         self.binds_any = any(map(_binds_any, (tree, *bodies)))
         """Whether the cell may bind names that are not in its text."""
+
+    def rebinds(self, names: Mapping[str, Any]) -> frozenset[str]:
+        """The names that the cell may bind to other values than they have in `names`, as far as its text tells.
+
+        An import of what a name stands for already changes nothing.
+        """
+        same = (
+            name
+            for name, sources in self._imported.items()
+            if name in names and all(_is_imported(names[name], *source) for source in sources)
+        )
+        return self._may_bind.difference(same)
 
     @classmethod
     def of_other_language(cls, shell: InteractiveShell, source: str, execution_count: int | None) -> CellSource:
@@ -144,6 +160,39 @@ def _full_name(called: ast.expr, imported: Mapping[str, str], names: Mapping[str
     value = names.get(called.id)
     package = str(getattr(value, "__module__", "")).lstrip("_").partition(".")[0]
     return f"{package}.{getattr(value, '__name__', '')}"
+
+
+def _imported_names(tree: ast.Module) -> dict[str, list[tuple[str, str | None]]]:
+    """The names that the cell binds by imports alone; for each the modules, and what is taken from them."""
+    table = _symbols(tree)
+    symbols = () if table is None else table.get_symbols()
+    found: dict[str, list[tuple[str, str | None]]] = {
+        symbol.get_name(): [] for symbol in symbols if symbol.is_imported() and not symbol.is_assigned()
+    }
+    for name, module, attribute in _import_sources(tree):
+        if name in found:
+            found[name].append((module, attribute))
+    return found
+
+
+def _import_sources(tree: ast.Module) -> Iterator[tuple[str, str, str | None]]:
+    """Each import in the cell: the name that it binds, the module, and the attribute that is taken from it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                first = alias.name.partition(".")[0]
+                yield (alias.asname, alias.name, None) if alias.asname else (first, first, None)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield alias.asname or alias.name, "." * node.level + (node.module or ""), alias.name
+
+
+def _is_imported(value: Any, module: str, attribute: str | None) -> bool:
+    """Whether a value is what an import binds, told without importing anything."""
+    found = sys.modules.get(module)
+    if attribute is None or not isinstance(found, types.ModuleType):
+        return found is value
+    return vars(found).get(attribute, _ABSENT) is value
 
 
 def _bound_names(tree: ast.Module) -> frozenset[str]:
