@@ -1,7 +1,4 @@
-"""Our threads: how they start, how an interrupt reaches one, and how it is kept from striking at the wrong moment.
-
-Must know nothing of tasks, backends or managers: a thread has a gate, and an interrupt strikes through it.
-"""
+"""Interrupts of worker threads, protection from them, and interruptible waits."""
 
 from __future__ import annotations
 
@@ -18,14 +15,14 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from nbtasks.gil_fairness import breathing
+from nbtasks.gil_fairness import yielding_gil
 from nbtasks.patch import Patch, core_patches
 
 __all__ = [
-    "NAP_SECONDS",
+    "CTRL_C_SECONDS",
     "Gate",
     "TaskInterrupt",
-    "doze",
+    "acquire_interruptibly",
     "here",
     "protected",
     "run_in_own_loop",
@@ -37,24 +34,24 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_RESTRIKE_SECONDS = 0.05
-"""Interrupts that follow each other closer than this are one: the first is still on its way."""
+_SAME_INTERRUPT_SECONDS = 0.05
+"""Interrupts that follow each other closer than this are one: the first has not been delivered yet."""
 
 _STUCK_SECONDS = 0.2
-"""A loop that has not turned for so long after an interrupt computes: it is interrupted like any other thread."""
-_STUCK_LOOKS = 10
-"""How often one looks in that time."""
+"""An event loop that does not react to an interrupt for so long is interrupted like any other thread."""
+_STUCK_CHECKS = 10
+"""How often that is checked in this time."""
 
-NAP_SECONDS = 0.5
-"""So late may the main thread notice an interrupt that came in the very moment when it fell asleep."""
+CTRL_C_SECONDS = 0.5
+"""How late the main thread may notice a Ctrl-C that arrives in the moment when it begins to wait."""
 
 
 class TaskInterrupt(BaseException):
-    """Raised in a worker thread, at its next Python instruction, to stop the work."""
+    """Raised in a worker thread, at its next Python instruction, to stop its work."""
 
 
 def start_thread(target: Callable[[], object], name: str) -> threading.Thread:
-    """Start a daemon thread called `name` that belongs to no cell and no task, whoever happens to need it first."""
+    """Start a daemon thread in an empty context: it belongs to no cell or task, wherever it is started."""
     thread = threading.Thread(target=target, name=name, daemon=True)
     contextvars.Context().run(thread.start)
     return thread
@@ -68,16 +65,16 @@ here = _Here()
 
 
 class Gate:
-    """Lets interrupts into one worker thread while its work runs, and at no other moment.
+    """Lets interrupts into one worker thread, only while its work runs.
 
-    `_lock` is held by whoever strikes, and by the thread itself while it changes what others rely on (see
-    `uninterrupted`): an exception raised between two lines of the manager would leave its books half written.
-    A strike that finds the lock taken is left as a request, which the holder serves when it lets go.
+    `_lock` is held by the thread that interrupts, and by the worker thread itself while it changes shared state (see
+    `uninterrupted`): an exception raised between two lines of the manager would leave that state inconsistent. An
+    interrupt that finds the lock held remains as a request, which the holder serves when it releases the lock.
     """
 
     __slots__ = (
-        *("_lock", "_open_for", "_requested", "_sheltered", "_struck", "_struck_at", "_thread_id"),
-        *("bed", "instead", "swallows"),
+        *("_lock", "_open_for", "_requested", "_is_protected", "_raised", "_raised_at", "_thread_id"),
+        *("is_swallowing", "on_interrupt", "sleeping_on"),
     )
 
     def __init__(self) -> None:
@@ -85,50 +82,50 @@ class Gate:
         self._thread_id = threading.get_ident()
         self._open_for: object = None
         self._requested: object = None
-        self._sheltered = False
-        self._struck = False
-        self._struck_at = float("-inf")
-        self.bed: threading.Lock | None = None
-        """The lock on which the thread sleeps in one of our own waits, where no exception reaches it."""
-        self.instead: Callable[[], object] | None = None
-        """What an interrupt does rather than raise, where the thread runs an event loop of its own."""
-        self.swallows = False
-        """Whether the thread is where no exception gets through, and has lost one."""
+        self._is_protected = False
+        self._raised = False
+        self._raised_at = float("-inf")
+        self.sleeping_on: threading.Lock | None = None
+        """The lock that the thread waits for in `acquire_interruptibly`, where no exception reaches it."""
+        self.on_interrupt: Callable[[], object] | None = None
+        """Called in place of raising an exception, while the thread runs an event loop."""
+        self.is_swallowing = False
+        """Whether the thread is in code whose exceptions are only reported, and has lost an interrupt there."""
         here.gate = self
 
     def enter(self, work: object) -> None:
-        """Own thread: from here on interrupts meant for `work` may strike."""
+        """Own thread: let interrupts of `work` in from now on."""
         _watch_swallowed()
         self._requested = None
-        self._struck = self.swallows = False
+        self._raised = self.is_swallowing = False
         self._open_for = work
 
     def leave(self) -> None:
-        """Own thread: from here on none strikes, and one that is under way is swallowed."""
+        """Own thread: let none in from now on, and swallow one that is on its way."""
         self._open_for = None
-        while True:  # each round survives one late strike; no new one begins once the gate is shut
+        while True:  # each round survives one late interrupt; no new one begins once the gate is closed
             try:
                 if self._lock.locked():
-                    with self._lock:  # whoever is striking now has struck
+                    with self._lock:  # the interrupt that another thread was raising has been raised
                         pass
-                if self._struck:
+                if self._raised:
                     self._swallow()
             except TaskInterrupt:
                 continue
             return
 
     def _swallow(self) -> None:
-        """Own thread: let a strike that may not have reached us yet strike here.
+        """Own thread: have an interrupt that may not have been delivered yet delivered here.
 
-        Whether it has cannot be seen, so another one is put in its place. (One taken back by `None` would leave
+        There is no way to see whether it was, so another one replaces it. (Withdrawing it by `None` would leave
         CPython 3.11 and 3.12 looking for it at every loop and call, and their profilers in an endless loop.)
         """
-        self._struck = False
+        self._raised = False
         _raise_in(self._thread_id, TaskInterrupt)
         _checkpoint()
 
-    def strike(self, work: object) -> None:
-        """Any thread: interrupt `work`, now or as soon as the thread is out of its protected section."""
+    def interrupt(self, work: object) -> None:
+        """Any thread: interrupt `work`, now or when the thread leaves its protected section."""
         self._requested = work
         if self._lock.acquire(blocking=False):
             try:
@@ -137,57 +134,57 @@ class Gate:
                 self._lock.release()
 
     def _serve(self) -> None:
-        """Under `_lock`: raise in the thread what was requested, if that work is still there."""
+        """Under `_lock`: raise the requested interrupt in the thread, if it still runs that work."""
         if self._requested is None or self._requested is not self._open_for:
             return
         self._requested = None
-        if self.instead is not None:
-            self.instead()
+        if self.on_interrupt is not None:
+            self.on_interrupt()
             return
         now = time.monotonic()
-        if not self._struck or now - self._struck_at >= _RESTRIKE_SECONDS:
-            self._struck = True
-            self._struck_at = now
+        if not self._raised or now - self._raised_at >= _SAME_INTERRUPT_SECONDS:
+            self._raised = True
+            self._raised_at = now
             _raise_in(self._thread_id, TaskInterrupt)
-            wake(self.bed)
+            wake(self.sleeping_on)
 
-    def insist(self, instead: Callable[[], object]) -> bool:
-        """Any thread: raise in the thread, if that is what it still does instead; False if it is not."""
+    def interrupt_stuck(self, on_interrupt: Callable[[], object]) -> bool:
+        """Any thread: raise in the thread, if its loop still has this `on_interrupt`; False if it has not."""
         with self._lock:
-            if self.instead is not instead or self._open_for is None:
+            if self.on_interrupt is not on_interrupt or self._open_for is None:
                 return False
-            self._struck = True
+            self._raised = True
             _raise_in(self._thread_id, TaskInterrupt)
             return True
 
-    def strike_again(self) -> None:
-        """Own thread: a strike was swallowed by the interpreter; repeat it once the thread is past that."""
-        with self._lock:  # nobody strikes meanwhile
-            self._struck = False
+    def repeat_interrupt(self) -> None:
+        """Own thread: the interpreter swallowed an interrupt; repeat it when the thread is past that code."""
+        with self._lock:  # no other thread interrupts meanwhile
+            self._raised = False
             if self._open_for is not None:
-                # Not by `threading`, one of whose locks this very thread may hold: it can be anywhere.
-                _thread.start_new_thread(self._strike_later, (self._open_for,))
+                # Not by `threading`, one of whose locks this thread may hold: it can be anywhere.
+                _thread.start_new_thread(self._repeat_later, (self._open_for,))
 
-    def _strike_later(self, work: object) -> None:
+    def _repeat_later(self, work: object) -> None:
         end = time.monotonic() + _STUCK_SECONDS
-        while self.swallows and time.monotonic() < end:
+        while self.is_swallowing and time.monotonic() < end:
             time.sleep(0.001)
-        self.strike(work)
+        self.interrupt(work)
 
     @property
     def is_open(self) -> bool:
-        """Own thread: whether an interrupt may strike here and now."""
-        return self._open_for is not None and not self._sheltered
+        """Own thread: whether an interrupt can be raised here."""
+        return self._open_for is not None and not self._is_protected
 
     def run_protected(self, call: Callable[[], T]) -> T:
-        """Own thread: run `call`, out of reach of interrupts; one that came meanwhile is raised afterwards."""
+        """Own thread: call `call` without interrupts; one that arrives meanwhile is raised afterwards."""
         with self._lock:
-            _checkpoint()  # one that was on its way already strikes here, before anything is changed
-            self._sheltered = True
+            _checkpoint()  # one that was on its way is raised here, before anything is changed
+            self._is_protected = True
             try:
                 result = call()
             finally:
-                self._sheltered = False
+                self._is_protected = False
         if self._requested is not None:
             with self._lock:
                 self._serve()
@@ -195,7 +192,10 @@ class Gate:
 
 
 class _SwallowedInterrupts:
-    """The `sys.unraisablehook` that repeats an interrupt raised where errors are only reported, as in a `__del__`."""
+    """The `sys.unraisablehook` that repeats an interrupt which was only reported.
+
+    That happens to exceptions in a `__del__`, for example.
+    """
 
     __slots__ = ("_original",)
 
@@ -207,9 +207,9 @@ class _SwallowedInterrupts:
         if gate is None or unraisable.exc_type is not TaskInterrupt:
             self._original(unraisable)
             return
-        gate.swallows = True
-        gate.strike_again()
-        gate.swallows = False  # with nothing after it that an interrupt could strike in
+        gate.is_swallowing = True
+        gate.repeat_interrupt()
+        gate.is_swallowing = False  # the last line: an interrupt raised after it would be lost again
 
 
 _unraisable_hook = Patch(sys, "unraisablehook", _SwallowedInterrupts)
@@ -218,14 +218,14 @@ core_patches.add(_unraisable_hook)
 
 
 def _watch_swallowed() -> None:
-    """Install the hook, also where other code has replaced it: without it a swallowed interrupt would be lost."""
+    """Install the hook, also where other code has replaced it: swallowed interrupts must not be lost."""
     if type(sys.unraisablehook) is not _SwallowedInterrupts:
         with _unraisable_hook_lock:
             _unraisable_hook.apply()
 
 
 def protected(function: Callable[..., T], *args: Any) -> T:
-    """Call `function`, and let no TaskInterrupt leave it half done, on whatever thread this is."""
+    """Call `function` so that no TaskInterrupt leaves it half done, on any thread."""
     gate = here.gate
     if gate is None or not gate.is_open:
         return function(*args)
@@ -233,7 +233,7 @@ def protected(function: Callable[..., T], *args: Any) -> T:
 
 
 def uninterrupted(function: Callable[P, T]) -> Callable[P, T]:
-    """A function that no TaskInterrupt leaves half done, on whatever thread it is called."""
+    """Decorator: no TaskInterrupt leaves the function half done, on any thread."""
 
     @functools.wraps(function)
     def whole(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -245,72 +245,76 @@ def uninterrupted(function: Callable[P, T]) -> Callable[P, T]:
     return whole
 
 
-def doze(bed: threading.Lock, timeout: float | None = None) -> bool:
-    """Acquire `bed`, which somebody will release; False if `timeout` seconds passed first.
+def acquire_interruptibly(lock: threading.Lock, timeout: float | None = None) -> bool:
+    """Acquire a lock that another thread releases; False if `timeout` seconds passed first.
 
-    An interrupt ends it. (A thread inside `Lock.acquire` runs no Python instruction at which it could strike.)
+    An interrupt ends the wait. (A thread inside `Lock.acquire` runs no Python instruction at which an exception could
+    be raised.)
     """
     seconds = -1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))
     gate = here.gate
     if gate is None or not gate.is_open:
         if threading.current_thread() is threading.main_thread():
-            return _nap(bed, math.inf if timeout is None else seconds)
-        return bed.acquire(timeout=seconds)
-    gate.bed = bed
+            return _acquire_in_short_waits(lock, math.inf if timeout is None else seconds)
+        return lock.acquire(timeout=seconds)
+    gate.sleeping_on = lock
     try:
-        _checkpoint()  # one that came before the bed was known strikes here; a later one wakes us
-        return bed.acquire(timeout=seconds)
+        _checkpoint()  # an interrupt that came before is raised here; a later one wakes this thread
+        return lock.acquire(timeout=seconds)
     finally:
-        gate.bed = None
+        gate.sleeping_on = None
 
 
-def _nap(bed: threading.Lock, seconds: float) -> bool:
-    """Main thread: sleep in short stretches. Ctrl-C wakes it only from a sleep that has begun.
+def _acquire_in_short_waits(lock: threading.Lock, seconds: float) -> bool:
+    """Main thread: acquire a lock by short waits, since Ctrl-C ends only a wait that has begun.
 
-    One that comes after the last look at signals and before the sleep (some microseconds) would be seen when the sleep
-    is over: never, if what is waited for does not end.
+    One that arrives between the last check for signals and the wait (some microseconds) is seen when the wait ends,
+    which would be never if the lock is not released.
     """
     end = time.monotonic() + seconds
-    while not bed.acquire(timeout=min(NAP_SECONDS, max(0.0, end - time.monotonic()))):
+    while not lock.acquire(timeout=min(CTRL_C_SECONDS, max(0.0, end - time.monotonic()))):
         if time.monotonic() >= end:
             return False
     return True
 
 
 def run_in_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end in an event loop of this thread's own. An interrupt cancels it, where it waits too.
+    """Run a coroutine to its end in a new event loop on this thread.
 
-    What it still has open then is cancelled, so that its clean-up runs.
+    An interrupt cancels it, also while it waits. Tasks that it leaves behind are cancelled, so that they clean up.
     """
     gate = here.gate
     if gate is None or not gate.is_open:
         return _run(coroutine)
     canceller = _Canceller(gate)
     try:
-        # Once that is done nothing strikes in the middle of asyncio's own affairs.
-        gate.run_protected(partial(setattr, gate, "instead", canceller))
+        # From then on no interrupt is raised inside asyncio's own code.
+        gate.run_protected(partial(setattr, gate, "on_interrupt", canceller))
     except TaskInterrupt:
-        gate.instead = None
+        gate.on_interrupt = None
         coroutine.close()
         raise
     try:
         return _run(canceller.run(coroutine))
     finally:
-        gate.instead = None
+        gate.on_interrupt = None
 
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:
     # Not by `asyncio.run`: nest_asyncio replaces that by one that cancels nothing at the end and leaves its loop open.
-    with asyncio.Runner() as runner, breathing(runner.get_loop()):
+    with asyncio.Runner() as runner, yielding_gil(runner.get_loop()):
         return runner.run(coroutine)
 
 
 class _Canceller:
-    """Turns interrupts of a thread that runs a loop into a cancel of its coroutine; a loop that is stuck is struck."""
+    """Cancels the coroutine of a thread that runs a loop, in place of an interrupt.
+
+    A loop that does not react is interrupted like any other thread.
+    """
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._asked = False
+        self._requested = False
         self._cancel: Callable[[threading.Event], object] | None = None
 
     async def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -318,49 +322,49 @@ class _Canceller:
         aio_task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert aio_task is not None
 
-        def cancel(heard: threading.Event) -> None:
-            if not heard.is_set():
+        def cancel(delivered: threading.Event) -> None:
+            if not delivered.is_set():
                 aio_task.cancel()
-                heard.set()
+                delivered.set()
 
-        self._cancel = lambda heard: loop.call_soon_threadsafe(cancel, heard)
-        if self._asked:  # before it had begun
+        self._cancel = lambda delivered: loop.call_soon_threadsafe(cancel, delivered)
+        if self._requested:  # before it began
             aio_task.cancel()
         return await coroutine
 
     def __call__(self) -> None:
         """Any thread."""
-        self._asked = True
+        self._requested = True
         if self._cancel is not None:
-            heard = threading.Event()
-            self._ask(heard)
-            start_thread(partial(self._insist, heard), "nbtasks-interrupt")
+            delivered = threading.Event()
+            self._request_cancel(delivered)
+            start_thread(partial(self._interrupt_if_stuck, delivered), "nbtasks-interrupt")
 
-    def _ask(self, heard: threading.Event) -> None:
+    def _request_cancel(self, delivered: threading.Event) -> None:
         assert self._cancel is not None
         try:
-            self._cancel(heard)
+            self._cancel(delivered)
         except RuntimeError:  # the loop is closed: it has ended
-            heard.set()
+            delivered.set()
 
-    def _insist(self, heard: threading.Event) -> None:
-        for _ in range(_STUCK_LOOKS):  # short ones, for a machine that stood still meanwhile stretches but one of them
-            if heard.wait(_STUCK_SECONDS / _STUCK_LOOKS):
+    def _interrupt_if_stuck(self, delivered: threading.Event) -> None:
+        for _ in range(_STUCK_CHECKS):  # short ones: a machine that was suspended meanwhile lengthens only one of them
+            if delivered.wait(_STUCK_SECONDS / _STUCK_CHECKS):
                 return
-        if self._gate.insist(self):
-            self._ask(heard)  # once more: it may have struck in the middle of the cancel
+        if self._gate.interrupt_stuck(self):
+            self._request_cancel(delivered)  # once more: the interrupt may have been raised in the middle of the cancel
 
 
 def _checkpoint() -> None:
     """CPython looks for an exception from another thread whenever a Python function is entered."""
 
 
-def wake(bed: threading.Lock | None) -> None:
-    """Let whoever sleeps on `bed` go on; it may have been done."""
-    if bed is not None:
+def wake(lock: threading.Lock | None) -> None:
+    """Release a lock that a thread may wait for; it may have been released before."""
+    if lock is not None:
         try:
-            bed.release()
-        except RuntimeError:  # woken already
+            lock.release()
+        except RuntimeError:  # woken before
             return
 
 

@@ -413,14 +413,14 @@ class TaskManager:
 
         Raises WaitTimeoutError after `timeout` seconds, which names those still running.
         """
-        await self._waits.until_over(None, timeout)
+        await self._waits.until_finished(None, timeout)
 
     def wait(self, *tasks: Task | str, timeout: float | timedelta | None = None) -> None:
         """The same from plain code, for these tasks or, if none is named, for all: blocks.
 
         It does not raise what the tasks raised. An interrupt (Ctrl-C) ends the wait and leaves the tasks running.
         """
-        self._waits.block_until_over([self._existing(task) for task in tasks] if tasks else None, timeout)
+        self._waits.block_until_finished([self._existing(task) for task in tasks] if tasks else None, timeout)
 
     @property
     def around_waits(self) -> Callable[[Sequence[Task]], AbstractContextManager[object]]:
@@ -436,7 +436,7 @@ class TaskManager:
         if not task.done and CURRENT.get() is None:
             yield  # one turn of the loop: many a task has finished then, and needs no waiter
         if not task.done:
-            yield from self._waits.until_over([task]).__await__()
+            yield from self._waits.until_finished([task]).__await__()
         else:
             call_hook(task.on_wait_end)
         return result_of(task)
@@ -444,7 +444,7 @@ class TaskManager:
     def wait_for_result(self, task: Task, timeout: float | timedelta | None) -> Any:
         """`task.wait(timeout)`."""
         if not task.done:
-            self._waits.block_until_over([task], timeout)
+            self._waits.block_until_finished([task], timeout)
         else:
             call_hook(task.on_wait_end)
         return result_of(task)
@@ -666,7 +666,7 @@ class TaskManager:
     ) -> None:
         self.stop(timeout=0)
         with suppress(TimeoutError):
-            await self._waits.until_over(None, STOP_SECONDS)
+            await self._waits.until_finished(None, STOP_SECONDS)
 
     async def run_tasks(self) -> None:
         """Run tasks until `stop()`, for scripts. Coroutines created elsewhere run on this loop meanwhile."""
@@ -700,7 +700,7 @@ class TaskManager:
         for task in live:
             dispatcher.cancel(task, reason="the manager was stopped")
         with suppress(TimeoutError):
-            self._waits.block_until_over([task for task in live if _can_end(task)], timeout, quietly=True)
+            self._waits.block_until_finished([task for task in live if _can_end(task)], timeout, quietly=True)
         if first and not len(self.active_tasks):
             self._close_all()
         elif self._history is not None:

@@ -18,10 +18,10 @@ ABSENT: Final = _Absent()
 
 
 class Patch:
-    """Replaces the attribute `name` of `owner` by `make(original)`, until it is reverted.
+    """Replaces the attribute `name` of `owner` by `make(original)`.
 
     `original` is the attribute as callers of the owner find it: of an instance, a bound method. Patches are not
-    synchronized: whoever shares one between threads holds a lock.
+    synchronized: code that shares one between threads holds a lock.
     """
 
     def __init__(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -80,7 +80,10 @@ class Patch:
 
 
 class ItemPatch(Patch):
-    """Replaces the item `key` of a mapping by `make(original)`; the original of a missing item is ABSENT."""
+    """Replaces the item `key` of a mapping by `make(original)`.
+
+    The original of a missing item is ABSENT.
+    """
 
     owner: MutableMapping[Any, Any]
 
@@ -103,7 +106,7 @@ class ItemPatch(Patch):
 
 
 class ListPatch(Patch):
-    """Keeps `item` in the list `owner.name`: at its beginning, or unless `first` at its end."""
+    """Keeps `item` in the list `owner.name`, at its beginning (`first`) or end."""
 
     def __init__(self, owner: Any, name: str, item: Any, *, first: bool = True) -> None:
         super().__init__(owner, name, lambda _: item)
@@ -125,7 +128,10 @@ class ListPatch(Patch):
 
 
 class PatchSet:
-    """Patches that are applied in order and reverted in reverse order. Iterating gives each single patch."""
+    """Patches that are applied in order and reverted in reverse order.
+
+    Iterating gives each single patch.
+    """
 
     def __init__(self, patches: Iterable[Patch | PatchSet] = ()) -> None:
         self._patches: list[Patch | PatchSet] = list(patches)

@@ -1,4 +1,4 @@
-"""Post-import hooks: call a function, or apply patches, as soon as a module has been imported."""
+"""Post-import hooks: call functions or apply patches after a module's import."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _is_initialized(module: ModuleType) -> bool:
 
 
 class ModulePatches(PatchSet):
-    """The patches that `make(module)` returns, applied once the module `name` has been imported."""
+    """Patches of the module `name`, made by `make(module)` once it has been imported."""
 
     def __init__(self, name: str, make: Callable[[ModuleType], Iterable[Patch]]) -> None:
         super().__init__()
@@ -70,7 +70,10 @@ class ModulePatches(PatchSet):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Wraps the loaders that the other finders return. `_lock` guards the hooks and the place in `sys.meta_path`."""
+    """Wraps the loaders that the other finders return.
+
+    `_lock` guards the hooks and the place in `sys.meta_path`.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -43,8 +43,9 @@ def meters_of(task: Task) -> list[Meter]:
 
 
 class Meter:
-    """Counts the steps of one loop of `task`, from its creation to `finish()` or until it is no longer referenced.
+    """Counts the steps of one loop of a task.
 
+    The loop is among those of the task until `finish()`, or until its meter is no longer referenced.
     `count` is written by the loop, or computed by `counter` whenever it is read. Any thread may read it.
     """
 
@@ -124,8 +125,9 @@ def _percent(count: float, total: float | None) -> float:
 
 
 class track(Generic[T]):  # noqa: N801 - used like a function: `for x in track(items)`
-    """Iterate over plain or async `items` and show the count, rate and remaining time in the current task.
+    """Iterate over plain or async `items` and show the progress in the current task.
 
+    That is the count, the rate and the remaining time.
     `total` is the number of items where `len(items)` is not available; without it the bar only shows activity. `unit`
     is the name of one item, `description` the name of the loop. Outside tasks it only iterates. Loops can be nested:
     the outermost one with a known total sets the progress of the task.
@@ -178,7 +180,7 @@ class track(Generic[T]):  # noqa: N801 - used like a function: `for x in track(i
 
 
 class _Steps:
-    """The meter of a loop that takes one of `numbers` with each item, when the item before it is done."""
+    """The meter of a loop that takes one of `numbers` together with each item."""
 
     def __init__(self, task: Task, total: float | None, unit: str, description: str) -> None:
         self.numbers = iter(range(sys.maxsize))
@@ -211,7 +213,7 @@ def _progress_of(counter: Callable[[], float], total: float | None) -> float:
 
 
 def _look_at(meter: Meter) -> Callable[[], bool | None]:
-    """A function that returns whether the count has changed since its last call; None once the loop has ended."""
+    """A function that returns whether the count has changed since its last call; None after the loop."""
     reference, last = weakref.ref(meter), -1.0
 
     def changed() -> bool | None:

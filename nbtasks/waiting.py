@@ -1,7 +1,4 @@
-"""Waits for tasks: by `await`, and by blocking, where the loop of the waiting thread may have to be kept turning.
-
-Must not know how tasks are run; it sees only whether they are over.
-"""
+"""Waiting for tasks: by `await`, and by blocking a thread whose event loop may have to run meanwhile."""
 
 from __future__ import annotations
 
@@ -18,10 +15,11 @@ from operator import attrgetter
 from typing import Any
 
 from nbtasks import validation
+from nbtasks.backends.loop import running_loop
 from nbtasks.dependencies import Waiter, deadlock_path
 from nbtasks.dispatcher import Dispatcher
 from nbtasks.exceptions import DeadlockError, TaskCancelledError, TaskFailedError, WaitTimeoutError
-from nbtasks.interrupts import NAP_SECONDS, doze, here, uninterrupted
+from nbtasks.interrupts import CTRL_C_SECONDS, acquire_interruptibly, here, uninterrupted, wake
 from nbtasks.progress import CURRENT
 from nbtasks.states import LIVE_STATES, TaskState
 from nbtasks.task import Task, call_hook
@@ -32,67 +30,69 @@ logger = logging.getLogger("nbtasks")
 
 
 class Waits:
-    """The waits of one manager. Their books are the dispatcher's, under its lock."""
+    """The waits for tasks of one manager; the dispatcher's lock guards their state."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self.around: Callable[[Sequence[Task]], AbstractContextManager[object]] = nullcontext
-        """What goes on while plain code waits for these tasks: a terminal shows them."""
+        """A context that is entered while plain code waits for the given tasks: a terminal shows them."""
 
-    async def until_over(self, tasks: Sequence[Task] | None, timeout: float | timedelta | None = None) -> list[Task]:
-        """Return the tasks when all are over; None: all that is live now. Raises WaitTimeoutError."""
+    async def until_finished(
+        self, tasks: Sequence[Task] | None, timeout: float | timedelta | None = None
+    ) -> list[Task]:
+        """Return the tasks when all are finished; None: all unfinished tasks. Raises WaitTimeoutError."""
         timeout = validation.wait_timeout(timeout)
         loop = asyncio.get_running_loop()
-        over: asyncio.Future[None] = loop.create_future()
-        waiter = self._begin(partial(_set, loop, over), tasks, timeout, blocks=False)
+        finished: asyncio.Future[None] = loop.create_future()
+        waiter = self._begin(partial(_set, loop, finished), tasks, timeout, blocks=False)
         try:
             if timeout is None:
-                await over
+                await finished
             else:
-                await asyncio.wait([over], timeout=timeout)
+                await asyncio.wait([finished], timeout=timeout)
         finally:
             self._end(waiter)
-        return _all_over(waiter.tasks if tasks is None else tasks, timeout)
+        return _finished(waiter.tasks if tasks is None else tasks, timeout)
 
-    def block_until_over(
+    def block_until_finished(
         self, tasks: Sequence[Task] | None, timeout: float | timedelta | None = None, *, quietly: bool = False
     ) -> list[Task]:
-        """The same, blocking the thread; the loop of this thread is kept turning if work needs it.
+        """The same, blocking the thread; the event loop of this thread runs meanwhile if tasks need it.
 
-        `quietly`, it is not turned, and the kinds of the tasks are not told: nobody waits for their sake.
+        `quietly`, it does not run, and no hooks of the tasks are called.
         """
         timeout = validation.wait_timeout(timeout)
-        bed = threading.Lock()
-        bed.acquire()
-        waiter = self._begin(partial(_release, bed), tasks, timeout, blocks=True)
+        lock = threading.Lock()
+        lock.acquire()
+        waiter = self._begin(partial(wake, lock), tasks, timeout, blocks=True)
         try:
-            loop = asyncio._get_running_loop()
+            loop = running_loop()
             if quietly:
-                doze(bed, timeout)
+                acquire_interruptibly(lock, timeout)
             else:
                 with self.around(waiter.tasks):
                     if loop is None:
-                        doze(bed, timeout)
+                        acquire_interruptibly(lock, timeout)
                     else:
-                        self._sleep_on(loop, waiter, bed, timeout)
+                        self._block_loop(loop, waiter, lock, timeout)
         finally:
             self._end(waiter)
-        return _all_over(waiter.tasks if tasks is None else tasks, timeout, told=not quietly)
+        return _finished(waiter.tasks if tasks is None else tasks, timeout, call_hooks=not quietly)
 
     @uninterrupted
     def _begin(
-        self, wake: Callable[[], object], tasks: Sequence[Task] | None, timeout: float | None, *, blocks: bool
+        self, wake_up: Callable[[], object], tasks: Sequence[Task] | None, timeout: float | None, *, blocks: bool
     ) -> Waiter:
-        waiter = Waiter(wake, [] if tasks is None else list(tasks))
+        waiter = Waiter(wake_up, [] if tasks is None else list(tasks))
         current = CURRENT.get()
         if current is not None and current.internals.manager is not self._dispatcher.owner:
             current = None
-        waiter.endless = timeout is None and current is not None and _is_own_line(current, blocks=blocks)
+        waiter.endless = timeout is None and current is not None and _is_in_work_of(current, blocks=blocks)
         self._dispatcher.change(partial(self._enter, waiter, current, everything=tasks is None))
         return waiter
 
     def _enter(self, waiter: Waiter, current: Task | None, *, everything: bool) -> None:
-        """Under the lock: from here on `waiter` is woken when its tasks are over."""
+        """Under the lock: register `waiter`, so that it is woken when its tasks are finished."""
         dispatcher = self._dispatcher
         if everything:
             live = dispatcher.registry.tasks(LIVE_STATES)
@@ -117,32 +117,32 @@ class Waits:
         with self._dispatcher.lock:
             self._dispatcher.waiters.end(waiter)
 
-    def _sleep_on(
-        self, loop: asyncio.AbstractEventLoop, waiter: Waiter, bed: threading.Lock, timeout: float | None
+    def _block_loop(
+        self, loop: asyncio.AbstractEventLoop, waiter: Waiter, lock: threading.Lock, timeout: float | None
     ) -> None:
-        """Wait on a thread whose loop stands still meanwhile: sleep, and turn it as soon as work needs that."""
+        """Wait on a thread that runs `loop`: block it, until tasks need it, and run it from then on."""
         dispatcher = self._dispatcher
         end = None if timeout is None else time.monotonic() + timeout
-        wake = waiter.wake
+        wake_up = waiter.wake
         with dispatcher.lock:
             needed = dispatcher.runs_on(loop)
             if not needed:
-                dispatcher.blocked_loops.setdefault(loop, []).append(wake)
+                dispatcher.blocked_loops.setdefault(loop, []).append(wake_up)
         if not needed:
             try:
-                doze(bed, timeout)
+                acquire_interruptibly(lock, timeout)
             finally:
                 with dispatcher.lock:
-                    sleepers = dispatcher.blocked_loops[loop]
-                    sleepers.remove(wake)
-                    if not sleepers:
+                    blocked = dispatcher.blocked_loops[loop]
+                    blocked.remove(wake_up)
+                    if not blocked:
                         del dispatcher.blocked_loops[loop]
         if waiter.left and (end is None or time.monotonic() < end):
-            _turn(loop, dispatcher, waiter, None if end is None else end - time.monotonic())
+            _run_nested(loop, dispatcher, waiter, None if end is None else end - time.monotonic())
 
 
 def result_of(task: Task) -> Any:
-    """The result of a task that is over, or its error, raised."""
+    """Return the result of a finished task, or raise its error."""
     if task.state is TaskState.COMPLETED:
         return task.result
     error = task.exception
@@ -153,10 +153,10 @@ def result_of(task: Task) -> Any:
     raise TaskCancelledError(f"{task.name!r} was cancelled" + (f": {task.error}" if task.error != "cancelled" else ""))
 
 
-def _all_over(tasks: Sequence[Task], timeout: float | None, *, told: bool = True) -> list[Task]:
-    """Tell the kinds of those tasks that are over, and return them if they all are."""
+def _finished(tasks: Sequence[Task], timeout: float | None, *, call_hooks: bool = True) -> list[Task]:
+    """Call the hooks of the finished tasks; return all if all are finished, else raise WaitTimeoutError."""
     unfinished = [task for task in tasks if task.state in LIVE_STATES]
-    if told:
+    if call_hooks:
         for task in tasks:
             if task.state not in LIVE_STATES:
                 call_hook(task.on_wait_end)
@@ -176,81 +176,81 @@ def _still(tasks: Sequence[Task]) -> str:
     return ("; ".join(parts) or "finished meanwhile") + more
 
 
-def _is_own_line(task: Task, *, blocks: bool) -> bool:
-    """Whether this is the line of execution of the task's own work, and not one that it has started besides."""
+def _is_in_work_of(task: Task, *, blocks: bool) -> bool:
+    """Whether this thread or coroutine is the task's own work, not a thread or coroutine that it started."""
     attempt = task.internals.attempt
     if attempt is None or attempt.handle is None:
         return False
     if blocks and here.gate is attempt.handle:
         return True
-    return asyncio._get_running_loop() is not None and asyncio.current_task() is attempt.handle
+    return running_loop() is not None and asyncio.current_task() is attempt.handle
 
 
-def _turn(loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, waiter: Waiter, timeout: float | None) -> None:
-    """Keep the loop of this thread turning until the waiter is woken or the time has passed.
+def _run_nested(loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, waiter: Waiter, timeout: float | None) -> None:
+    """Run the loop of this thread, which runs already, until the waiter is woken or the time has passed.
 
-    The wait is on a future of its own, so that its end is not the end of the work. The loop turns now and then whatever
-    happens: see `NAP_SECONDS`.
+    It waits for a separate future, so that a cancelled wait does not cancel the work. The loop iterates at least every
+    `CTRL_C_SECONDS`, so that a Ctrl-C is noticed.
     """
-    if not hasattr(loop, "_nest_patched"):  # by whichever of the two nest_asyncio
+    if not hasattr(loop, "_nest_patched"):  # the mark of nest_asyncio and of nest_asyncio2
         import nest_asyncio2
 
         nest_asyncio2.apply(loop)
-    over: asyncio.Future[None] = loop.create_future()
+    finished: asyncio.Future[None] = loop.create_future()
     with dispatcher.lock:
-        waiter.wake = partial(_set, loop, over)
+        waiter.wake = partial(_set, loop, finished)
         if not waiter.left:
-            over.set_result(None)
-    handle = None if timeout is None else loop.call_later(timeout, finish, over)
-    stirring: asyncio.TimerHandle
+            finished.set_result(None)
+    handle = None if timeout is None else loop.call_later(timeout, finish, finished)
+    next_iteration: asyncio.TimerHandle
 
-    def stir() -> None:
-        nonlocal stirring
-        stirring = loop.call_later(NAP_SECONDS, stir)
+    def iterate() -> None:
+        nonlocal next_iteration
+        next_iteration = loop.call_later(CTRL_C_SECONDS, iterate)
 
-    stir()
+    iterate()
     try:
-        with _Interrupt(loop, over):
-            loop.run_until_complete(over)
+        with _CtrlC(loop, finished):
+            loop.run_until_complete(finished)
     finally:
-        stirring.cancel()
+        next_iteration.cancel()
         if handle is not None:
             handle.cancel()
-        over.cancel()
+        finished.cancel()
 
 
-class _Interrupt:
-    """Ctrl-C ends the wait, where it would strike whatever the loop runs meanwhile: it is raised from here.
+class _CtrlC:
+    """Ends the wait on Ctrl-C, and raises KeyboardInterrupt from there.
 
-    A second one strikes at once, for work that never lets the loop turn. Whoever handles the signal otherwise goes on
-    doing so, as do `asyncio.run` and the wait around this one.
+    Otherwise it would be raised in the task that the loop runs at that time. A second one is raised at once, for work
+    that never returns to the loop. Other signal handlers, such as those of `asyncio.run` and of an outer wait, stay.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, over: asyncio.Future[None]) -> None:
-        self._loop, self._over = loop, over
-        self._came = False
+    def __init__(self, loop: asyncio.AbstractEventLoop, finished: asyncio.Future[None]) -> None:
+        self._loop, self._finished = loop, finished
+        self.received = False
 
     def __enter__(self) -> None:
         on_main_thread = threading.current_thread() is threading.main_thread()
         self._handles = on_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if self._handles:
-            signal.signal(signal.SIGINT, self._strike)
+            signal.signal(signal.SIGINT, self._handle)
 
     def __exit__(self, *_: object) -> None:
-        if self._handles and signal.getsignal(signal.SIGINT) == self._strike:
+        if self._handles and signal.getsignal(signal.SIGINT) == self._handle:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        if self._came:
+        if self.received:
             raise KeyboardInterrupt
 
-    def _strike(self, _number: int, _frame: object) -> None:
-        if self._came:
+    def _handle(self, _number: int, _frame: object) -> None:
+        if self.received:
             raise KeyboardInterrupt
-        self._came = True
-        self._loop.call_soon_threadsafe(finish, self._over)
+        self.received = True
+        self._loop.call_soon_threadsafe(finish, self._finished)
 
 
 def _set(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-    if asyncio._get_running_loop() is loop:
+    if running_loop() is loop:
         finish(future)
         return
     try:
@@ -260,13 +260,6 @@ def _set(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
 
 
 def finish(future: asyncio.Future[None]) -> None:
-    """Set the result of a future that may have one already."""
+    """Set the result of a future that may have one."""
     if not future.done():
         future.set_result(None)
-
-
-def _release(bed: threading.Lock) -> None:
-    try:
-        bed.release()
-    except RuntimeError:  # woken already
-        return

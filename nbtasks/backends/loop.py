@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.callables import Once
 from nbtasks.exceptions import TaskFailedError
-from nbtasks.gil_fairness import breathing
+from nbtasks.gil_fairness import yielding_gil
 from nbtasks.interrupts import start_thread
 from nbtasks.progress import CURRENT
 from nbtasks.states import TaskState
@@ -33,7 +33,10 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 class LoopBackend(Backend):
-    """Runs work on `attempt.loop`. A plain function is called there, and an awaitable that it returns is awaited."""
+    """Runs work on `attempt.loop`.
+
+    A plain function is called there, and an awaitable that it returns is awaited.
+    """
 
     name: ClassVar[str] = "loop"
 
@@ -80,7 +83,10 @@ class LoopBackend(Backend):
 
 
 class LoopThread:
-    """An event loop on its own thread, for callers that have none. `_lock` guards its start and its end."""
+    """An event loop on its own thread, for callers that have none.
+
+    `_lock` guards its start and its end.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -159,7 +165,7 @@ async def _run(attempt: Attempt, loop: asyncio.AbstractEventLoop) -> None:
         await _creation()
         has_begun = True
         CURRENT.set(attempt.task)
-        with breathing(loop):
+        with yielding_gil(loop):
             result: Any = attempt.function(*attempt.args)
             if result is not None and hasattr(result, "__await__"):
                 result = await result

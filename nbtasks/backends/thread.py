@@ -28,10 +28,10 @@ _Job = Attempt | Callable[[], object]
 
 
 class ThreadBackend(Backend):
-    """Runs each attempt on an idle thread or on a new one; lanes limit how many run at once.
+    """Runs each attempt on an idle thread, or on a new one.
 
-    `_idle` is used by atomic deque operations only: a worker belongs to the thread that popped it. `_lock` guards the
-    count of running attempts and the interpreter's switch interval.
+    Lanes limit how many run at once. `_idle` is used by atomic deque operations only: a worker belongs to the thread
+    that popped it. `_lock` guards the count of running attempts and the interpreter's switch interval.
     """
 
     name: ClassVar[str] = "thread"
@@ -65,7 +65,7 @@ class ThreadBackend(Backend):
         attempt.interrupted = True
         gate = attempt.handle
         if gate is not None:
-            gate.strike(attempt)
+            gate.interrupt(attempt)
 
     def close(self) -> None:
         """Let the idle threads end now, and busy ones when their work has ended."""
@@ -85,7 +85,7 @@ class ThreadBackend(Backend):
             _Worker(self, job, f"nbtasks-worker-{next(self._numbers)}")
 
     def begin_running(self) -> bool:
-        """Own thread of a worker: set the switch interval, if there is one; True if `end_running` must be called."""
+        """Own thread of a worker: set the switch interval; True if `end_running` must be called."""
         if self.switch_interval is None:
             return False
         with self._lock:
@@ -120,7 +120,10 @@ class ThreadBackend(Backend):
 
 
 class _Worker:
-    """One thread of the pool. Only the thread that popped it from the idle ones puts a job into `jobs`."""
+    """One thread of the pool.
+
+    Only the thread that popped it from the idle ones puts a job into `jobs`.
+    """
 
     __slots__ = ("_pool", "jobs")
 

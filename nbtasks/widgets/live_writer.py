@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from nbtasks.events import STATE_CHANGES, EventType
-from nbtasks.interrupts import doze, start_thread, uninterrupted
+from nbtasks.interrupts import acquire_interruptibly, start_thread, uninterrupted
 from nbtasks.manager import TaskManager
 from nbtasks.task import Task
 
@@ -145,7 +145,7 @@ class LiveWriter:
         """Call a function on the writer's thread; returns its result or raises its error."""
         job = _Job(call)
         self._add_job(job)
-        doze(job.finished)
+        acquire_interruptibly(job.finished)
         if job.error is not None:
             raise job.error
         return job.result  # type: ignore[no-any-return]

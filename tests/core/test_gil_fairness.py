@@ -1,4 +1,4 @@
-"""A busy loop lets other threads have the interpreter now and then; one with time to spare is left alone."""
+"""Pauses of a busy event loop, in which other threads run."""
 
 from __future__ import annotations
 
@@ -8,62 +8,61 @@ from types import SimpleNamespace
 
 import pytest
 
-from nbtasks import TaskManager
-from nbtasks import gil_fairness as breath
-from nbtasks.gil_fairness import breathing
+from nbtasks import TaskManager, gil_fairness
+from nbtasks.gil_fairness import GilYielder, yielding_gil
 
 
 @pytest.fixture
-def breaths(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Those that were taken, in seconds."""
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses so far, in seconds."""
     taken: list[float] = []
     clocks = {"monotonic": time.monotonic, "thread_time": time.thread_time}
-    monkeypatch.setattr(breath, "time", SimpleNamespace(sleep=taken.append, **clocks))
+    monkeypatch.setattr(gil_fairness, "time", SimpleNamespace(sleep=taken.append, **clocks))
     return taken
 
 
-def test_a_busy_loop_breathes_as_long_as_it_is_asked_to(breaths: list[float]) -> None:
+def test_a_busy_loop_pauses_while_the_context_is_entered(pauses: list[float]) -> None:
     async def main() -> int:
         loop = asyncio.get_running_loop()
-        with breathing(loop), breathing(loop):
-            while len(breaths) < 3:
+        with yielding_gil(loop), yielding_gil(loop):
+            while len(pauses) < 3:
                 sum(range(1_000))
                 await asyncio.sleep(0)
-        taken = len(breaths)
-        while breathing(loop)._looks:
+        taken = len(pauses)
+        while yielding_gil(loop).is_checking:
             sum(range(1_000))
             await asyncio.sleep(0)
         return taken
 
-    assert asyncio.run(main()) == len(breaths) == 3 and set(breaths) == {breath.BREATH_SECONDS}
+    assert asyncio.run(main()) == len(pauses) == 3 and set(pauses) == {gil_fairness.YIELD_SECONDS}
 
 
-def test_a_loop_with_time_to_spare_does_not(breaths: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breath, "_IDLE_SECONDS", 0.01)
-    looks = 0
+def test_a_loop_that_is_not_busy_does_not_pause(pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gil_fairness, "_IDLE_SECONDS", 0.01)
+    checks = 0
 
-    class Breather(breath.Breather):
-        def _look(self) -> None:
-            nonlocal looks
-            looks += 1
-            super()._look()
+    class Counted(GilYielder):
+        def _check(self) -> None:
+            nonlocal checks
+            checks += 1
+            super()._check()
 
     async def main() -> None:
-        with Breather(asyncio.get_running_loop()):
-            while looks < 5:
+        with Counted(asyncio.get_running_loop()):
+            while checks < 5:
                 await asyncio.sleep(0.01)
 
     asyncio.run(main())
-    assert breaths == []
+    assert pauses == []
 
 
 @pytest.mark.parametrize("backend", ["loop", "thread"])
-def test_tasks_that_turn_their_loop_without_a_pause_breathe(
-    manager: TaskManager, breaths: list[float], backend: str
+def test_a_task_that_keeps_its_loop_busy_pauses(
+    manager: TaskManager, pauses: list[float], backend: str
 ) -> None:
     async def work() -> None:
-        while not breaths:
+        while not pauses:
             sum(range(1_000))
             await asyncio.sleep(0)
 
-    manager.create_task("turns", work, backend=backend).wait(60)
+    manager.create_task("busy", work, backend=backend).wait(60)

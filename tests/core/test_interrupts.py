@@ -1,4 +1,4 @@
-"""Where interrupts strike in our threads, and what they leave behind in the interpreter: nothing."""
+"""Interrupts of worker threads: where they are raised, and no trace of them."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ ROOT = Path(__file__).parent.parent.parent
 PROFILE_AFTER = """
 import cProfile, threading
 from nbtasks.interrupts import Gate, TaskInterrupt
-def work(gate, strike):
+def work(gate, interrupted):
     gate.enter("work")
-    if strike:
-        gate.strike("work")
-def profiled(strike):
+    if interrupted:
+        gate.interrupt("work")
+def profiled(interrupted):
     gate = Gate()
     try:
-        work(gate, strike)
+        work(gate, interrupted)
     except TaskInterrupt:
-        print("struck")
+        print("interrupted")
     gate.leave()
     cProfile.Profile().runctx("f()", {"f": lambda: None}, {})
     print("profiled")
-thread = threading.Thread(target=profiled, args=(STRIKE,))
+thread = threading.Thread(target=profiled, args=(INTERRUPTED,))
 thread.start()
 thread.join()
 """
 
 
-@pytest.mark.parametrize("strike", [False, True])
-def test_a_profiler_ends_after_a_thread_has_shut_its_gate(strike: bool) -> None:
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_profiler_ends_after_a_thread_has_closed_its_gate(interrupted: bool) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROFILE_AFTER.replace("STRIKE", str(strike))],
+        [sys.executable, "-c", PROFILE_AFTER.replace("INTERRUPTED", str(interrupted))],
         capture_output=True,
         text=True,
         check=True,
         cwd=ROOT,
         timeout=30,
     )
-    assert done.stdout.split() == (["struck"] if strike else []) + ["profiled"]
+    assert done.stdout.split() == (["interrupted"] if interrupted else []) + ["profiled"]
 
 
 def in_thread(function: Callable[[], object]) -> None:
@@ -57,14 +57,14 @@ def in_thread(function: Callable[[], object]) -> None:
     assert not thread.is_alive()
 
 
-def test_an_interrupt_on_its_way_strikes_before_the_loop_of_a_coroutine_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the midst of asyncio's own affairs it would be logged there, and lost."""
+def test_an_interrupt_on_its_way_is_raised_before_the_loop_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raised inside asyncio's own code, it would be logged there and lost."""
     raise_in, under_way, began = threads._raise_in, threading.Event(), threading.Event()
 
     def raise_late(thread_id: int, exception: type[BaseException]) -> None:
         if not under_way.is_set():
             under_way.set()
-            began.wait(0.5)  # in vain, for the coroutine is not to begin
+            began.wait(0.5)  # in vain: the coroutine must not begin
         raise_in(thread_id, exception)
 
     monkeypatch.setattr(threads, "_raise_in", raise_late)
@@ -77,35 +77,35 @@ def test_an_interrupt_on_its_way_strikes_before_the_loop_of_a_coroutine_begins(m
         gate = Gate()
         try:
             gate.enter("work")
-            striker = threading.Thread(target=gate.strike, args=("work",))
-            striker.start()
+            other = threading.Thread(target=gate.interrupt, args=("work",))
+            other.start()
             under_way.wait(30)
             run_in_own_loop(work())
         except TaskInterrupt:
             outcomes.append("interrupted")
         gate.leave()
-        striker.join()
+        other.join()
 
     in_thread(worker)
     assert outcomes == ["interrupted"] and not began.is_set()
 
 
-def test_a_loop_that_is_stuck_is_struck_and_no_other_that_came_after_it() -> None:
+def test_a_stuck_loop_is_interrupted_and_none_that_came_after_it() -> None:
     outcomes: list[object] = []
 
     def worker() -> None:
         gate = Gate()
         gate.enter("work")
-        stuck = gate.instead = threads._Canceller(gate)
+        stuck = gate.on_interrupt = threads._Canceller(gate)
         try:
-            assert gate.insist(stuck)
+            assert gate.interrupt_stuck(stuck)
             threads._checkpoint()
         except TaskInterrupt:
-            outcomes.append("struck")
-        gate.instead = threads._Canceller(gate)
-        outcomes.append(gate.insist(stuck))
+            outcomes.append("interrupted")
+        gate.on_interrupt = threads._Canceller(gate)
+        outcomes.append(gate.interrupt_stuck(stuck))
         threads._checkpoint()
         gate.leave()
 
     in_thread(worker)
-    assert outcomes == ["struck", False]
+    assert outcomes == ["interrupted", False]

@@ -273,7 +273,7 @@ def test_a_second_interrupt_reaches_work_that_never_lets_the_loop_turn(manager: 
     def interrupt_twice() -> None:
         computes.wait(30)
         signal.pthread_kill(main_thread, signal.SIGINT)
-        wait_until(lambda: getattr(signal.getsignal(signal.SIGINT), "__self__")._came)  # noqa: B009
+        wait_until(lambda: getattr(signal.getsignal(signal.SIGINT), "__self__").received)  # noqa: B009
         signal.pthread_kill(main_thread, signal.SIGINT)
 
     async def main() -> None:
