@@ -7,13 +7,17 @@ because a fresh thread pays more for memory than the main one.
 
 from __future__ import annotations
 
+import builtins
 import itertools
 import textwrap
+import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.notebook import notebook_kernel
-from benchmarks.rows import Row, in_turns
+from benchmarks.rows import Row, in_turns, seconds
+from nbtasks.notebook.cells.cell_globals import CellGlobals, ExactGlobals, LayeredGlobals
+from nbtasks.notebook.cells.namespace import NotebookNames
 from tests.kernel.driver import KernelDriver
 
 ROUNDS = 8
@@ -170,4 +174,30 @@ def _in_background(kernel: KernelDriver, source: str) -> None:
     kernel.run(f"%bgtask wait {name}").check()
 
 
-ROWS = [while_it_runs, after_its_commit]
+def start_and_end() -> Iterator[Row]:
+    """What a cell's names cost at its start, end and commit, beside the layers that are the fallback."""
+    for count in (100, 10_000):
+        exact, layered = (_turn(count, kind) for kind in (ExactGlobals, LayeredGlobals))
+        yield Row(
+            f"start, end and commit of a cell, {count:,} names",
+            *in_turns(exact, layered),
+            beside="in a layer",
+            at_most=1.0 if count == 10_000 else 1.2,
+        )
+
+
+def _turn(count: int, kind: type[CellGlobals]) -> Callable[[], float]:
+    notebook: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins}
+    notebook |= {f"n{number}": [number] for number in range(count)}
+    names = NotebookNames(notebook, kind(notebook))
+    code = compile("y = 1\ndef f(): return y\nclass C:\n    def m(self): return y", "<cell>", "exec")
+
+    def cell() -> None:
+        opened = names.open(binds=("y", "f", "C"))
+        exec(code, opened.globals)
+        names.end(opened, commit=True)
+
+    return lambda: 1e6 * min(seconds(cell, time.thread_time) for _ in range(30))
+
+
+ROWS = [while_it_runs, after_its_commit, start_and_end]

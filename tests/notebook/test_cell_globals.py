@@ -130,6 +130,15 @@ MOVED = {
         "import functools\ndef d(f):\n @functools.wraps(f)\n def w(): return f()\n return w\n@d\ndef f(): return x",
         lambda ns: ns["f"].__wrapped__,
     ),
+    "context manager": (
+        "import contextlib\n@contextlib.contextmanager\ndef f(): yield x",
+        lambda ns: lambda: next(ns["f"].__wrapped__()),
+    ),
+    "singledispatch": (
+        "import functools\n@functools.singledispatch\ndef f(a=None): return x\n@f.register\ndef _(a: int): return x",
+        lambda ns: ns["f"].registry[int].__get__(0),
+    ),
+    "two names and another": ("def f(): return x\ng = f\nhooks = [lambda: x]", lambda ns: ns["hooks"][0]),
     "closure": ("def outer():\n def inner(): return x\n return lambda: inner()\nf = outer()", lambda ns: ns["f"]),
     "weak reference": ("import weakref\ndef f(): return x\nw = weakref.ref(f)", lambda ns: ns["w"]()),
     "dataclass": (

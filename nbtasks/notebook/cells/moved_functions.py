@@ -38,20 +38,24 @@ def find_functions(roots: Iterable[Any], over: Names, wanted: int) -> list[types
     Modules, classes of other modules and long containers are not searched.
     """
     found: list[types.FunctionType] = []
-    level, left = list(roots), _SEARCHED
-    seen = {id(over): None} | {id(one): one for one in level}  # an id is unique as long as its object lives
+    level = {id(root): root for root in roots}  # an id is unique as long as its object lives
+    seen: dict[int, Any] = {id(over): None, **level}
+    left = _SEARCHED
     while level:
-        found += [one for one in level if type(one) is types.FunctionType and one.__globals__ is over]
+        functions = [one for one in level.values() if type(one) is types.FunctionType]
+        found += [function for function in functions if function.__globals__ is over]
         if len(found) >= wanted or left <= 0:
             break
-        searched = [one for one in level if _may_lead_to_functions(one, over)]
-        level = []
+        for function in functions:  # a wrapper leads to what it wraps, and not to the module that it is of
+            seen[id(function.__globals__)] = seen[id(function.__builtins__)] = None  # type: ignore[attr-defined]
+        searched = [one for one in level.values() if _may_lead_to_functions(one, over)]
+        level = {}
         for start in range(0, len(searched), _AT_ONCE):
             if left > 0:
                 referents = gc.get_referents(*searched[start : start + _AT_ONCE])
                 new = {id(one): one for one in filter(gc.is_tracked, referents) if id(one) not in seen}
                 seen |= new
-                level += new.values()
+                level |= new
                 left -= len(new) + _AT_ONCE
     return found
 
@@ -62,8 +66,6 @@ def _may_lead_to_functions(value: Any, over: Names) -> bool:
         return 0 < len(value) <= _LONG
     if id(kind) in _OPAQUE:
         return False
-    if kind is types.FunctionType:
-        return value.__globals__ is over
     if issubclass(kind, type):  # `isinstance` might run the class's own code
         return bool(type.__getattribute__(value, "__module__") == dict.get(over, "__name__"))
     return gc.is_tracked(value)
