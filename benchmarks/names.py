@@ -8,6 +8,7 @@ because a fresh thread pays more for memory than the main one.
 from __future__ import annotations
 
 import builtins
+import gc
 import itertools
 import textwrap
 import time
@@ -182,7 +183,7 @@ def start_and_end() -> Iterator[Row]:
             f"start, end and commit of a cell, {count:,} names",
             *in_turns(exact, layered),
             beside="in a layer",
-            at_most=1.0 if count == 10_000 else 1.2,
+            at_most=1.0 if count == 10_000 else None,
         )
 
 
@@ -197,7 +198,11 @@ def _turn(count: int, kind: type[CellGlobals]) -> Callable[[], float]:
         exec(code, opened.globals)
         names.end(opened, commit=True)
 
-    return lambda: 1e6 * min(seconds(cell, time.thread_time) for _ in range(30))
+    def microseconds() -> float:
+        gc.collect()  # the class of the turn before
+        return 1e6 * seconds(cell, time.thread_time)
+
+    return lambda: min(microseconds() for _ in range(20))
 
 
 ROWS = [while_it_runs, after_its_commit, start_and_end]

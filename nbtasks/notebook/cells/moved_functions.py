@@ -95,7 +95,7 @@ class MovedFunctions:
         self._functions.append(reference)
         for name in global_names(function.__code__).reads:
             self._readers.setdefault(name, []).append(reference)
-        self._place(reference)
+        self._place(function)
 
     def claim(self, names: Collection[str], *, any_name: bool) -> None:
         """A cell begins that binds `names`, or may bind any name."""
@@ -111,16 +111,19 @@ class MovedFunctions:
         self._place_readers(names, any_name)
 
     def _place_readers(self, names: Iterable[str], any_name: bool) -> None:
-        for reference in self._functions if any_name else ():
-            self._place(reference)
-        for name in names:
-            for reference in self._readers.get(name, ()):
-                self._place(reference)
+        if any_name:
+            self._functions = self._placed(self._functions)
+        for name in self._readers.keys() & names:
+            self._readers[name] = self._placed(self._readers[name])
 
-    def _place(self, reference: _Reference) -> None:
-        function = reference()
-        if function is None:
-            return
+    def _placed(self, references: list[_Reference]) -> list[_Reference]:
+        """Place the functions that are alive; their references."""
+        alive = [(reference, function) for reference in references if (function := reference()) is not None]
+        for _, function in alive:
+            self._place(function)
+        return [reference for reference, _ in alive]
+
+    def _place(self, function: types.FunctionType) -> None:
         claimed = self._any_claimed or not global_names(function.__code__).reads.isdisjoint(self._claims)
         globals_ = self._view if claimed else self._notebook
         if function.__globals__ is not globals_:
