@@ -271,13 +271,13 @@ class Dispatcher:
             return False
         if self.stopped or internals.cancel_requested_at is not None or not retry.allows(internals.attempts, error):
             return False
+        seconds = retry.seconds_before_next(internals.attempts, self._rng)
         internals.exception = error
         self._remember_attempt(task)
         self.bus.settle(task)
         internals.progress = None
         self.registry.move(task, TaskState.PENDING)
         self._report(task, EventType.RETRYING)
-        seconds = retry.seconds_before_next(internals.attempts, self._rng)
         again = partial(self.change, partial(self._try_again, task))
         relations_of(task).retry_timer = self.timer.call_later(seconds, again)
         return True

@@ -9,7 +9,10 @@ from typing import Any
 from nbtasks import validation
 from nbtasks.exceptions import RetryError
 
-__all__ = ["Retry", "checked_retry"]
+__all__ = ["MAX_DELAY", "Retry", "backed_off", "checked_retry"]
+
+MAX_DELAY = 3600.0
+"""The seconds between two attempts that a growing delay reaches at most, unless a policy says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class Retry:
     """A retry policy.
 
     `attempts` counts the first one too. Before attempt n+1 the task waits `delay * backoff ** (n - 1)` seconds, plus a
-    random share of up to `jitter` seconds. Only errors that are instances of `on` are retried. Raises RetryError.
+    random share of up to `jitter` seconds. The backoff raises the delay to `max_delay` seconds at most; a `delay` that
+    is longer than that stays as it is. Only errors that are instances of `on` are retried. Raises RetryError.
     """
 
     attempts: int = 3
@@ -25,12 +29,14 @@ class Retry:
     backoff: float = 2.0
     jitter: float = 0.0
     on: type[BaseException] | tuple[type[BaseException], ...] = (Exception,)
+    max_delay: float = MAX_DELAY
 
     def __post_init__(self) -> None:
         validation.whole_number("attempts", self.attempts, 1, error=RetryError)
         validation.number("delay", self.delay, error=RetryError)
         validation.number("backoff", self.backoff, 1.0, error=RetryError)
         validation.number("jitter", self.jitter, error=RetryError)
+        validation.number("max_delay", self.max_delay, error=RetryError)
         errors = self.on if isinstance(self.on, tuple) else (self.on,)
         for error in errors:
             if not (isinstance(error, type) and issubclass(error, BaseException)):
@@ -43,7 +49,18 @@ class Retry:
 
     def seconds_before_next(self, attempts_made: int, rng: random.Random) -> float:
         """The seconds between the end of the last attempt and the next one."""
-        return self.delay * self.backoff ** (attempts_made - 1) + (rng.uniform(0, self.jitter) if self.jitter else 0.0)
+        seconds = backed_off(self.delay, self.backoff, attempts_made - 1, self.max_delay)
+        return seconds + (rng.uniform(0, self.jitter) if self.jitter else 0.0)
+
+
+def backed_off(delay: float, backoff: float, times: int, max_delay: float) -> float:
+    """`delay`, multiplied `times` times by `backoff`; not beyond `max_delay`, or `delay` if that is longer."""
+    if not delay:
+        return 0.0
+    try:
+        return min(delay * float(backoff) ** times, max(delay, max_delay))
+    except OverflowError:
+        return max(delay, max_delay)
 
 
 def checked_retry(value: Any) -> Retry | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import operator
+import sys
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
@@ -64,7 +65,7 @@ def whole_number(
 
 def number(what: str, value: Any, least: float = 0.0, *, error: type[InvalidValueError] = InvalidValueError) -> float:
     """A finite number from `least` on."""
-    if not is_number(value) or not least <= value < math.inf:
+    if not is_number(value) or not least <= value <= sys.float_info.max:
         raise error(f"{what} must be a number from {least:g} on, not {value!r}")
     return float(value)
 
@@ -72,7 +73,7 @@ def number(what: str, value: Any, least: float = 0.0, *, error: type[InvalidValu
 def seconds(what: str, value: Any, *, zero: bool = True, error: type[InvalidValueError] = InvalidValueError) -> float:
     """A finite number of seconds, also from a timedelta: 0 or more, or, without `zero`, more than 0."""
     count = value.total_seconds() if isinstance(value, timedelta) else value
-    if not is_number(count) or not 0 <= count < math.inf or (count == 0 and not zero):
+    if not is_number(count) or not 0 <= count <= sys.float_info.max or (count == 0 and not zero):
         allowed = "0 or more" if zero else "more than 0"
         raise error(f"{what} must be a number of seconds, {allowed}, or a timedelta, not {value!r}")
     return float(count)

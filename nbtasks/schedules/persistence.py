@@ -115,7 +115,7 @@ def rule_record(value: Any) -> Any:
         return ["datetime", value.isoformat()]
     if isinstance(value, Retry):
         kinds = [_name_of(kind) for kind in (value.on if isinstance(value.on, tuple) else (value.on,))]
-        return ["retry", value.attempts, value.delay, value.backoff, value.jitter, kinds]
+        return ["retry", value.attempts, value.delay, value.backoff, value.jitter, kinds, value.max_delay]
     if isinstance(value, BusinessHours):
         zone = None if value.timezone is None else zone_name(value.timezone)
         days = [DAYS[day] for day in sorted(value.days)]
@@ -134,8 +134,8 @@ def rule_from(value: Any) -> Any:
     if kind == "datetime":
         return datetime.fromisoformat(parts[0])
     if kind == "retry":
-        attempts, delay, backoff, jitter, kinds = parts
-        return Retry(attempts, delay, backoff, jitter, tuple(_imported(name) for name in kinds))
+        attempts, delay, backoff, jitter, kinds, *rest = parts  # the rest: not in records of earlier versions
+        return Retry(attempts, delay, backoff, jitter, tuple(_imported(name) for name in kinds), *rest)
     if kind == "hours":
         opens, closes, days, holidays, zone = parts
         closed = [date.fromisoformat(day) for day in holidays]

@@ -91,6 +91,29 @@ def test_jitter_adds_a_random_share() -> None:
     assert min(waits) >= 1 and max(waits) <= 3 and max(waits) - min(waits) > 1
 
 
+@pytest.mark.parametrize("backoff", [2, 2.0, 1e200, 10**300])
+def test_a_delay_grows_to_the_longest_one_and_no_further(backoff: float) -> None:
+    policy, rng = Retry(attempts=5_000, delay=1.0, backoff=backoff), random.Random(0)
+    waits = [policy.seconds_before_next(made, rng) for made in (1, 2, 1_024, 1_025, 4_999, 10**9)]
+    assert waits == [1.0, min(backoff, 3600.0), *[3600.0] * 4]
+    assert Retry(backoff=backoff, max_delay=5).seconds_before_next(1_100, rng) == 5.0
+
+
+def test_no_delay_stays_none_and_a_long_one_stays_long() -> None:
+    rng = random.Random(0)
+    assert Retry(attempts=5_000, delay=0).seconds_before_next(4_999, rng) == 0.0
+    assert [Retry(delay=7200).seconds_before_next(made, rng) for made in (1, 1_100)] == [7200.0, 7200.0]
+
+
+def test_more_attempts_than_a_float_can_double(manager: TaskManager) -> None:
+    work = Flaky(10_000)
+    task = manager.create_task("poll", work, retry=Retry(attempts=1_100, delay=0.0))
+    with pytest.raises(ConnectionError):
+        task.wait(60)
+    assert (work.calls, task.state, task.attempts) == (1_100, "failed", 1_100)
+    assert manager.create_task("next", lambda: 42).wait(30) == 42
+
+
 def test_a_task_that_waits_for_its_retry_takes_no_slot_and_says_why_it_waits(manager: TaskManager) -> None:
     with EventRecorder(manager) as recorder:
         task = manager.create_task("t", Flaky(1), retry=Retry(attempts=2, delay=3600), lane="single")
@@ -140,6 +163,8 @@ def test_progress_starts_again_with_each_attempt(manager: TaskManager) -> None:
         ({"delay": "1s"}, "not '1s'"),
         ({"backoff": 0.5}, r"backoff must be a number from 1 on, not 0\.5"),
         ({"jitter": float("inf")}, "jitter must be a number from 0 on, not inf"),
+        ({"max_delay": -1}, "max_delay must be a number from 0 on, not -1"),
+        ({"delay": 10**400}, "delay must be a number from 0 on, not 1000"),
         ({"on": "OSError"}, "on must name exception classes, not 'OSError'"),
         ({"on": (OSError, 5)}, "not 5"),
     ],

@@ -193,7 +193,8 @@ def test_a_schedule_is_recorded_with_its_counters_until_it_is_removed(kept):
 def test_a_schedule_is_offered_to_the_next_kernel_and_restored_in_one_only(path):
     with TaskManager(history=path) as manager:
         hours = BusinessHours("08:00", "24:00", days="mon,sat", timezone="Asia/Tokyo")
-        rules = {"only_if": hours, "retry": Retry(2, delay=0.5), "jitter": "2s", "max_concurrent": 3, "max_runs": 9}
+        retry = Retry(2, delay=0.5, max_delay=60)
+        rules = {"only_if": hours, "retry": retry, "jitter": "2s", "max_concurrent": 3, "max_runs": 9}
         before = manager.add_recurring_task("*/5 * * * *", time.gmtime, name="it", timezone="Asia/Tokyo", **rules)
         manager.add_recurring_task("1h", lambda: None, name="of a lambda")
         before.run_now().wait()
