@@ -30,12 +30,12 @@ from nbtasks.notebook.patches.main_module import main_module_patches
 from nbtasks.notebook.patches.matplotlib import foreground_ended, matplotlib_patches
 from nbtasks.notebook.patches.streams import stream_patches
 from nbtasks.notebook.patches.threads import thread_patches
-from nbtasks.notebook.patches.tqdm import tqdm_patches
 from nbtasks.notebook.patches.user_input import user_input_patches
 from nbtasks.notebook.session import NotebookSession
 from nbtasks.patch import Patch, PatchSet, core_patches
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
+from nbtasks.tqdm_progress import tqdm_patches
 
 __all__ = ["Extension", "load", "loaded", "unload"]
 

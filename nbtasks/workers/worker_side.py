@@ -26,6 +26,7 @@ from nbtasks.patch import ItemPatch, Patch, PatchSet
 from nbtasks.progress import CURRENT, meters_of
 from nbtasks.states import TaskState
 from nbtasks.task import Task, use_id_prefix
+from nbtasks.tqdm_progress import tqdm_patches
 from nbtasks.workers.messages import LOOPS, RESULT, SETTINGS, TASK_FIELDS, Say
 from nbtasks.workers.process_settings import changed_settings, put_settings, take_settings
 from nbtasks.workers.serialization import Buffers, IsMain, kind_of, pack, pack_names, raw, unpack
@@ -221,6 +222,7 @@ class WorkerKernel:
                 Patch(kernel, "raw_input", lambda _: functools.partial(self.refuse, "input()")),
                 Patch(kernel, "getpass", lambda _: functools.partial(self.refuse, "getpass()")),
                 Patch(sys, "breakpointhook", lambda _: functools.partial(self.refuse, "breakpoint()")),
+                tqdm_patches(),
             ]
         )
         """Monkeypatches of the kernel, which last as long as its process."""

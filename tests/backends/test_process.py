@@ -101,6 +101,23 @@ class Locked(Task):
         pass
 
 
+def test_a_bar_of_tqdm_sets_the_progress_from_another_process(manager: TaskManager) -> None:
+    def work() -> None:
+        from tqdm import tqdm
+
+        with tqdm(total=4, mininterval=0, file=sys.stdout) as bar:
+            bar.update(3)
+            bar.refresh()
+            time.sleep(60)
+
+    task = manager.create_task("bar", work, backend="process")
+    wait_until(lambda: task.progress == 75.0)
+    task.cancel()
+    with pytest.raises(TaskCancelledError):
+        task.wait(30)
+
+
+
 def test_a_task_class_runs_there_with_its_fields(manager: TaskManager) -> None:
     assert manager.add_task(Double(factor=4, name="twice", backend="process")).wait(60) == (8, "twice", True)
 

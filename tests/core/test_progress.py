@@ -14,7 +14,7 @@ import pytest
 import nbtasks
 from nbtasks import Task, TaskManager, current_task, track
 from nbtasks import exceptions as errors
-from nbtasks.notebook.patches.tqdm import tqdm_patches
+from nbtasks.tqdm_progress import tqdm_patches
 
 
 def set_to(value: Any) -> Any:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nbtasks import Retry, TaskManager, track
-from nbtasks.notebook.patches.tqdm import tqdm_patches
 from nbtasks.progress import Meter
+from nbtasks.tqdm_progress import tqdm_patches
 from nbtasks.widgets.snapshot import (
     ERROR_CHARACTERS,
     Pace,

@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 from IPython.core.interactiveshell import ExecutionResult
 
 from nbtasks.notebook.cells.errors import ExitTask
-from nbtasks.notebook.patches.tqdm import tqdm_patches
 from nbtasks.notebook.patches.user_input import refuse_input
 from nbtasks.notebook.remote import widget_transfer
 from nbtasks.notebook.remote.plots import put_figures, take_figures
@@ -54,7 +53,6 @@ class CellKernel(WorkerKernel):
             Patch(shell.compile, "get_code_name", self._named),
             ItemPatch(shell.user_ns, "exit", lambda _: ExitTask()),
             ItemPatch(shell.user_ns, "quit", lambda _: ExitTask()),
-            tqdm_patches(),
         ]
         self.patches.add(PatchSet(patches))
 
