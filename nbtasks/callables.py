@@ -9,7 +9,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from nbtasks.exceptions import WorkError
-from nbtasks.task import Task
+from nbtasks.task import Task, signature_of
 
 __all__ = ["Once", "describe", "is_async"]
 
@@ -80,7 +80,7 @@ def is_async(work: Any) -> bool:
 
 def _takes_task(work: Any) -> bool:
     try:
-        parameters = list(inspect.signature(work).parameters.values())
+        parameters = list(signature_of(work).parameters.values())
     except ValueError:  # some built-in functions have no signature
         return False
     needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

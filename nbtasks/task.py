@@ -7,6 +7,7 @@ import itertools
 import logging
 import math
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import Field, dataclass, field, fields
@@ -44,6 +45,7 @@ __all__ = [
     "keep_progress",
     "number_of",
     "read_progress_from",
+    "signature_of",
     "use_id_prefix",
 ]
 
@@ -301,11 +303,20 @@ def _set_and_report(task: Task, name: str, value: Any) -> None:
         manager.bus.progressed(task)
 
 
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a function. Its annotations may name what does not exist yet, from Python 3.14."""
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
+
+        return inspect.signature(function, annotation_format=Format.FORWARDREF)
+    return inspect.signature(function)
+
+
 class _InitSignature:
     """The signature of a class: that of its `__init__`, as `__new__` accepts anything."""
 
     def __get__(self, instance: Any, owner: type[Any]) -> inspect.Signature:
-        signature = inspect.signature(owner.__init__)
+        signature = signature_of(owner.__init__)
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
@@ -386,8 +397,7 @@ class Task:
         """
         super().__init_subclass__(**kwargs)
         body = cls.__dict__
-        annotations: dict[str, Any] = body.get("__annotations__", {})
-        for name in annotations:
+        for name in _annotated_names(cls):
             if name in _RESERVED:
                 raise WorkError(
                     f"{cls.__name__}.{name}: every task has a {name!r} of its own; call the field something else"
@@ -397,8 +407,8 @@ class Task:
             value = body[name]
             delattr(cls, name)
             if not isinstance(value, MemberDescriptorType):  # `@dataclass(slots=True)` makes slots for all fields
-                annotations.pop(name, None)
                 defaults[name] = value.default if isinstance(value, Field) else value
+        _drop_annotations(cls, frozenset(defaults))
         cls.class_defaults = {**cls.class_defaults, **defaults}
         inherited = {None, *(base.__name__ for base in cls.__mro__)}
         if "name" not in defaults and cls.class_defaults.get("name") in inherited:
@@ -657,6 +667,40 @@ _RECORD = (
     *("error", "attempts", "parent_id", "tags", "after", "timeout"),
     *("created_at", "started_at", "completed_at", "cancel_requested_at"),
 )
+
+
+def _annotated_names(kind: type) -> list[str]:
+    """The names that the body of a class annotates. Nothing is evaluated: from Python 3.14 that is deferred."""
+    if sys.version_info >= (3, 14) and kind.__annotate__ is not None:
+        from annotationlib import Format, call_annotate_function
+
+        return list(call_annotate_function(kind.__annotate__, Format.STRING, owner=kind))
+    return list(vars(kind).get("__annotations__", ()))
+
+
+def _drop_annotations(kind: type, names: frozenset[str]) -> None:
+    """Take names out of the annotations of a class, so that for `@dataclass` they are no fields of it."""
+    for name in names & vars(kind).get("__annotations__", {}).keys():
+        del kind.__annotations__[name]
+    if sys.version_info >= (3, 14) and not names.isdisjoint(_annotated_names(kind)):
+        kind.__annotate__ = _AnnotateWithout(kind.__annotate__, names)
+
+
+@dataclass(frozen=True)
+class _AnnotateWithout:
+    """An `__annotate__` function of a class, without some names."""
+
+    annotate: Any
+    names: frozenset[str]
+
+    def __call__(self, how: int) -> dict[str, Any]:
+        if sys.version_info >= (3, 14):
+            from annotationlib import Format, call_annotate_function
+
+            if how != Format.VALUE_WITH_FAKE_GLOBALS:
+                found = call_annotate_function(self.annotate, Format(how))
+                return {name: value for name, value in found.items() if name not in self.names}
+        raise NotImplementedError  # the protocol of `__annotate__`
 
 
 def call_hook(hook: Callable[..., T | None], *args: Any) -> T | None:

@@ -374,6 +374,66 @@ def test_commits_from_many_threads_lose_no_name(names: NotebookNames, notebook: 
     assert all(notebook[f"v{worker}_{turn}"] == turn for worker in range(6) for turn in range(50))
 
 
+@pytest.mark.parametrize("kept", ["", "\nregistry = [f]"], ids=["bound", "shared"])
+def test_a_function_may_name_in_its_annotations_what_is_defined_later(
+    names: NotebookNames, notebook: dict[str, Any], kept: str
+) -> None:
+    future = "" if sys.version_info >= (3, 14) else "from __future__ import annotations\n"
+    run(names, f"{future}def f(y: Later = 1) -> Later: return y\nclass C:\n    y: Later{kept}\nz = 2")
+    assert notebook["z"] == 2 and notebook["f"]() == 1
+    run(names, "class Later: pass")
+    with_names = eval("__import__('typing').get_type_hints(f)", notebook)
+    assert with_names == {"y": notebook["Later"], "return": notebook["Later"]}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated where they stand")
+def test_annotations_can_be_had_in_all_formats_after_the_commit(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    from annotationlib import Format, ForwardRef, get_annotations
+
+    run(names, "def f(y: Later, n: int): pass\nclass C:\n    y: Later\n    n: int")
+    for one in (notebook["f"], notebook["C"]):
+        assert get_annotations(one, format=Format.STRING) == {"y": "Later", "n": "int"}
+        found = get_annotations(one, format=Format.FORWARDREF)
+        assert isinstance(found["y"], ForwardRef) and found["n"] is int
+        with pytest.raises(NameError, match="Later"):
+            get_annotations(one)
+    run(names, "class Later: pass")
+    for one in (notebook["f"], notebook["C"]):
+        assert get_annotations(one) == {"y": notebook["Later"], "n": int}
+    cell = names.open(binds=["Later"])
+    exec("from annotationlib import get_annotations\nclass Later: pass\nseen = get_annotations(f)", cell.globals)
+    assert cell.globals["seen"]["y"] is cell.globals["Later"] is not notebook["Later"]
+    names.end(cell, commit=False)
+    assert get_annotations(notebook["f"]) == {"y": notebook["Later"], "n": int}
+
+
+@pytest.mark.parametrize("broken", ["functions_to_move", "on_commit"])
+def test_no_error_in_a_commit_costs_a_name(
+    names: NotebookNames,
+    notebook: dict[str, Any],
+    broken: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("wrong")
+
+    cells = [names.open(), names.open()]
+    names.foreground_began("request")
+    for number, cell in enumerate(cells):
+        exec(f"a{number} = {number}\ndef f{number}(): return x", cell.globals)
+        names.end(cell, commit=True)
+    if broken == "on_commit":
+        cells[0].on_commit = fail
+    else:
+        monkeypatch.setattr(names._globals, broken, fail)
+    names.foreground_ended()
+    assert (notebook["a0"], notebook["a1"], notebook["f0"](), notebook["f1"]()) == (0, 1, 1, 1)
+    assert "wrong" in caplog.text
+
+
 # -- functions of other cells ------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ when foreground cells begin and end.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from nbtasks.notebook.cells.cell_globals import CellGlobals, Layer, globals_for
 from nbtasks.notebook.cells.names_view import KEPT_IN_VIEW, Names, NamesView, own_names
 from nbtasks.notebook.cells.rebind import for_running_cell, is_unshared
 from nbtasks.notebook.patches.main_module import Scope
+
+logger = logging.getLogger("nbtasks")
 
 __all__ = ["CellNames", "NotebookNames"]
 
@@ -238,7 +241,11 @@ class NotebookNames:
     def _commit(self, names: CellNames) -> None:
         kept = []
         to_commit, names._to_commit = names._to_commit, {}
-        functions = self._globals.functions_to_move(names.scope, names.bound, names.binds_later)
+        try:
+            functions = self._globals.functions_to_move(names.scope, names.bound, names.binds_later)
+        except Exception:  # it looks at objects of all kinds; functions that are not moved are right, too
+            logger.exception("cannot look for the functions of a cell")
+            functions = []
         for name, expected in to_commit.items():
             value = names.bound.get(name, _ABSENT)
             current = self._names.get(name, _ABSENT)
@@ -251,7 +258,10 @@ class NotebookNames:
         del functions
         names.kept = tuple(sorted(kept))
         if names.on_commit is not None:
-            names.on_commit()
+            try:
+                names.on_commit()
+            except Exception:  # what a library does with its settings must not cost names of this or another cell
+                logger.exception("cannot commit the settings of a cell")
         for name in names.bound:
             dict.pop(names.globals, name, None)
         self._globals.watch(names.scope)

@@ -66,10 +66,13 @@ def _concerns(function: types.FunctionType, changed: set[str]) -> bool:
 
 
 def _with_inner(function: types.FunctionType, seen: set[int] | None = None) -> Iterator[types.FunctionType]:
-    """The function, and those that its closure holds: what a decorator has wrapped."""
+    """The function, what evaluates its annotations, and those that its closure holds: what a decorator has wrapped."""
     seen = set() if seen is None else seen
     seen.add(id(function))
     yield function
+    annotate = _own_annotate(function)
+    if annotate is not None:
+        yield annotate
     for inner in _enclosed(function).values():
         if id(inner) not in seen:
             yield from _with_inner(inner, seen)
@@ -114,11 +117,30 @@ def _over(function: types.FunctionType, names: Names, closure: tuple[types.CellT
     rebuilt.__qualname__ = function.__qualname__
     rebuilt.__doc__ = function.__doc__
     rebuilt.__module__ = function.__module__
-    rebuilt.__annotations__ = function.__annotations__
+    _copy_annotations(function, rebuilt)
     rebuilt.__dict__.update(function.__dict__)
     if sys.version_info >= (3, 12):
         rebuilt.__type_params__ = function.__type_params__
     return rebuilt
+
+
+def _copy_annotations(function: types.FunctionType, rebuilt: types.FunctionType) -> None:
+    """Without evaluating them, where that is deferred (from Python 3.14): they may name what does not exist yet."""
+    own = _own_annotate(function)
+    if own is not None:
+        rebuilt.__annotate__ = _over(own, rebuilt.__globals__)  # type: ignore[attr-defined]
+    elif getattr(function, "__annotate__", None) is not None:
+        rebuilt.__annotate__ = function.__annotate__  # type: ignore[attr-defined]
+    else:
+        rebuilt.__annotations__ = function.__annotations__
+
+
+def _own_annotate(function: types.FunctionType) -> types.FunctionType | None:
+    """What evaluates the annotations of a function (from Python 3.14), if it has the globals of the function."""
+    annotate = getattr(function, "__annotate__", None)
+    if type(annotate) is types.FunctionType and annotate.__globals__ is function.__globals__:
+        return annotate
+    return None
 
 
 def _references(bound: Mapping[str, Any], name: str) -> int:

@@ -25,11 +25,17 @@ def thread_patches() -> PatchSet:
 
 
 def _start_in_context(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
-    """Copy the context of a background cell to threads that its code starts (as CPython does from 3.14)."""
+    """Copy the context of a background cell to threads that its code starts.
+
+    CPython does so from 3.14 if `sys.flags.thread_inherit_context` is on, which it is not by default; it calls `run` in
+    an empty context else. A context that the code has given to the thread itself is left alone.
+    """
 
     @functools.wraps(start)
     def start_in_context(thread: threading.Thread) -> None:
         inside = current_sink() is not None and thread.ident is None and hasattr(thread, "_bootstrap")
+        if inside and getattr(thread, "_context", thread) is None:  # from 3.14
+            thread._context = contextvars.copy_context()  # type: ignore[attr-defined]
         if inside:  # not only `run`: the thread's `excepthook` is called after that
             thread._bootstrap = functools.partial(contextvars.copy_context().run, thread._bootstrap)  # type: ignore[attr-defined]
         try:
@@ -49,6 +55,8 @@ def _submit_in_context(submit: Callable[..., Future[Any]]) -> Callable[..., Futu
     def submit_in_context(
         pool: ThreadPoolExecutor, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Future[Any]:
+        if _runs_elsewhere(pool):
+            return submit(pool, function, *args, **kwargs)
         if current_sink() is not None:
             used_by_tasks.add(pool)
             return submit(pool, contextvars.copy_context().run, function, *args, **kwargs)
@@ -57,6 +65,14 @@ def _submit_in_context(submit: Callable[..., Future[Any]]) -> Callable[..., Futu
         return submit(pool, function, *args, **kwargs)
 
     return submit_in_context
+
+
+def _runs_elsewhere(pool: ThreadPoolExecutor) -> bool:
+    """Whether the pool's threads hand the calls on, as those of an InterpreterPoolExecutor do (from Python 3.14)."""
+    prepare = getattr(type(pool), "prepare_context", None)
+    return getattr(prepare, "__func__", None) is not getattr(
+        getattr(ThreadPoolExecutor, "prepare_context", None), "__func__", None
+    )
 
 
 def _call_outside_tasks(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
