@@ -1,7 +1,4 @@
-"""The time, and the one thread that does things when their time has come.
-
-Must know nothing of tasks: it calls what it is given.
-"""
+"""Clocks, and the timer: one thread that calls callbacks at their time."""
 
 from __future__ import annotations
 
@@ -21,55 +18,56 @@ __all__ = ["Clock", "DrivenClock", "SystemClock", "Timer", "TimerHandle", "epoch
 
 logger = logging.getLogger(__name__)
 
-# Linux has a clock for it; on macOS it is the one that is not `time.monotonic`; elsewhere that goes on by itself.
-_SLEEPLESS: int | None = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC if sys.platform == "darwin" else None)
+# The clock that counts while the machine sleeps. On macOS it is the one that `time.monotonic` does not use; on Windows
+# `time.monotonic` itself counts then.
+_COUNTS_SLEEP: int | None = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC if sys.platform == "darwin" else None)
 
 
 class Clock(Protocol):
-    """Tells the time: aware UTC for records, monotonic seconds for durations.
+    """A source of time: aware UTC for records, monotonic seconds for durations.
 
-    It may also have a `time()`: the same as `now()` in seconds since 1970, and quicker, for each task asks for it.
+    It may also have a method `time()`, which returns `now()` in seconds since 1970. It is read for each new task.
     """
 
     def now(self) -> datetime:
-        """The moment, aware, in UTC."""
+        """Return the current time, aware, in UTC."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back, from an arbitrary start."""
+        """Return seconds that never go back, from an arbitrary start."""
 
 
 @runtime_checkable
 class DrivenClock(Clock, Protocol):
-    """A clock that moves only when it is told to, and then runs what has become due (see `nbtasks.testing`)."""
+    """A clock that a test moves, and that then runs due timers (`nbtasks.testing`)."""
 
     def attach(self, timer: Timer) -> None:
-        """Remember a timer whose `run_due()` is to be called as the time moves on."""
+        """Call `timer.run_due()` whenever the clock is moved."""
 
 
 class SystemClock:
     """The machine's clock."""
 
     def now(self) -> datetime:
-        """The moment, aware, in UTC."""
+        """Return the current time, aware, in UTC."""
         return datetime.now(UTC)
 
     def elapsed(self) -> float:
-        """Seconds that never go back, and go on while the machine sleeps, where the system counts them."""
-        return time.clock_gettime(_SLEEPLESS) if _SLEEPLESS is not None else time.monotonic()
+        """Return seconds that never go back, sleep of the machine included where the system counts it."""
+        return time.clock_gettime(_COUNTS_SLEEP) if _COUNTS_SLEEP is not None else time.monotonic()
 
-    # Bound as they are: each new task asks for the time.
+    # Without a wrapper: they are called for each new task.
     monotonic = staticmethod(time.monotonic)
     time = staticmethod(time.time)
 
 
 def epoch_seconds(clock: Clock) -> Callable[[], float]:
-    """What tells the time of `clock` in seconds since 1970."""
+    """Return a function that returns the time of `clock` in seconds since 1970."""
     time: Callable[[], float] | None = getattr(clock, "time", None)
     return time if time is not None else lambda: clock.now().timestamp()
 
 
 class TimerHandle:
-    """One thing to be done at its time; `cancel()` takes it back."""
+    """A callback of the timer and its time."""
 
     __slots__ = ("callback", "when")
 
@@ -78,15 +76,15 @@ class TimerHandle:
         self.callback: Callable[[], object] | None = callback
 
     def cancel(self) -> None:
-        """Do it no more, unless it is being done already. Atomic; as often as one likes."""
+        """Do not call the callback, unless it is running already. Atomic and idempotent."""
         self.callback = None
 
 
 class Timer:
-    """Calls callbacks at their monotonic time, on one daemon thread that is started by the first of them.
+    """Calls callbacks at their monotonic time, on one daemon thread.
 
-    Callbacks must be quick: each delays those that follow. One that raises is logged. `_condition` guards the heap, the
-    thread and the closed flag; callbacks run outside it.
+    The first callback starts the thread. Callbacks must be quick, because each delays the next ones. Their errors are
+    logged. `_condition` guards the heap, the thread and the closed flag; callbacks run outside it.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -102,7 +100,7 @@ class Timer:
             clock.attach(self)
 
     def call_at(self, when: float, callback: Callable[[], object]) -> TimerHandle:
-        """Call `callback` when `clock.monotonic()` has reached `when`; at once, if it has. Any thread."""
+        """Call `callback` once `clock.monotonic()` has reached `when`. Any thread."""
         handle = TimerHandle(when, callback)
         with self._condition:
             if self._closed:
@@ -122,7 +120,7 @@ class Timer:
         return self.call_at(self.clock.monotonic() + seconds, callback)
 
     def run_due(self) -> float | None:
-        """Call what is due, in order; the time at which the next is due, or None if nothing waits."""
+        """Call the due callbacks in order; return the time of the next one, or None."""
         while True:
             with self._condition:
                 callback = self._pop_due()
@@ -130,18 +128,18 @@ class Timer:
                     return self._heap[0][0] if self._heap else None
             try:
                 callback()
-            except Exception:  # the next ones are not to suffer for it
+            except Exception:  # the next ones are called all the same
                 logger.exception("%r, called by the timer, failed", callback)
 
     def close(self) -> None:
-        """Call nothing any more, and end the thread."""
+        """Call no more callbacks, and end the thread."""
         with self._condition:
             self._closed = True
             self._heap.clear()
             self._condition.notify()
 
     def _pop_due(self) -> Callable[[], object] | None:
-        """Under the lock: take the next thing that is due, letting cancelled ones fall."""
+        """Under the lock: take the next due callback, and drop cancelled ones before it."""
         while self._heap:
             when, _, handle = self._heap[0]
             callback = handle.callback
@@ -154,7 +152,7 @@ class Timer:
         return None
 
     def _drop_cancelled(self) -> None:
-        """Under the lock: keep the heap in proportion to what waits. Its cost is spread over the calls before it."""
+        """Under the lock: drop cancelled entries, at amortized constant cost for each call."""
         self._heap = [entry for entry in self._heap if entry[2].callback is not None]
         heapq.heapify(self._heap)
         self._tidy_at = 2 * len(self._heap) + 64

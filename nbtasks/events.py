@@ -1,6 +1,6 @@
-"""What happens to tasks, and who is told: `EventType`, the `EventBus`, and the `Subscription` of one callback.
+"""Events of tasks: `EventType`, the `EventBus`, subscriptions and streams.
 
-Must not know why things happen: the manager publishes, this module delivers.
+The manager publishes events; the bus delivers them to callbacks and to async iterators.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COALESCE_SECONDS = 0.1
 
 
 class EventType(StrEnum):
-    """One kind of thing that happens to a task. Compares equal to its string."""
+    """A type of event. Compares equal to its string."""
 
     CREATED = "created"
     STARTED = "started"
@@ -49,7 +49,7 @@ class EventType(StrEnum):
 COALESCED = frozenset({EventType.PROGRESS, EventType.OUTPUT})
 ALL_EVENTS = frozenset(EventType)
 STATE_CHANGES = ALL_EVENTS - COALESCED
-"""What a callback gets unless it asks for something else."""
+"""The events of a callback that names none."""
 
 Callback = Callable[[Any, EventType], Any]
 
@@ -59,20 +59,20 @@ class _Timer(Protocol):
 
 
 class Listener:
-    """One receiver: what it wants, and what it has not been given yet. The bus's lock guards what waits."""
+    """A receiver of events, with those not delivered yet, which the bus's lock guards."""
 
     def __init__(self, bus: EventBus, events: frozenset[EventType], task: Task | None) -> None:
         self.events = events
         self.task = task
         self.dropped = False
-        """Whether nobody will ever ask for its events."""
+        """Whether its events will never be read."""
         self.awaits = False
-        """Whether it needs a loop to be told."""
+        """Whether it needs an event loop to receive events."""
         self._bus = bus
         self._undelivered: set[tuple[int, EventType]] = set()
 
     def offer(self, task: Any, event_type: EventType) -> None:
-        """Under the bus's lock: take the event, if it is wanted and not waiting already."""
+        """Under the bus's lock: queue the event, if it is wanted and not queued already."""
         if event_type not in self.events or (self.task is not None and self.task is not task):
             return
         if event_type in COALESCED:
@@ -83,11 +83,11 @@ class Listener:
         self._put(task, event_type)
 
     def finish(self) -> None:
-        """Receive nothing new; what has come is still delivered."""
+        """Receive nothing new; queued events are still delivered."""
         self._bus.remove(self)
 
     def drain(self, timeout: float | None = None) -> bool:
-        """`finish`, and wait until all is delivered; False if that took more than `timeout` seconds."""
+        """`finish`, and wait until all is delivered; return False after `timeout` seconds."""
         raise NotImplementedError
 
     def _put(self, task: Any, event_type: EventType) -> None:
@@ -99,10 +99,10 @@ class Listener:
 
 
 class Subscription(Listener):
-    """A callback and its events. `close()` ends it; also a context manager.
+    """A callback that receives events until `close()`; also a context manager.
 
-    The callback runs on a thread of its own, one event after the other, in a copy of the context in which it was
-    subscribed: what it prints lands where that code's output does. A coroutine function runs on the loop.
+    The callback runs on its own thread, one event after the other, in a copy of the context in which it was
+    subscribed: its prints appear with the output of that code. A coroutine function runs on the event loop.
     """
 
     def __init__(
@@ -134,17 +134,17 @@ class Subscription(Listener):
         self.close()
 
     def close(self) -> None:
-        """Receive nothing any more: what has not been delivered is not. As often as one likes, from anywhere."""
+        """Receive nothing any more, not even queued events. Idempotent; any thread."""
         self._closed = True
         self.finish()
 
     def finish(self) -> None:
-        """Receive nothing new; what has come is still delivered, and then the thread ends."""
+        """Receive nothing new; queued events are still delivered, and then the thread ends."""
         super().finish()
         self._queue.put(None)
 
     def drain(self, timeout: float | None = None) -> bool:
-        """`finish`, and wait until all is delivered; False if that took more than `timeout` seconds."""
+        """`finish`, and wait until all is delivered; return False after `timeout` seconds."""
         self.finish()
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
@@ -158,9 +158,9 @@ class Subscription(Listener):
             self._taken(*event)
             try:
                 self._deliver(*event)
-            except BaseException:  # whatever a callback raises is its own, and the next event comes all the same
+            except BaseException:  # a callback that fails still receives the next event
                 logger.exception("%r failed for %s of %r", self._callback, event[1].value, event[0])
-            del event  # while it waits for the next one, it keeps no task alive
+            del event  # so that waiting for the next event keeps no task alive
 
     def _deliver(self, task: Any, event_type: EventType) -> None:
         answer = self._context.run(self._callback, task, event_type)
@@ -191,7 +191,7 @@ async def _logged(callback: Callback, answer: Any) -> None:
 
 
 class _Feed(Listener):
-    """What an event stream has not been asked for yet, and how its reader is woken. The bus's lock guards both."""
+    """The queue of an event stream and its waiting reader; the bus's lock guards both."""
 
     def __init__(self, bus: EventBus, events: frozenset[EventType], task: Task | None) -> None:
         super().__init__(bus, events, task)
@@ -200,20 +200,20 @@ class _Feed(Listener):
         self._reader: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None = None
 
     def next_event(self) -> tuple[Any, EventType]:
-        """Take an event; there is one."""
+        """Take the first event of a queue that is not empty."""
         event = self.waiting.popleft()
         self._taken(*event)
         return event
 
     def wake_me(self, loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> None:
-        """Let the reader be woken by `ready` when there is an event, or an end."""
+        """Set `ready` when there is an event, or when the stream ends."""
         with self._bus.lock:
             self._reader = (loop, ready)
             if self.waiting or self.over:
                 self._wake()
 
     def finish(self) -> None:
-        """Nothing more comes."""
+        """End the stream after the queued events."""
         super().finish()
         with self._bus.lock:
             self.over = True
@@ -235,9 +235,10 @@ class _Feed(Listener):
 
 
 class EventStream:
-    """The same events as an async iterator, from its making on; it ends when the manager stops.
+    """Events as an async iterator that ends when the manager stops.
 
-    Also an async context manager. One that is dropped, as by a `break` out of its loop, is closed.
+    It receives the events from its creation on. Also an async context manager. A stream without references, as after a
+    `break` out of its loop, is closed.
     """
 
     def __init__(self, bus: EventBus, events: frozenset[EventType], task: Task | None) -> None:
@@ -267,11 +268,11 @@ class EventStream:
         self.close()
 
     def close(self) -> None:
-        """End the iteration, after what has come already."""
+        """End the iteration after the queued events."""
         self._feed.finish()
 
     def __del__(self) -> None:
-        # No lock may be taken here: this can run in the middle of anything. The bus drops the feed when it meets it.
+        # No lock may be acquired here: this may run at any instruction. The bus removes the feed at its next event.
         self._feed.dropped = True
 
 
@@ -281,11 +282,11 @@ def _set(future: asyncio.Future[None]) -> None:
 
 
 class EventBus:
-    """Hands events to listeners in the order of the transitions.
+    """Delivers events to listeners in the order of the transitions.
 
     `lock` is the manager's: `publish` is called under it, so that queues fill in the order in which states change. It
-    guards the listeners and what waits for them. Marks of progress and output are set without it, from any thread, even
-    one that an interrupt may strike, and become events at most every tenth of a second.
+    guards the listeners and their queues. Tasks are marked as progressed or written without it, from any thread, even
+    one that may be interrupted, and the marks become events at most every tenth of a second.
     """
 
     def __init__(self, lock: threading.Lock, timer: _Timer) -> None:
@@ -299,17 +300,17 @@ class EventBus:
         self._armed = False
 
     def add(self, listener: Listener) -> None:
-        """Tell this listener what happens from now on."""
+        """Deliver events to this listener from now on."""
         with self.lock:
             self._set_listeners((*self.listeners, listener))
 
     def remove(self, listener: Listener) -> None:
-        """Tell it nothing any more."""
+        """Deliver no more events to this listener."""
         with self.lock:
             self._set_listeners(tuple(other for other in self.listeners if other is not listener))
 
     def publish(self, task: Any, event_type: EventType) -> None:
-        """Under the lock: hand an event to those who want it."""
+        """Under the lock: offer an event to all listeners."""
         for listener in self.listeners:
             if listener.dropped:
                 self._set_listeners(tuple(other for other in self.listeners if not other.dropped))
@@ -317,16 +318,16 @@ class EventBus:
                 listener.offer(task, event_type)
 
     def progressed(self, task: Task) -> None:
-        """Tell before long that the task's progress, heading, body or img changed. Any thread, no lock."""
+        """Publish soon that the task's progress, heading, body or img changed. Any thread, no lock."""
         self._progressed[task] = None
         if not self._armed:
             self._arm()
 
     @uninterrupted
     def follow(self, task: Task, moved: Callable[[], bool | None]) -> None:
-        """Ask `moved` now and then, on the timer's thread, whether the progress of `task` changed, until it says None.
+        """Poll `moved` on the timer's thread for changes of the task's progress, until it returns None.
 
-        For loops that are too quick to tell of each step.
+        For loops that are too quick to report each step.
         """
 
         def look() -> None:
@@ -340,13 +341,13 @@ class EventBus:
         self._timer.call_later(COALESCE_SECONDS, look)
 
     def wrote(self, task: Task) -> None:
-        """Tell before long that the task wrote output. Any thread, no lock."""
+        """Publish soon that the task wrote output. Any thread, no lock."""
         self._written[task] = None
         if not self._armed:
             self._arm()
 
     def settle(self, task: Task) -> None:
-        """Under the lock: publish at once what is known of `task`, before its end is."""
+        """Under the lock: publish the marks of `task` at once, before the event of its end."""
         if self._progressed and self._progressed.pop(task, self) is None:
             self.publish(task, EventType.PROGRESS)
         if self._written and self._written.pop(task, self) is None:
@@ -354,7 +355,7 @@ class EventBus:
 
     def flush(self) -> None:
         """Publish all marks."""
-        self._armed = False  # before they are read: a mark that comes after this arms the timer again
+        self._armed = False  # first: a mark that is set from now on arms the timer again
         with self.lock:
             for marks, event_type in (
                 (self._progressed, EventType.PROGRESS),
@@ -364,7 +365,7 @@ class EventBus:
                     self.publish(marks.popitem()[0], event_type)
 
     def finish(self) -> tuple[Listener, ...]:
-        """Deliver what has come, and end every subscription; returns them."""
+        """Publish all marks, and end every subscription; return the listeners."""
         self.flush()
         listeners = self.listeners
         for listener in listeners:
@@ -387,7 +388,7 @@ class EventBus:
 
 
 def checked_events(events: str | Iterable[str] | None) -> frozenset[EventType]:
-    """The event types of these names, by default the changes of state; raises UnknownEventError."""
+    """Return the event types of these names, by default the changes of state. Raises UnknownEventError."""
     if events is None:
         return STATE_CHANGES
     wanted = set()

@@ -1,4 +1,7 @@
-"""Waiting for tasks: by `await`, and by blocking a thread whose event loop may have to run meanwhile."""
+"""Waiting for tasks: by `await`, or blocking the thread; nested loops and Ctrl-C.
+
+A blocking wait on the thread of an event loop runs that loop (with `nest_asyncio2`) if the tasks need it.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ class Waits:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self.around: Callable[[Sequence[Task]], AbstractContextManager[object]] = nullcontext
-        """A context that is entered while plain code waits for the given tasks: a terminal shows them."""
+        """Returns a context for the time of a blocking wait: a terminal shows the tasks meanwhile."""
 
     async def until_finished(
         self, tasks: Sequence[Task] | None, timeout: float | timedelta | None = None

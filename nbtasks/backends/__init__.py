@@ -1,4 +1,4 @@
-"""Where the work runs: one module for each kind of place, all behind the interface of `base`."""
+"""Backends: where the work of tasks runs. One module each; interface in `base`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from nbtasks.backends.base import Backend
 __all__ = ["Backends"]
 
 _LATER = {"process": "ProcessBackend", "dask": "DaskBackend"}
-"""Modules of this package that few need, and the class in each: imported when the backend is first asked for."""
+"""Modules that are imported when their backend is first used, and the class in each."""
 
 
 class Backends(dict[str, Backend]):
-    """The backends of one manager, by name. More can be put in."""
+    """The backends of one manager, by name. Others can be added as to a dict."""
 
     def __missing__(self, name: str) -> Backend:
         if name not in _LATER:
@@ -26,12 +26,12 @@ class Backends(dict[str, Backend]):
         return super().__contains__(name) or name in _LATER
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The backend of that name, else `default`."""
+        """Return the backend of that name, else `default`."""
         if name not in self:
             return default
         return self[name]
 
     @property
     def names(self) -> list[str]:
-        """All names, of those too that nobody has asked for yet."""
+        """All names, including those of backends that are not imported yet."""
         return [*dict.fromkeys([*self, *_LATER])]

@@ -1,7 +1,4 @@
-"""What a backend is: the `Attempt` that it is given, and the `Backend` interface.
-
-Must not know the manager, nor any particular backend.
-"""
+"""Interface of backends: `Backend`, and the `Attempt` that it runs."""
 
 from __future__ import annotations
 
@@ -19,21 +16,21 @@ __all__ = ["Attempt", "Backend", "usage_of"]
 
 
 class Attempt(ABC):
-    """One attempt to run a task: what to call, in which context, and whom to tell of the end.
+    """One attempt to run a task: the function, its context, and a call at its end.
 
-    No slots: what few attempts need stands in the class, and costs the others nothing.
+    No slots: attributes that few attempts need are defaults of the class, and cost the others nothing.
     """
 
     handle: Any = None
-    """The backend's own, to find the work again when it is to be interrupted."""
+    """Set by the backend, which finds the running work by it."""
     interrupted = False
-    """Set by `Backend.interrupt`, which may come before the work has begun."""
+    """Set by `Backend.interrupt`, which may be called before the work has begun."""
     timed_out = False
     time_limit: Any = None
 
     @property
     def loops(self) -> dict[int, Any]:
-        """The meters of the loops of work that runs in another process, by what they are called there."""
+        """Progress counters of loops in another process, by their id there."""
         found: dict[int, Any] = self.__dict__.setdefault("_loops", {})
         return found
 
@@ -52,11 +49,11 @@ class Attempt(ABC):
         self.args = args
         self.backend = backend
         self.context = context
-        """Used by this attempt alone."""
+        """Used by this attempt only."""
         self.loop = loop
         """The loop on which its coroutines are to run."""
         self.listener = listener
-        """Who is to learn of the end, if `finished` needs to know."""
+        """The receiver of the end, for implementations of `finished`."""
 
     @property
     def is_async(self) -> bool:
@@ -68,9 +65,9 @@ class Attempt(ABC):
 
     @abstractmethod
     def finished(self, outcome: Outcome) -> Attempt | None:
-        """Tell, exactly once and where no interrupt strikes, how the work ended, when it has really stopped.
+        """Report the outcome, once the work has really stopped. Called exactly once, shielded from interrupts.
 
-        May return an attempt that takes its place on the same backend; only if the backend `takes_over` that.
+        If the backend `takes_over` attempts, this may return the next attempt, which then runs in the place of this one.
         """
 
 
@@ -79,39 +76,39 @@ class Backend(ABC):
 
     name: ClassVar[str]
     takes_over: ClassVar[bool] = False
-    """Whether it starts the attempt that `finished` returns; otherwise that is started by `start`, as any."""
+    """Whether it starts the attempt that `finished` returns; otherwise `finished` always returns None."""
 
     @abstractmethod
     def start(self, attempt: Attempt) -> None:
         """Begin the work, without waiting for it. May be called on any thread.
 
-        The backend calls `attempt.finished(outcome)` exactly once, when the work has stopped. Raises what stands in the
-        way of a start; then `finished` is not called.
+        The backend calls `attempt.finished(outcome)` exactly once, when the work has stopped. If the work cannot be
+        started this raises, and `finished` is not called.
         """
 
     def start_following(self, attempt: Attempt | None) -> None:
-        """Start what `Attempt.finished` returned."""
+        """Start the attempt that `Attempt.finished` returned."""
         while attempt is not None:
             try:
                 self.start(attempt)
                 return
-            except Exception as error:  # noqa: BLE001 - whatever stands in its way; the task says it, and the next takes its place
+            except Exception as error:  # noqa: BLE001 - it becomes the error of the task, and the next attempt is started
                 attempt = attempt.finished(Outcome(TaskState.FAILED, None, error))
 
     @abstractmethod
     def interrupt(self, attempt: Attempt) -> None:
-        """Ask running work to stop, without waiting for it. Any thread; harmless if it is over, and repeatable."""
+        """Ask running work to stop, without waiting. Any thread; idempotent, and harmless after the end."""
 
     def usage(self, attempt: Attempt) -> str:  # noqa: ARG002 - for others
-        """What the process of running work uses, for people; empty where it is this one."""
+        """Describe memory and CPU time of the work's process; empty if it is this process."""
         return ""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of threads and the like that nothing uses; start nothing any more."""
+        """Release unused threads and other resources; start nothing any more."""
 
 
 def usage_of(task: Task) -> str:
-    """Memory and CPU time of the process that runs `task`; empty where that is this process."""
+    """Describe memory and CPU time of the process that runs `task`; empty if it is this process."""
     attempt: Attempt | None = task.internals.attempt
     return "" if attempt is None else attempt.backend.usage(attempt)

@@ -1,7 +1,4 @@
-"""Helpers for tests of code that uses nbtasks, and of backends: a clock that is driven, a recorder of events, a check.
-
-Must not be needed by anything that is not a test.
-"""
+"""Helpers for tests: a fake clock, an event recorder, a check of backends."""
 
 from __future__ import annotations
 

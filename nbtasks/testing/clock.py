@@ -1,7 +1,4 @@
-"""`FakeClock`: a clock that a test drives.
-
-Must not know what waits for its time.
-"""
+"""`FakeClock`: a clock that a test moves."""
 
 from __future__ import annotations
 
@@ -18,8 +15,8 @@ _START = datetime(2024, 1, 1, tzinfo=UTC)
 class FakeClock:
     """A clock that stands still until it is moved: `TaskManager(clock=FakeClock())`.
 
-    Time-outs, retries and all else that waits for its time happen inside `advance`, on the thread that calls it, in
-    order, each at its own moment. `start` is the aware moment at which it begins.
+    Timeouts, retries and all other timer callbacks run inside `advance`, on the thread that calls it, in order, each
+    at its own time. `start` is the aware time at which the clock begins.
     """
 
     def __init__(self, start: datetime = _START) -> None:
@@ -31,23 +28,23 @@ class FakeClock:
         self._timers: weakref.WeakSet[Timer] = weakref.WeakSet()
 
     def now(self) -> datetime:
-        """The moment, aware, in UTC."""
+        """Return the current time, aware, in UTC."""
         return self._start + timedelta(seconds=self._elapsed + self._leapt)
 
     def time(self) -> float:
-        """The same moment in seconds since 1970."""
+        """Return the current time in seconds since 1970."""
         return self.now().timestamp()
 
     def monotonic(self) -> float:
-        """Seconds since the start; leaps do not count."""
+        """Return the seconds since the start, without leaps."""
         return self._elapsed
 
     def attach(self, timer: Timer) -> None:
-        """Let this timer run what has become due as the time moves on."""
+        """Run the due callbacks of this timer whenever the clock advances."""
         self._timers.add(timer)
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` go by."""
+        """Move the time forward, and run the callbacks that become due."""
         if seconds < 0:
             raise ValueError(f"time does not go back: {seconds!r}; see `leap`")
         end = self._elapsed + seconds
@@ -57,7 +54,7 @@ class FakeClock:
         self._run_due()
 
     def leap(self, seconds: float) -> None:
-        """Set the wall clock forward, or back, with no time going by: as by hand, or while the machine slept."""
+        """Set the wall clock forward or back without advancing: as by hand, or by sleep of the machine."""
         self._leapt += seconds
 
     def _run_due(self) -> float | None:

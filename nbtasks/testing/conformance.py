@@ -1,7 +1,4 @@
-"""`check_backend`: whether a backend does what `nbtasks.backends.base.Backend` says, alone and under a manager.
-
-Must not know any particular backend.
-"""
+"""`check_backend`: conformance check of backends, alone and under a manager."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ from nbtasks.testing.works import COROUTINES, ENDLESS, FUNCTIONS
 __all__ = ["BACKEND_CHECKS", "check_backend"]
 
 _TOO_LONG = 0.3
-"""Seconds that work is given which is stopped for taking longer."""
+"""Timeout in seconds of work that takes longer."""
 
 
 def check_backend(
@@ -39,19 +36,19 @@ def check_backend(
     rounds: int = 20,
     checks: Iterable[str] | None = None,
 ) -> None:
-    """Check that a backend does what it should; raises AssertionError, which says what it did instead.
+    """Check that a backend implements `nbtasks.backends.base.Backend`; raise AssertionError if it does not.
 
-    `make_backend` makes one that one check uses alone, and is closed after it. `coroutines`: its work is coroutine
-    functions, not plain ones. `patience`: seconds after which what should have happened is taken not to, the start of a
-    worker included. `rounds`: how often what depends on the moment is tried. `checks`: some of `BACKEND_CHECKS`, by
-    default all; one by one they make the cases of a parametrised test::
+    `make_backend` makes a new backend for each check, which closes it. `coroutines`: its work is coroutine functions,
+    not plain ones. `patience`: timeout of each step in seconds, the start of a worker included. `rounds`: how often
+    checks that depend on timing are repeated. `checks`: some of `BACKEND_CHECKS`, by default all. They can be the cases
+    of a parametrized test::
 
         @pytest.mark.parametrize("check", BACKEND_CHECKS)
         def test_my_backend(check):
             check_backend(MyBackend, checks=[check])
 
-    The work can be imported from `nbtasks.testing.works` in any process that has nbtasks; its arguments and results are
-    small, and it uses files in a temporary folder of this machine. It calls `current_task()` and `track`.
+    The work can be imported from `nbtasks.testing.works` in any process with nbtasks. Its arguments and results are
+    small. It uses files in a temporary folder of this machine, and calls `current_task()` and `track`.
     """
     for name in BACKEND_CHECKS if checks is None else checks:
         if name not in _CHECKS:
@@ -71,7 +68,7 @@ def check_backend(
 
 
 def _results(trial: _Trial) -> None:
-    """What work returns is its result."""
+    """The return value of the work is the result."""
     for value in (7, None, "text"):
         outcome = trial.run("echo", value)
         assert outcome.state is TaskState.COMPLETED, f"work that returned {value!r} ended as {outcome}"
@@ -79,7 +76,7 @@ def _results(trial: _Trial) -> None:
 
 
 def _errors(trial: _Trial) -> None:
-    """What work raises is its error, SystemExit too, and harms nobody else."""
+    """An exception of the work, even SystemExit, is its error, and affects no other work."""
     outcome = trial.run("fail", "no such luck")
     assert outcome.state is TaskState.FAILED, f"work that raised ended as {outcome}"
     assert isinstance(outcome.exception, ValueError), f"the ValueError of the work became {outcome.exception!r}"
@@ -91,16 +88,16 @@ def _errors(trial: _Trial) -> None:
 
 
 def _interrupts(trial: _Trial) -> None:
-    """An interrupt stops the work that it is meant for, and no other."""
+    """An interrupt stops the work of its attempt, and no other."""
     attempt = trial.start("linger", ENDLESS)
-    assert not attempt.over.wait(_TOO_LONG), f"work that takes long was over at once: {attempt.outcomes}"
+    assert not attempt.over.wait(_TOO_LONG), f"work that takes long was finished at once: {attempt.outcomes}"
     trial.backend.interrupt(attempt)
     outcome = attempt.wait(trial.patience)
     assert outcome.state is TaskState.CANCELLED, f"interrupted work ended as {outcome}"
     following = trial.start("linger", _TOO_LONG)
-    trial.backend.interrupt(attempt)  # it is over: this is to do nothing
+    trial.backend.interrupt(attempt)  # has no effect: it is finished
     outcome = following.wait(trial.patience)
-    assert outcome.result == "not interrupted", f"an interrupt of work that was over hit the next one: {outcome}"
+    assert outcome.result == "not interrupted", f"an interrupt of finished work hit the next one: {outcome}"
 
 
 def _early_interrupts(trial: _Trial) -> None:
@@ -113,7 +110,7 @@ def _early_interrupts(trial: _Trial) -> None:
 
 
 def _many(trial: _Trial) -> None:
-    """Many start at once without waiting for each other's work, and each ends once."""
+    """Many attempts start without waiting for each other, and each finishes once."""
     start = time.monotonic()
     attempts = [trial.start("echo", number) for number in range(trial.rounds)]
     spent = time.monotonic() - start
@@ -125,7 +122,7 @@ def _many(trial: _Trial) -> None:
 
 
 def _closing(trial: _Trial) -> None:
-    """It can be closed as often as one likes."""
+    """A backend can be closed more than once."""
     trial.run("echo", 1)
     trial.backend.close()
     trial.backend.close()
@@ -135,7 +132,7 @@ def _closing(trial: _Trial) -> None:
 
 
 def _tasks(trial: _Trial) -> None:
-    """Tasks run there, complete and fail, and say so in order."""
+    """Tasks run, complete and fail, with events in order."""
     with trial.manager() as manager, EventRecorder(manager) as recorder:
         task = trial.task(manager, "echo", 7)
         assert task.wait(trial.patience) == 7, f"{task!r} gave {task.result!r}"
@@ -145,12 +142,12 @@ def _tasks(trial: _Trial) -> None:
         assert failing.error == "ValueError: no such luck", f"the error of the work became {failing.error!r}"
         recorder.wait_for("failed", failing, timeout=trial.patience)
         recorder.check_legal()
-        told = [event.value for event in recorder.of(task)]
-        assert told == ["created", "started", "completed"], f"the events of a task were {told}"
+        events = [event.value for event in recorder.of(task)]
+        assert events == ["created", "started", "completed"], f"the events of a task were {events}"
 
 
 def _progress(trial: _Trial) -> None:
-    """What work says of its progress is known while it runs."""
+    """The progress that the work reports is visible while it runs."""
     go = trial.folder / "go"
     with trial.manager() as manager, EventRecorder(manager, ["progress"]) as recorder:
         task = trial.task(manager, "report", str(go))
@@ -158,16 +155,16 @@ def _progress(trial: _Trial) -> None:
         while (task.progress, task.body) != (50.0, "half way"):
             left = end - time.monotonic()
             assert left > 0, f"half way, {task!r} showed the progress {task.progress!r} and the body {task.body!r}"
-            assert not task.done, f"work that waits half way was over: {task!r}, {task.error}"
+            assert not task.done, f"work that waits half way was finished: {task!r}, {task.error}"
             time.sleep(0.01)
         recorder.wait_for("progress", task, timeout=trial.patience)
         go.touch()
-        assert task.wait(trial.patience) == "reported", f"work that tells its progress gave {task.result!r}"
+        assert task.wait(trial.patience) == "reported", f"work that reports its progress gave {task.result!r}"
         assert task.progress == 100.0, f"a completed task has the progress {task.progress}"
 
 
 def _timeouts(trial: _Trial) -> None:
-    """An attempt that takes too long is stopped, and fails."""
+    """An attempt that exceeds the timeout is stopped, and fails."""
     with trial.manager() as manager:
         task = trial.task(manager, "linger", ENDLESS, timeout=_TOO_LONG)
         manager.wait(task, timeout=trial.patience)
@@ -184,7 +181,7 @@ def _retries(trial: _Trial) -> None:
 
 
 def _slow_cancels(trial: _Trial) -> None:
-    """A task reads `cancelling` until its work has really stopped."""
+    """A cancelled task is `cancelling` until its work has really stopped."""
     inside, go = trial.folder / "inside", trial.folder / "go"
     with trial.manager() as manager:
         task = trial.task(manager, "clean_up_slowly", str(inside), str(go))
@@ -203,15 +200,15 @@ def _slow_cancels(trial: _Trial) -> None:
 
 
 def _swallowed_cancels(trial: _Trial) -> None:
-    """Work that swallows its cancellation and returns is completed."""
+    """Work that ignores its cancellation and returns is completed."""
     inside = trial.folder / "inside"
     with trial.manager() as manager:
-        task = trial.task(manager, "go_on", str(inside))
+        task = trial.task(manager, "ignore_interrupt", str(inside))
         trial.until_there(inside, task)
         task.cancel()
         manager.wait(task, timeout=trial.patience)
-        assert task.state is TaskState.COMPLETED, f"work that swallowed its cancellation: {task!r}, {task.error}"
-        assert task.result == "finished all the same", f"work that swallowed its cancellation gave {task.result!r}"
+        assert task.state is TaskState.COMPLETED, f"work that ignored its cancellation: {task!r}, {task.error}"
+        assert task.result == "finished all the same", f"work that ignored its cancellation gave {task.result!r}"
 
 
 _CHECKS: dict[str, Callable[[_Trial], None]] = {
@@ -222,11 +219,11 @@ _CHECKS: dict[str, Callable[[_Trial], None]] = {
     )
 }
 BACKEND_CHECKS = tuple(_CHECKS)
-"""The names of the checks of which `check_backend` consists."""
+"""The names of the checks of `check_backend`."""
 
 
 class _Trial:
-    """One backend on trial, and how work is given to it."""
+    """A backend that is checked, and ways to run work on it."""
 
     def __init__(
         self,
@@ -245,7 +242,7 @@ class _Trial:
         self._works = works
 
     def start(self, work: str, *args: Any) -> _WatchedAttempt:
-        """Give work to the backend alone, as a manager would."""
+        """Start work on the backend without a manager."""
         task = Task(name=work, backend=self.backend.name)
         context = contextvars.copy_context()
         attempt = _WatchedAttempt(task, self._works[work], args, self.backend, context, self._loop)
@@ -256,7 +253,7 @@ class _Trial:
         return self.start(work, *args).wait(self.patience)
 
     def manager(self) -> TaskManager:
-        """A manager that has the backend."""
+        """Return a new manager that has the backend."""
         manager = TaskManager(loop=self._loop)
         manager.backends[self.backend.name] = self.backend
         return manager
@@ -265,16 +262,16 @@ class _Trial:
         return manager.create_task(work, partial(self._works[work], *args), backend=self.backend.name, **options)
 
     def until_there(self, path: Path, task: Task) -> None:
-        """Wait until the work has made this file."""
+        """Wait until the work has created this file."""
         end = time.monotonic() + self.patience
         while not path.exists():
-            assert not task.done, f"work that was to go on was over: {task!r}, {task.error}"
+            assert not task.done, f"work that should be running was finished: {task!r}, {task.error}"
             assert time.monotonic() < end, f"after {self.patience:g} s the work of {task!r} had not begun"
             time.sleep(0.01)
 
 
 class _WatchedAttempt(Attempt):
-    """An attempt that only notes its end."""
+    """An attempt that records its outcome."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

@@ -1,7 +1,4 @@
-"""`EventRecorder`: what a manager has told of its tasks, kept in order, and whether that order is legal.
-
-Must not know how events come about.
-"""
+"""`EventRecorder`: records the events of a manager, and checks their order."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from nbtasks.task import Task
 __all__ = ["EventRecorder"]
 
 PATIENCE = 10.0
-"""Seconds after which something that should have happened is taken not to."""
+"""Default timeout of waits, in seconds."""
 
 LEGAL_NEXT: dict[EventType | None, frozenset[EventType]] = {
     None: frozenset({EventType.CREATED}),
@@ -30,13 +27,13 @@ LEGAL_NEXT: dict[EventType | None, frozenset[EventType]] = {
     EventType.CANCELLED: frozenset({EventType.PRUNED}),
     EventType.PRUNED: frozenset(),
 }
-"""Which change of state may be told after which."""
+"""The events of state changes that may follow each event."""
 
 
 class EventRecorder:
-    """Keeps all events of a manager, in the order in which they were delivered. Also a context manager.
+    """Records the events of a manager in the order of delivery; a context manager.
 
-    `events` are the types that it records, by default all.
+    `events` are the types that are recorded, by default all.
     """
 
     def __init__(self, manager: TaskManager, events: Iterable[str] = ALL_EVENTS) -> None:
@@ -54,16 +51,16 @@ class EventRecorder:
 
     @property
     def events(self) -> list[tuple[Task, EventType]]:
-        """All that was delivered so far."""
+        """The events delivered so far."""
         with self._changed:
             return list(self._events)
 
     def of(self, task: Task) -> list[EventType]:
-        """The types of the events of one task."""
+        """Return the types of the events of one task."""
         return [event_type for other, event_type in self.events if other is task]
 
     def wait_for(self, event_type: str, task: Task | None = None, *, timeout: float = PATIENCE) -> Task:
-        """Wait until there is such an event, of that task or of any; its task. Raises WaitTimeoutError."""
+        """Wait for such an event, of `task` or of any task; return its task. Raises WaitTimeoutError."""
 
         def found() -> Task | None:
             matching = (other for other, kind in self._events if kind == event_type and task in (None, other))
@@ -77,7 +74,7 @@ class EventRecorder:
         return result
 
     def check_legal(self) -> None:
-        """Raise AssertionError if the changes of state of any task came in an order that cannot be."""
+        """Raise AssertionError if the state changes of a task were delivered in an illegal order."""
         last: dict[str, EventType | None] = {}
         for task, event_type in self.events:
             if event_type not in LEGAL_NEXT:
@@ -87,7 +84,7 @@ class EventRecorder:
             last[task.id] = event_type
 
     def close(self) -> None:
-        """Record nothing more, after what has happened so far."""
+        """Record the events up to now, and no later ones."""
         self._subscription.drain(PATIENCE)
 
     def _on_event(self, task: Task, event_type: EventType) -> None:

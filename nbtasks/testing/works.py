@@ -1,6 +1,6 @@
-"""The work that the check of backends gives them: plain and as coroutines, importable anywhere.
+"""Work for the check of backends: functions and coroutine functions.
 
-Must not know which backend runs it, nor in which process: the tasks' fields and files in a folder are all it uses.
+Any process can import it. It communicates by the fields of its task and by files in a folder.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from nbtasks.progress import current_task, track
 __all__ = ["COROUTINES", "ENDLESS", "FUNCTIONS"]
 
 ENDLESS = 60.0
-"""Seconds that work takes which is to be stopped."""
+"""Duration in seconds of work that a check stops."""
 
 _GLANCE = 0.01
 
 
 def echo(value: object) -> object:
-    """Give back what it was given."""
+    """Return the argument."""
     return value
 
 
@@ -32,12 +32,12 @@ def fail(message: str) -> None:
 
 
 def leave() -> None:
-    """Do what must not end the backend."""
+    """Raise SystemExit, which must not end the backend."""
     raise SystemExit("leaving")
 
 
 def linger(seconds: float) -> str:
-    """Take its time, where an interrupt can strike."""
+    """Sleep in short steps, so that an interrupt can stop it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(_GLANCE)
@@ -45,7 +45,7 @@ def linger(seconds: float) -> str:
 
 
 def report(go: str) -> str:
-    """Say that it is half done, and wait for the file `go`."""
+    """Report half of the progress, and wait for the file `go`."""
     for number in track(range(2)):
         if number == 1:
             _body("half way")
@@ -54,7 +54,7 @@ def report(go: str) -> str:
 
 
 def fail_first(seen: str) -> str:
-    """Fail unless the file `seen` is there; it is from then on."""
+    """Create the file `seen` and fail; succeed if the file exists already."""
     if Path(seen).exists():
         return "the second time"
     Path(seen).touch()
@@ -62,7 +62,7 @@ def fail_first(seen: str) -> str:
 
 
 def clean_up_slowly(inside: str, go: str) -> None:
-    """Make the file `inside`, and once interrupted wait for the file `go`."""
+    """Create the file `inside`; after an interrupt wait for the file `go`."""
     try:
         Path(inside).touch()
         linger(ENDLESS)
@@ -70,12 +70,12 @@ def clean_up_slowly(inside: str, go: str) -> None:
         _until(go)
 
 
-def go_on(inside: str) -> str:
-    """Make the file `inside`, and return whatever comes."""
+def ignore_interrupt(inside: str) -> str:
+    """Create the file `inside`; return a result even if interrupted."""
     try:
         Path(inside).touch()
         linger(ENDLESS)
-    except BaseException:  # noqa: BLE001 - that is what it is for
+    except BaseException:  # noqa: BLE001 - an interrupt is what it ignores
         return "finished all the same"
     return "not interrupted"
 
@@ -124,8 +124,8 @@ async def clean_up_slowly_later(inside: str, go: str) -> None:
         await _until_later(go)
 
 
-async def go_on_later(inside: str) -> str:
-    """As `go_on`."""
+async def ignore_interrupt_later(inside: str) -> str:
+    """As `ignore_interrupt`."""
     try:
         Path(inside).touch()  # noqa: ASYNC240 - an empty file
         await asyncio.sleep(ENDLESS)
@@ -135,11 +135,11 @@ async def go_on_later(inside: str) -> str:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    work.__name__: work for work in (echo, fail, leave, linger, report, fail_first, clean_up_slowly, go_on)
+    work.__name__: work for work in (echo, fail, leave, linger, report, fail_first, clean_up_slowly, ignore_interrupt)
 }
 COROUTINES: dict[str, Callable[..., Any]] = {
     "echo": echo_later, "fail": fail_later, "leave": leave_later, "linger": linger_later, "report": report_later,
-    "fail_first": fail_first_later, "clean_up_slowly": clean_up_slowly_later, "go_on": go_on_later,
+    "fail_first": fail_first_later, "clean_up_slowly": clean_up_slowly_later, "ignore_interrupt": ignore_interrupt_later,
 }  # fmt: skip
 
 
