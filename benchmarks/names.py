@@ -1,8 +1,8 @@
-"""The speed of a background cell's own code beside the same code in the foreground, and the cost of its names.
+"""Speed of a background cell's own code beside the foreground's; cost of names.
 
-All of it is CPU time of the thread that runs the code, in turns, in a real kernel, of each side the shortest of all
-rounds: other work on the machine only adds to it. The foreground's code runs in a thread over the notebook's own names,
-because a fresh thread pays more for memory than the main one.
+All times are CPU time of the thread that runs the code, in a real kernel, the two sides in turns. The shortest of all
+rounds counts, since other work on the machine only adds to it. The foreground's code runs in a thread over the
+notebook's own names, because memory costs a new thread more than the main one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ def in_thread(source):
 
 
 class Code(NamedTuple):
-    """What is measured. `§` stands for a suffix of the names that tells the two sides apart, where both are there."""
+    """The code that is measured.
+
+    `§` stands for a suffix of the names that differs for the two sides, where both exist.
+    """
 
     name: str
     use: str
@@ -105,7 +108,7 @@ def while_it_runs() -> Iterator[Row]:
 
 
 def after_its_commit() -> Iterator[Row]:
-    """What a background cell has left behind, used in the foreground, beside what a foreground cell has defined."""
+    """Objects of a completed background cell, used in the foreground, beside those of a foreground cell."""
     yield from _measured("after its commit", [code for code in CODE if code.define], _committed)
 
 

@@ -54,7 +54,7 @@ class Retry:
 
 
 def backed_off(delay: float, backoff: float, times: int, max_delay: float) -> float:
-    """`delay`, multiplied `times` times by `backoff`; not beyond `max_delay`, or `delay` if that is longer."""
+    """Return `delay * backoff ** times`, at most `max_delay`, or `delay` if that is longer."""
     if not delay:
         return 0.0
     try:

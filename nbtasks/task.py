@@ -643,7 +643,7 @@ class Task:
         """Drop what the subclass holds besides; also called when the manager prunes the task."""
 
     def work_record(self) -> dict[str, Any] | None:
-        """Return what the history needs to restore this template of a schedule in another kernel, made of JSON values.
+        """Return the record from which another kernel restores this template of a schedule, as JSON values.
 
         None: its class and its fields, or its function, are enough.
         """

@@ -76,7 +76,7 @@ class Backend(ABC):
 
     name: ClassVar[str]
     takes_over: ClassVar[bool] = False
-    """Whether it starts the attempt that `finished` returns; otherwise `finished` always returns None."""
+    """Whether it runs the attempts that `Attempt.finished` returns. For others that returns None."""
 
     @abstractmethod
     def start(self, attempt: Attempt) -> None:

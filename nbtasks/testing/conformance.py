@@ -36,7 +36,7 @@ def check_backend(
     rounds: int = 20,
     checks: Iterable[str] | None = None,
 ) -> None:
-    """Check that a backend implements `nbtasks.backends.base.Backend`; raise AssertionError if it does not.
+    """Check that a backend behaves as `nbtasks.backends.base.Backend` demands; raise AssertionError.
 
     `make_backend` makes a new backend for each check, which closes it. `coroutines`: its work is coroutine functions,
     not plain ones. `patience`: timeout of each step in seconds, the start of a worker included. `rounds`: how often

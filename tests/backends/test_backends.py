@@ -1,4 +1,4 @@
-"""Where work runs, when something stands in its way: loops that are closed or go away, threads that are not needed."""
+"""Backends `loop` and `thread`: closed loops, reuse of threads, contexts of work."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_what_waits_for_a_loop_that_is_closed_meanwhile_fails_and_the_next_one_t
 
 
 async def test_a_task_that_takes_the_place_of_another_runs_in_its_own_context_to_its_end(manager: TaskManager) -> None:
-    who = contextvars.ContextVar("who", default="nobody")
+    who = contextvars.ContextVar("who", default="unset")
 
     async def at_once() -> str:
         who.set("at once")
@@ -133,7 +133,7 @@ async def test_a_task_that_takes_the_place_of_another_runs_in_its_own_context_to
     await manager.wait_all(timeout=30)
     results = [task.result if task.state == "completed" else task.error for task in tasks]
     assert results == [
-        "at once", "nobody then waits", "at once", "ValueError: nobody", "at once", "cancelled", "at once",
+        "at once", "unset then waits", "at once", "ValueError: unset", "at once", "cancelled", "at once",
         "swallowed", "at once",
     ]  # fmt: skip
 

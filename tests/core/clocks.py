@@ -1,4 +1,4 @@
-"""A clock that a test moves, whose times can come apart, and backends whose work takes no time or the clock's."""
+"""A clock that tests move, and backends whose work takes no time or the clock's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 class MovedClock:
-    """The time on the wall, monotonic time, and elapsed time, which goes on while the machine sleeps."""
+    """Wall time, monotonic time, and elapsed time with the machine's sleep."""
 
     def __init__(self, start: datetime = START) -> None:
         self._now = start
@@ -37,23 +37,23 @@ class MovedClock:
         self._timers.append(timer)
 
     def advance(self, seconds: float | timedelta) -> None:
-        """Let time pass, and what becomes due happen at its moment."""
+        """Move all times forward, and run due callbacks at their time."""
         end = self._monotonic + _seconds(seconds)
         while (when := self._run_due()) <= end:
             self._pass(when - self._monotonic)
         self._pass(end - self._monotonic)
 
     def sleep(self, seconds: float | timedelta) -> None:
-        """The machine sleeps: nothing happens, and monotonic time stands still."""
+        """The machine sleeps: no callback runs, and monotonic time stands still."""
         self._now += timedelta(seconds=_seconds(seconds))
         self._elapsed += _seconds(seconds)
 
     def set(self, forward: timedelta) -> None:
-        """Somebody sets the clock on the wall, forward or back."""
+        """Set the wall clock forward or back, as a user may."""
         self._now += forward
 
     def _run_due(self) -> float:
-        """Do what is due; when the next is."""
+        """Run due callbacks; return the time of the next one."""
         return min((when for timer in self._timers if (when := timer.run_due()) is not None), default=float("inf"))
 
     def _pass(self, seconds: float) -> None:
@@ -86,9 +86,9 @@ class InlineBackend(Backend):
 
 
 class LastingBackend(Backend):
-    """Runs plain work where it is started; the attempt then lasts, by the clock, as many seconds as the work returns.
+    """Runs plain work at once; its attempt ends later, by the clock.
 
-    What it returns below zero lasts so long too, and fails.
+    The work returns the duration in seconds. If it is negative, the attempt takes that long and fails.
     """
 
     name: ClassVar[str] = "lasting"
@@ -106,7 +106,7 @@ class LastingBackend(Backend):
         self.live.append((self._clock.monotonic() + abs(seconds), attempt, outcome))
 
     def run_due(self) -> float | None:
-        """End what is over; when the next one is."""
+        """End attempts whose time is over; return the time of the next one."""
         now = self._clock.monotonic()
         for one in sorted((one for one in self.live if one[0] <= now), key=lambda one: one[0]):
             self.live.remove(one)
@@ -115,7 +115,7 @@ class LastingBackend(Backend):
         return min((end for end, _, _ in self.live), default=None)
 
     def interrupt(self, attempt: Attempt) -> None:
-        """Nothing: it goes on to its end."""
+        """Do nothing: the attempt lasts until its end."""
 
     def close(self) -> None:
         """Nothing to let go."""

@@ -1,7 +1,7 @@
-"""CPython's own tests of executors, with a manager's executor in the place of its pool of threads.
+"""CPython's own tests of executors, run on a manager's executor.
 
-Run by `test_executor.py` in a CPython 3.13, whose `test` package has them, by `python -m unittest`.
-Must not change what they assert: what does not apply is left out by name, with the reason.
+`test_executor.py` runs them by `python -m unittest` in a CPython 3.13 whose `test` package has them. Their assertions
+are unchanged; tests that do not apply are left out by name, with the reason.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Events: who is told what, in which order, on which thread; and that callbacks harm nobody."""
+"""Events: receivers, order, threads; callbacks that fail or hang."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_a_callback_runs_in_the_context_in_which_it_was_registered(manager: Task
 # -- callbacks that misbehave -------------------------------------------------------------------------------------
 
 
-def test_a_callback_that_fails_or_hangs_harms_nobody(
+def test_a_callback_that_fails_or_hangs_delays_no_other(
     manager: TaskManager, gate: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[EventType] = []
@@ -227,7 +227,7 @@ def test_an_async_callback_that_fails_is_logged_and_told_the_next_event(
     assert "at started" in caplog.text and "at completed" in caplog.text
 
 
-def test_an_async_callback_whose_loop_is_closed_is_told_nothing_and_harms_nobody(
+def test_an_async_callback_whose_loop_is_closed_receives_nothing_and_disturbs_no_other(
     manager: TaskManager, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def callback(task: Task, event: EventType) -> None:
@@ -367,7 +367,7 @@ def test_a_stream_that_is_dropped_is_forgotten(manager: TaskManager) -> None:
     assert manager.bus.listeners == ()
 
 
-def test_a_reader_whose_loop_is_gone_harms_nobody(manager: TaskManager) -> None:
+def test_a_reader_whose_loop_is_closed_disturbs_no_other(manager: TaskManager) -> None:
     stream = manager.events()
 
     async def read() -> None:
@@ -399,5 +399,5 @@ def test_an_unknown_event_is_refused(manager: TaskManager, method: str) -> None:
     arguments = [print] if method == "add_event_callback" else []
     with pytest.raises(errors.UnknownEventError, match=r"unknown event type 'finished': one of cancelled, completed"):
         getattr(manager, method)(*arguments, events=["finished"])
-    with pytest.raises(errors.UnknownTaskError, match="'nobody'"):
-        getattr(manager, method)(*arguments, task="nobody")
+    with pytest.raises(errors.UnknownTaskError, match="'missing'"):
+        getattr(manager, method)(*arguments, task="missing")

@@ -1,4 +1,4 @@
-"""The public helpers for tests: the check of backends, and what it finds; the driven clock; the recorder of events."""
+"""`nbtasks.testing`: the check of backends, the fake clock, the event recorder."""
 
 from __future__ import annotations
 

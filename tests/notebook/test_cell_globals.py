@@ -1,4 +1,4 @@
-"""Cells over plain dicts: which functions are moved to the notebook's dict, which are not, and what each finds."""
+"""Globals of cells: functions that are moved to the notebook's dict, and lookups."""
 
 from __future__ import annotations
 
@@ -402,7 +402,7 @@ def test_looking_at_frames_leaves_nothing_behind() -> None:
 
 
 def test_a_collection_in_another_thread_is_noticed() -> None:
-    """What it is about to free is in none of the lists of objects: a generator may still run its `finally` then."""
+    """The objects that it is about to free are in no list, but a generator may still run its `finally`."""
     inside, go = threading.Event(), threading.Event()
 
     class Slow:

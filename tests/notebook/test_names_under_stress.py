@@ -1,5 +1,6 @@
-"""100,000 background cells with functions, classes, generators, threads and garbage collection, all at once.
+"""Stress test of names: 100,000 background cells on several threads.
 
+The cells define functions, classes and generators, and start threads, under garbage collection.
 No value may be wrong, nothing may crash, and memory does not grow after the first tenth.
 """
 
@@ -111,7 +112,7 @@ BINDS_ANY = {index for index, source in enumerate(SOURCES) if "globals()" in sou
 
 
 class Notebook:
-    """Runs background cells on several threads, and a foreground that uses what they have bound."""
+    """Background cells on several threads, and a foreground that uses their names."""
 
     def __init__(self, kind: type, cells: int) -> None:
         self.names: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins, "k": 5, "items": [1, 2]}

@@ -1,6 +1,6 @@
-"""The names of background cells: their snapshot of the notebook's, when theirs are committed, and what runs on them.
+"""Names of background cells: snapshot, commit, and functions that outlive a cell.
 
-Every test runs twice: over plain dicts, as cells run where CPython allows it, and over layers, as they run elsewhere.
+Every test runs twice: over plain dicts, and over layers, which replace them where they are not supported.
 """
 
 from __future__ import annotations
@@ -519,7 +519,7 @@ def test_a_stand_in_that_the_cell_kept_somewhere_is_what_its_name_means_then(
     assert notebook["read"]() == 3
 
 
-def test_a_function_that_the_cell_defines_anew_is_committed(names: NotebookNames, notebook: dict[str, Any]) -> None:
+def test_a_function_that_the_cell_redefines_is_committed(names: NotebookNames, notebook: dict[str, Any]) -> None:
     define(notebook, "def read(): return x")
     run_binding(names, "x = 2\ndef read(): return x * 10", "x", "read")
     assert notebook["read"]() == 20

@@ -1,4 +1,4 @@
-"""`Output` and `Publisher`: outputs are kept, and published in order in few messages."""
+"""`Output` and `Publisher`: kept outputs, published in order in few messages."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Keep a dict alive that frames may still use as globals, after a function was moved out of it.
+"""Former globals of moved functions, kept alive as long as a frame may use them.
 
 A frame borrows its globals from its function (see `object_layout.py`). When a function gets other globals, frames of
 its earlier calls still use the former dict and hold no reference to it. So `keep` puts that dict into a collection that
-is never freed, not even when the interpreter exits, and from time to time all frames of the process are looked at: a
-dict that none of them uses is released. No frame can begin to use such a dict unnoticed, since that takes a function
+is never freed, not even when the interpreter exits. From time to time all frames of the process are examined, and the
+dicts that none of them uses are released. No frame can begin to use such a dict unnoticed, since that takes a function
 whose globals it is, and a function holds its globals.
 
 A frame is either on the stack of a thread, or belongs to an object that the garbage collector knows: a generator, a
@@ -37,13 +37,13 @@ _OWNERS: dict[int, Callable[[Any], types.FrameType | None]] = {
     id(types.FrameType): lambda frame: frame,
 }
 _MANY = 2_000
-"""How many dicts are kept before the frames are looked at. They are almost empty: all of them take half a megabyte."""
+"""How many dicts are kept before the frames are examined. They are almost empty: all of them take half a megabyte."""
 _FROZEN = gc.get_freeze_count()  # before there was any such dict; some versions of Python freeze what they begin with
 _TRIES = 3  # an automatic garbage collection may come between
 
 
 class BorrowedGlobals:
-    """The dicts that are kept. Any thread may call any method; `_lock` guards everything."""
+    """The dicts that are kept alive, guarded by `_lock`. Any thread may use it."""
 
     def __init__(self, many: int = _MANY) -> None:
         self._least = self._many = many

@@ -1,24 +1,24 @@
-"""The dict that a cell runs in, and what becomes of it and of the cell's functions at the end.
+"""Globals of cells: a plain dict while the cell runs, a view afterwards.
 
-`ExactGlobals` is the rule. A cell runs in a *plain dict*, a copy of the notebook's names: CPython's fast paths for
-globals and builtins are for nothing else. Who refers to that dict, and what it is:
+`ExactGlobals` is used where it is supported. A cell runs in a *plain dict*, a copy of the notebook's names, because
+CPython's fast paths for globals and builtins are for plain dicts only. The life of that dict:
 
 1. While the cell runs it is a plain dict, and each function that the cell defines has it as its globals.
 2. At the end of the attempt it *becomes a view* (`names_view.py`) in place: its type pointer is set, once, and its
-   content is reduced to what the cell has bound. Whatever still uses it, in any thread, finds the notebook's live names
-   from the next lookup on. It never becomes anything else again.
+   content is reduced to the names that the cell has bound. All code that still uses it, in any thread, finds the
+   notebook's live names from the next lookup on. It stays a view.
 3. At the commit, functions that can be found from the bound names are *moved* (`moved_functions.py`): their globals
-   become the notebook's own dict, and they stay the objects that they are. What the cell has bound is taken out of the
-   view. Everything that is not found, or must not be moved, keeps the view: it is right, and slower.
+   become the notebook's own dict, and they stay the same objects. The names that the cell has bound are removed from
+   the view. Functions that are not found, or must not be moved, keep the view: they are correct, but slower.
 4. A view that has lost a function is kept alive as long as a frame may use it (`borrowed_globals.py`).
-5. Views that something still refers to are looked at at each boundary, for names bound by `global`.
+5. At each boundary, views that are still referenced are searched for names bound by `global`.
 
-A function is not moved if it, or code within it, binds globals (what it binds is committed at a boundary, and not
-under a running cell), reads a name that code of its cell binds so, or calls `eval`, `exec` or `globals`, which may read
-any name. One that nothing but its name refers to is moved in any case, as no other code relies on its view.
+A function is not moved if it, or code within it, binds globals (they are committed at a boundary, not while a
+foreground cell runs), reads a name that code of its cell binds by `global`, or calls `eval`, `exec` or `globals`, which
+may read any name. A function that only its name refers to is always moved, as no other code relies on its view.
 
-`LayeredGlobals` needs nothing of `object_layout` and serves where that is not supported: the dict is a subclass from
-the start, and functions that nothing but their name refers to are made again over the notebook's dict.
+`LayeredGlobals` is used where `object_layout` is not supported: the dict is a subclass of dict from the start, and
+functions that only their name refers to are rebuilt over the notebook's dict.
 """
 
 from __future__ import annotations
@@ -48,55 +48,55 @@ _READ_ANY_NAME = frozenset({"eval", "exec", "globals"})
 
 
 def globals_for(notebook: Names) -> CellGlobals:
-    """The globals of cells over the notebook's dict: exact ones, where that is supported."""
+    """Return the `CellGlobals` for a notebook's dict: exact ones where they are supported."""
     if os.environ.get("NBTASKS_EXACT_GLOBALS") == "0" or not is_supported():
         return LayeredGlobals(notebook)
     return ExactGlobals(notebook)
 
 
 class CellGlobals(abc.ABC):
-    """Makes the dicts that cells run in. Guarded by the caller's lock."""
+    """Makes the dicts in which cells run. The caller's lock guards it."""
 
     @abc.abstractmethod
     def open(self, names: Names) -> Scope:
-        """A new dict for a cell to run in, a copy of `names`."""
+        """Return a new dict for a cell, a copy of `names`."""
 
     @abc.abstractmethod
     def end(self, scope: Scope, bound: Names) -> None:
-        """Make the dict a view that has nothing itself but what the cell has bound."""
+        """Make the dict a view that itself has only the names that the cell has bound."""
 
     @abc.abstractmethod
     def functions_to_move(
         self, scope: Scope, bound: Names, bound_later: Collection[str]
     ) -> list[tuple[types.FunctionType, bool]]:
-        """The functions to move at a commit, each with whether anything but its name refers to it.
+        """Return the functions to move at a commit, each with whether more than its name refers to it.
 
         `bound_later` are names that functions of the cell bind by `global`.
         """
 
     @abc.abstractmethod
     def move(self, functions: list[tuple[types.FunctionType, bool]], scope: Scope) -> None:
-        """Give the functions the notebook's own dict as globals."""
+        """Set the globals of the functions to the notebook's own dict."""
 
     @abc.abstractmethod
     def watch(self, scope: Scope) -> None:
-        """From now on have the dict among the `views`, as long as something refers to it."""
+        """Add the dict to the `views`, as long as it is referenced."""
 
     @abc.abstractmethod
     def views(self) -> list[Names]:
-        """The dicts of committed cells whose code may still bind names in them."""
+        """Return the dicts of committed cells in which their code may still bind names."""
 
     @abc.abstractmethod
     def claim(self, names: Collection[str], *, any_name: bool) -> None:
-        """A cell begins that binds `names`, or may bind any name."""
+        """A cell begins that binds `names`, or that may bind any name."""
 
     @abc.abstractmethod
     def release(self, names: Collection[str], *, any_name: bool) -> None:
-        """A cell that has claimed the names has committed them, or never will."""
+        """End the claim of a cell that has committed its names, or that failed."""
 
 
 class ExactGlobals(CellGlobals):
-    """Cells run in plain dicts, at full speed. Needs `object_layout`."""
+    """Runs cells in plain dicts, at full speed. Needs `object_layout`."""
 
     def __init__(self, notebook: Names) -> None:
         self._notebook = notebook
@@ -118,15 +118,15 @@ class ExactGlobals(CellGlobals):
         content = {name: names[name] for name in KEPT_IN_VIEW if name in names} | bound
         set_type(names, self._view)
         values = list(dict.values(names))
-        # Within one call of C code, and with no value freed there: another thread of the cell finds all the time
-        # what it has bound.
+        # Within one call of C code that frees no value, so that other threads of the cell find the bound names at any
+        # time.
         list(map(operator.call, (partial(dict.clear, names), partial(dict.update, names, content))))
         del values
 
     def functions_to_move(
         self, scope: Scope, bound: Names, bound_later: Collection[str]
     ) -> list[tuple[types.FunctionType, bool]]:
-        """Those that are found and may move. No variable of a caller may hold one of them or the dict."""
+        """Return the functions that may be moved. No variable of a caller may hold one of them or the dict."""
         wanted = _references(scope) - scope.references
         unshared = _unshared_functions(bound, scope.names)
         found = find_functions(bound.values(), scope.names, wanted)
@@ -155,7 +155,7 @@ class ExactGlobals(CellGlobals):
         self._views.append(scope.names)
 
     def views(self) -> list[Names]:
-        """Those that anything but our own lists refers to."""
+        """Return the views that are referenced by more than our own lists."""
         views = self._views
         for index in reversed(range(len(views))):
             if _references_in(views, index) <= _ONLY_IN_LIST + (views[index] in _BORROWED):
@@ -163,29 +163,29 @@ class ExactGlobals(CellGlobals):
         return list(views)
 
     def claim(self, names: Collection[str], *, any_name: bool) -> None:
-        """Lend the moved functions that read one of them to a view."""
+        """Put the moved functions that read one of the names on a view."""
         self._moved.claim(names, any_name=any_name)
 
     def release(self, names: Collection[str], *, any_name: bool) -> None:
-        """Give these functions the notebook's own dict again."""
+        """Move these functions back to the notebook's own dict."""
         self._moved.release(names, any_name=any_name)
 
 
 class Layer(dict[str, Any]):
-    """The globals of a running cell where no plain dict can become a view: a dict whose class can be changed."""
+    """Globals of a running cell, as a dict whose class can be changed."""
 
     __slots__ = ("__weakref__", "below")
     below: Names
 
 
 class LayerView(NamesView, Layer):
-    """What a layer becomes when its cell has ended."""
+    """A layer whose cell has ended."""
 
     __slots__ = ()
 
 
 class LayeredGlobals(CellGlobals):
-    """Cells run in layers. Code that uses globals is slower than in the foreground, in functions above all."""
+    """Runs cells in dicts of a subclass, `Layer`: slower, above all in functions."""
 
     def __init__(self, notebook: Names) -> None:
         self._notebook = notebook
@@ -211,12 +211,12 @@ class LayeredGlobals(CellGlobals):
         bound: Names,
         bound_later: Collection[str],  # noqa: ARG002 - nothing is moved
     ) -> list[tuple[types.FunctionType, bool]]:
-        """Make those again that nothing but their name refers to; none is moved."""
+        """Rebuild functions that only their name refers to; move none."""
         rebuild_unshared(bound, scope.names, self._notebook)
         return []
 
     def move(self, functions: list[tuple[types.FunctionType, bool]], scope: Scope) -> None:
-        """Nothing: those that could be moved were made again."""
+        """Do nothing: the functions were rebuilt."""
 
     def watch(self, scope: Scope) -> None:
         """Hold a weak reference."""
@@ -229,10 +229,10 @@ class LayeredGlobals(CellGlobals):
         return [layer for _, layer in alive]
 
     def claim(self, names: Collection[str], *, any_name: bool) -> None:
-        """Nothing: code left behind looks by context all the time."""
+        """Do nothing: every view looks names up by context."""
 
     def release(self, names: Collection[str], *, any_name: bool) -> None:
-        """Nothing, as for `claim`."""
+        """Do nothing, as `claim` does."""
 
 
 def _may_move(use: GlobalNames, bound_later: Collection[str]) -> bool:
@@ -240,7 +240,7 @@ def _may_move(use: GlobalNames, bound_later: Collection[str]) -> bool:
 
 
 def _unshared_functions(bound: Names, globals_: Names) -> set[int]:
-    """The ids of the functions with these globals that nothing but a name in `bound` and in the globals refers to."""
+    """Return the ids of functions that only their name in `bound` and in the globals refers to."""
     names = [n for n, value in bound.items() if type(value) is types.FunctionType and value.__globals__ is globals_]
     return {id(bound[name]) for name in names if is_unshared(name, bound, globals_)}
 

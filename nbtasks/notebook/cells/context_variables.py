@@ -1,7 +1,7 @@
-"""Context variables that cells set, such as numpy's print options or the context of `decimal`, treated as names are.
+"""Context variables set by cells, such as numpy's print options, for later cells.
 
-A background cell runs in a context of its own, so what it sets there would be gone with it, where in the foreground
-later cells have it. Knows nothing of tasks.
+A background cell runs in its own context, in which the variables that it sets would be lost. In the foreground they are
+set for later cells. So a completed cell commits them, as it commits its names.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 __all__ = ["Changes", "NotebookVariables", "changes_since", "take_over"]
 
 Changes = dict["contextvars.ContextVar[Any]", tuple[Any, Any]]
-"""For each variable that was set: what it was before, and what it is now."""
+"""The value of each variable before and after."""
 
 _ABSENT: Any = object()
 
 
 def changes_since(before: contextvars.Context) -> Changes:
-    """What code has set in this context since it was like `before`; not our own variables."""
+    """Return the variables that differ in this context from `before`, except for those of nbtasks."""
     return {
         variable: (before.get(variable, _ABSENT), value)
         for variable, value in contextvars.copy_context().items()
@@ -28,14 +28,14 @@ def changes_since(before: contextvars.Context) -> Changes:
 
 
 def take_over(changes: Changes) -> None:
-    """Set the variables in this context, apart from those that were set to something else meanwhile."""
+    """Set the variables in this context, except for those that were changed meanwhile."""
     for variable, (before, now) in changes.items():
         if variable.get(_ABSENT) is before:
             variable.set(now)
 
 
 class NotebookVariables:
-    """What completed cells have set, for the foreground, which alone can set it in its context.
+    """Variables of completed cells, to be set in the foreground by its next cell.
 
     `_lock` guards `_waiting`. Any thread may call `commit`.
     """
@@ -51,7 +51,7 @@ class NotebookVariables:
                 self._waiting[variable] = (self._waiting.get(variable, (before, now))[0], now)
 
     def foreground_began(self) -> None:
-        """Set what waits, in the context of the cell that begins."""
+        """Set the committed variables in the context of the cell that begins."""
         with self._lock:
             changes, self._waiting = self._waiting, {}
         take_over(changes)

@@ -1,7 +1,7 @@
-"""`eval` and `exec` for code whose globals are a layer: what they run finds the names below the layer, too.
+"""`eval` and `exec` for code whose globals are a view on other names.
 
-The interpreter looks for names of evaluated code in its globals past any `__missing__`, but in its locals by the
-mapping protocol. So the locals that are handed over here know the globals as well. Knows nothing of cells.
+Evaluated code reads its globals without `__missing__`, and so would not find the names below a view. It reads its
+locals by the mapping protocol, so the locals that are passed here include the globals.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["EVALUATING"]
 
 
 class _Locals(MutableMapping[str, Any]):
-    """Locals in which names that they have not are looked up in the globals."""
+    """Locals in which missing names are looked up in the globals."""
 
     def __init__(self, own: MutableMapping[str, Any], names: Mapping[str, Any]) -> None:
         self._own = own
@@ -47,7 +47,7 @@ def _exec(source: Any, names: Any = None, own: Any = None, /, **options: Any) ->
 
 
 def _namespaces(caller: FrameType, names: Any, own: Any) -> tuple[Any, Any]:
-    """Globals and locals as `eval` and `exec` take them; what is not given is the caller's."""
+    """Return the globals and locals for `eval` and `exec`, by default those of the caller."""
     if names is None:
         names = caller.f_globals
         own = _locals_of(caller) if own is None else own
@@ -63,4 +63,4 @@ def _locals_of(frame: FrameType) -> Any:
 
 
 EVALUATING: dict[str, Callable[..., Any]] = {"eval": _eval, "exec": _exec}
-"""By the name of the builtin that each stands for."""
+"""The replacements, by the name of the builtin."""

@@ -20,7 +20,7 @@ _BINDS = {opcode.opmap[name]: 0 for name in ("STORE_GLOBAL", "DELETE_GLOBAL")}
 
 
 class GlobalNames(NamedTuple):
-    """What a code object does with global names, functions and classes within it included."""
+    """The global names that a code object uses, with functions and classes within it."""
 
     reads: frozenset[str]
     binds: frozenset[str]
@@ -30,14 +30,14 @@ class GlobalNames(NamedTuple):
 
 @functools.lru_cache(maxsize=4096)
 def global_names(code: types.CodeType) -> GlobalNames:
-    """The names of a code object and of all code within it."""
+    """Return the global names of a code object and of all code within it."""
     found = [GlobalNames(_operands(code, _READS), _operands(code, _BINDS), frozenset(code.co_names))]
     found += [global_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
     return GlobalNames(*(frozenset().union(*names) for names in zip(*found, strict=True)))
 
 
 def _operands(code: types.CodeType, operations: dict[int, int]) -> frozenset[str]:
-    """The names that the given operations are about."""
+    """Return the names in the arguments of these operations."""
     opcodes, arguments = code.co_code[::2], code.co_code[1::2]
     found = set()
     for operation, shift in operations.items():

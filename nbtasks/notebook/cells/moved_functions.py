@@ -1,6 +1,7 @@
-"""Functions of committed cells, moved to the notebook's own dict so that they run at the foreground's speed.
+"""Functions of committed cells, moved to the notebook's dict to be fast.
 
-A function that a cell defined is *moved*: its globals become the notebook's dict, and it stays the object that it is.
+A function that a cell defined is *moved*: its globals become the notebook's dict, so that it runs at the speed of the
+foreground, and it stays the same object.
 While a later background cell runs that binds a name which the function reads, the function has to see that cell's value
 there, and the notebook's everywhere else. For that time it is *lent* to a view, which decides by context.
 """
@@ -72,7 +73,10 @@ def _may_lead_to_functions(value: Any, over: Names) -> bool:
 
 
 class MovedFunctions:
-    """The functions that were moved to the dict `notebook`, by the names they read. Guarded by the caller's lock."""
+    """Functions moved to the dict `notebook`, by the names that they read.
+
+    The caller's lock guards them.
+    """
 
     def __init__(self, notebook: Names, view: NamesView) -> None:
         self._notebook = notebook
@@ -84,11 +88,11 @@ class MovedFunctions:
         self._any_claimed = 0
 
     def move(self, function: types.FunctionType) -> None:
-        """Give a function the notebook's dict as globals for good: nothing but its name refers to it."""
+        """Move a function that only its name refers to: no cell can need it on a view."""
         set_globals(function, self._notebook)
 
     def move_lendable(self, function: types.FunctionType) -> None:
-        """Give a function the notebook's dict as globals, except while a cell claims a name that it reads."""
+        """Move a function, except while a cell claims a name that it reads."""
         if len(self._functions) >= self._prune_at:
             self._prune()
         reference = weakref.ref(function)
@@ -98,13 +102,13 @@ class MovedFunctions:
         self._place(function)
 
     def claim(self, names: Collection[str], *, any_name: bool) -> None:
-        """A cell begins that binds `names`, or may bind any name."""
+        """Put functions on the view while a cell runs that binds `names`, or that may bind any name."""
         self._any_claimed += any_name
         self._claims.update(names)
         self._place_readers(names, any_name)
 
     def release(self, names: Collection[str], *, any_name: bool) -> None:
-        """A cell that has claimed the names has committed them, or never will."""
+        """End the claim of a cell that has committed its names, or that failed."""
         self._any_claimed -= any_name
         self._claims.subtract(names)
         self._claims = +self._claims
@@ -117,7 +121,7 @@ class MovedFunctions:
             self._readers[name] = self._placed(self._readers[name])
 
     def _placed(self, references: list[_Reference]) -> list[_Reference]:
-        """Place the functions that are alive; their references."""
+        """Set the globals of the functions that are alive; return their references."""
         alive = [(reference, function) for reference in references if (function := reference()) is not None]
         for _, function in alive:
             self._place(function)

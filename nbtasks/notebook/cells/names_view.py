@@ -1,7 +1,7 @@
-"""Views on the notebook's live names, which a cell's globals turn into when the cell has ended.
+"""Views on the notebook's live names: what the globals of finished cells become.
 
-Functions, generators and threads that the cell leaves behind, and that keep the dict it ran in as their globals, then
-find the notebook's names. A name that such code binds by `global` is in the view itself until it is committed.
+Functions, generators and threads of a finished cell may still have the dict in which it ran as their globals. They find
+the notebook's names in it. A name that they bind by `global` is in the view itself until it is committed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ KEPT_IN_VIEW = frozenset({"__builtins__", "__name__", "__package__", "__spec__",
 
 
 class NamesView(dict[str, Any]):
-    """A dict in which names that it does not have itself are those of the dict `below`.
+    """A dict that looks up missing names in the dict `below`.
 
-    Its memory layout is that of a plain dict, so that one can be made a view in place.
+    It has the memory layout of a plain dict, which can so be turned into a view in place.
     """
 
     __slots__ = ()
@@ -32,7 +32,7 @@ class NamesView(dict[str, Any]):
     def __missing__(self, name: str) -> Any:
         names = current_names()
         if names is not None and names is not self and name in names:
-            return names[name]  # in a cell that runs, its names are the notebook's
+            return names[name]  # code of a running cell finds the names of that cell
         if name in EVALUATING and name not in self.below:
             return EVALUATING[name]
         return self.below[name]
@@ -72,5 +72,5 @@ class NamesView(dict[str, Any]):
 
 
 def own_names(names: Names) -> Names:
-    """What is in a cell's globals themselves, as a dict. (`dict.copy` would ask a view's `__iter__`.)"""
+    """Return the own names of a cell's globals as a dict. (`dict.copy` would call a view's `__iter__`.)"""
     return names.copy() if type(names) is dict else dict(list(dict.items(names)))

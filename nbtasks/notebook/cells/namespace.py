@@ -1,7 +1,7 @@
-"""The names of background cells: a snapshot of the notebook's namespace, and when a cell's names are committed to it.
+"""Names of background cells: snapshot of the notebook's, and commit to it.
 
-The dict that a cell runs in is made by `cell_globals.py`. `NotebookNames` is handed the notebook's dict, and is called
-when foreground cells begin and end.
+`NotebookNames` is called when foreground cells begin and end: these are the boundaries at which names are committed.
+`cell_globals.py` makes the dicts in which cells run.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class CellNames:
     """
 
     scope: Scope
-    """Holds what the cell runs in, for the context that it runs in."""
+    """Holds the dict in which the cell runs, for its context."""
     binds: frozenset[str] = frozenset()
-    """The names that mean something else to the cell than to the notebook, as far as can be known when it begins."""
+    """The names with other values in the cell than in the notebook, as far as is known when it begins."""
     binds_later: frozenset[str] = frozenset()
     """The names that functions of the cell bind by `global`."""
     binds_any: bool = False
@@ -57,7 +57,7 @@ class CellNames:
     _rebased: dict[str, Any] = field(default_factory=dict)
     # Functions of other cells that are replaced while this cell runs (see `for_running_cell`).
     _stand_ins: dict[str, Any] = field(default_factory=dict)
-    # Until the commit: every changed name, and what the notebook has for it if nobody else wrote it.
+    # Until the commit: every changed name, and its value in the notebook if no other code changed it.
     _to_commit: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -66,7 +66,7 @@ class CellNames:
         return self.scope.names
 
     def current(self) -> dict[str, Any]:
-        """What the cell has bound: up to now while it runs, else in all."""
+        """Return the names that the cell has bound so far."""
         return dict(self.bound) if isinstance(self.globals, NamesView) else self._changed()[0]
 
     def _expected(self, name: str) -> Any:
@@ -75,20 +75,20 @@ class CellNames:
         return self._snapshot.get(name, _ABSENT)
 
     def _changed(self) -> tuple[dict[str, Any], set[str]]:
-        """What differs from the snapshot: the bound names with their values, and the deleted names."""
+        """Return the names bound since the snapshot, with their values, and the deleted names."""
         names, snapshot = own_names(self.globals), self._snapshot
         bound = {name: value for name, value in names.items() if snapshot.get(name, _ABSENT) is not value}
         return bound, snapshot.keys() - names.keys()
 
     def _stand_in(self, functions: Mapping[str, Any]) -> None:
-        """Put functions in the place of the notebook's while the cell runs."""
+        """Replace functions of the notebook while the cell runs."""
         for name, function in functions.items():
             self._rebased.setdefault(name, self._snapshot[name])
             self._snapshot[name] = self._stand_ins[name] = function
             dict.__setitem__(self.globals, name, function)
 
     def _keep_shared_stand_ins(self) -> None:
-        """Let a stand-in that something refers to by now be what its name is bound to: no object gets lost."""
+        """Bind a replaced function to its name for good if other objects refer to it."""
         for name in self._stand_ins:
             if dict.get(self.globals, name) is not self._stand_ins[name]:
                 continue
@@ -98,10 +98,10 @@ class CellNames:
 
 
 class NotebookNames:
-    """The notebook's namespace, as background cells see it and write to it.
+    """The notebook's namespace, as background cells read and write it.
 
-    One re-entrant lock (a destructor may run anything) guards the open attempts, the commits that wait, whether a
-    foreground cell runs, and every write that a commit makes to the notebook's dict. Any thread may call any method.
+    One re-entrant lock (a destructor may run any code) guards the open attempts, the waiting commits, whether a
+    foreground cell runs, and every write of a commit to the notebook's dict. Any thread may call any method.
     """
 
     def __init__(self, names: Names, cell_globals: CellGlobals | None = None) -> None:
@@ -139,18 +139,18 @@ class NotebookNames:
         binds_later: Iterable[str] = (),
         binds_any: bool = False,
     ) -> CellNames:
-        """Begin an attempt: the notebook's names as they are now, commits that wait for a boundary included.
+        """Begin an attempt with the notebook's names as they are now, waiting commits included.
 
-        `overrides` are names that mean something else while the cell runs (`exit`); they are never committed. `binds`
-        are those that the cell is going to bind, as far as one can tell, `binds_later` those among them that its
-        functions bind by `global`. `binds_any` says that it may bind others besides.
+        `overrides` are names with another value while the cell runs (`exit`); they are never committed. `binds` are the
+        names that the cell is expected to bind, `binds_later` those of them that its functions bind by `global`.
+        `binds_any`: it may bind any other name too.
         """
         with self._lock:
             snapshot = dict(self._names)
             rebased: dict[str, Any] = {}
             for earlier in self._waiting:
                 for name, expected in earlier._to_commit.items():
-                    if self._names.get(name, _ABSENT) is expected:  # so it will be committed, over earlier ones too
+                    if self._names.get(name, _ABSENT) is expected:  # then it will be committed, also over earlier commits
                         rebased.setdefault(name, expected)
                         _put(snapshot, name, earlier.bound.get(name, _ABSENT))
             snapshot.update(overrides or {})
@@ -169,7 +169,7 @@ class NotebookNames:
             return names
 
     def end(self, names: CellNames, *, commit: bool) -> None:
-        """End an attempt. With `commit` its names move to the notebook at the next boundary: now, if no cell runs."""
+        """End an attempt. `commit`: its names move to the notebook now, or after the running foreground cell."""
         with self._lock:
             if names not in self._open:
                 return
@@ -184,19 +184,19 @@ class NotebookNames:
             if not commit:
                 self._release_claims(names)
             committed = [] if self.in_foreground else self._commit_waiting()
-        _tell_kept(committed)
+        _report_kept(committed)
 
     def commit(self, names: CellNames) -> None:
-        """Commit one attempt that has ended, now: a cell waited for it. Once committed, nothing more happens."""
+        """Commit a finished attempt now, since a cell waited for it. Idempotent."""
         with self._lock:
             committed = [names] if names in self._waiting else []
             if committed:
                 self._waiting.remove(names)
                 self._commit(names)
-        _tell_kept(committed)
+        _report_kept(committed)
 
     def adopt(self, names: CellNames, into: CellNames) -> None:
-        """Show what a completed attempt bound to another that runs: a background cell waited for it.
+        """Give the names of a completed attempt to a running one that waited for it.
 
         A name that the waiting cell itself rebound keeps its value there.
         """
@@ -209,20 +209,20 @@ class NotebookNames:
                     dict.__setitem__(into.globals, name, value)
 
     def foreground_began(self, cell: object) -> None:
-        """A foreground cell begins; `cell` tells one request from the next, so that nested runs count as one."""
+        """A foreground cell begins. `cell` identifies the request, so that nested runs count as one."""
         with self._lock:
-            # A request that ended without telling us cannot hold up commits for longer than until the next one.
+            # A request whose end was not reported delays commits until the next request, not for ever.
             self._depth = self._depth + 1 if self._depth and self._foreground == cell else 1
             self._foreground = cell
             committed = self._commit_waiting() if self._depth == 1 else []
-        _tell_kept(committed)
+        _report_kept(committed)
 
     def foreground_ended(self) -> None:
-        """A foreground cell ended: what waited for it is committed."""
+        """A foreground cell ended: commit the names that waited for it."""
         with self._lock:
             self._depth = max(0, self._depth - 1)
             committed = [] if self._depth else self._commit_waiting()
-        _tell_kept(committed)
+        _report_kept(committed)
 
     def _are_notebooks(self, function_globals: Any) -> bool:
         return function_globals is self._names or isinstance(function_globals, NamesView)
@@ -268,7 +268,7 @@ class NotebookNames:
         self._release_claims(names)
 
     def _rebase_others(self, name: str, before: Any, value: Any) -> None:
-        """Between two tasks the later commit wins: what one commits is what the others now expect to find."""
+        """Let other attempts expect the committed value: between two tasks the later commit wins."""
         for other in self._open:
             if other._expected(name) is before:
                 other._rebased[name] = value
@@ -277,7 +277,7 @@ class NotebookNames:
                 other._to_commit[name] = value
 
     def _sweep(self) -> None:
-        """Commit what code of committed cells bound since by `global`."""
+        """Commit names that code of committed cells has bound since by `global`."""
         for view in self._globals.views():
             for name in own_names(view).keys() - KEPT_IN_VIEW:
                 with contextlib.suppress(KeyError):  # deleted by that code meanwhile
@@ -291,7 +291,7 @@ def _put(names: dict[str, Any], name: str, value: Any) -> None:
         names[name] = value
 
 
-def _tell_kept(committed: list[CellNames]) -> None:
+def _report_kept(committed: list[CellNames]) -> None:
     for names in committed:
         if names.kept and names.on_kept is not None:
             names.on_kept(names.kept)

@@ -1,4 +1,4 @@
-"""Replace the type of a dict and the globals of a function in place (ctypes, CPython only).
+"""Set the type of a dict or the globals of a function in place (CPython, ctypes).
 
 Python has no operation for either: `__class__` of a plain dict and `__globals__` of a function are read-only. Both are
 one pointer at a fixed place in the object's memory, and the interpreter reads it again at each use: `LOAD_GLOBAL`
@@ -123,7 +123,7 @@ for _ in range(100): read(), functions[0](), next(counter)
 
 
 def _works() -> bool:
-    """Run code over a dict, make it a view, move a function out of it, and see what each finds, and what is freed."""
+    """Try both operations on a dict and its functions; check their lookups and reference counts."""
     below: dict[str, Any] = {"__name__": "probe", "items": [], "value": 1}
     names = dict(below)
     exec(_PROBE, names)

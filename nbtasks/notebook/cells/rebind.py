@@ -1,4 +1,4 @@
-"""Functions that are made again over other globals: the notebook's own, or those of a cell that runs."""
+"""Rebuild functions over other globals: the notebook's, or a running cell's."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Names = dict[str, Any]
 
 
 def rebuild_unshared(bound: Names, layer: Names, over: Names) -> None:
-    """Make the functions that nothing but their name refers to again, over the dict `over`.
+    """Rebuild the functions that only their name refers to, over the dict `over`.
 
-    They are then as fast as functions defined there. A function that anything else refers to stays the object that it
-    is, over its layer. Nothing but `bound` and `layer` may hold the functions when this is called.
+    They are then as fast as functions defined there. A function that other objects refer to stays the same object,
+    over its layer. Nothing but `bound` and `layer` may hold the functions when this is called.
     """
     for name in bound:
         value = bound[name]
@@ -31,12 +31,12 @@ def rebuild_unshared(bound: Names, layer: Names, over: Names) -> None:
 
 
 def for_running_cell(names: Names, binds: Iterable[str], is_notebooks: Callable[[Any], bool]) -> tuple[Names, set[str]]:
-    """The functions among `names` that are replaced while a cell runs in them, made again over `names`.
+    """Rebuild the functions among `names` that are replaced while a cell runs, over `names`.
 
     A function of another cell looks its names up in the notebook. Where it reads one that the running cell `binds`, or
     binds one itself by `global`, or calls such a function, the two would miss each other's values. `is_notebooks`
-    tells of a function's globals whether they are the notebook's. The second result are all names that mean something
-    else while the cell runs: those that it binds, and those of the replaced functions.
+    returns whether globals of a function are the notebook's. The second result are all names with other values while
+    the cell runs: those that it binds, and those of the replaced functions.
     """
     functions = {
         name: value
@@ -56,7 +56,7 @@ def for_running_cell(names: Names, binds: Iterable[str], is_notebooks: Callable[
 
 
 def is_unshared(name: str, *holders: Mapping[str, Any]) -> bool:
-    """Whether nothing but the dicts `holders` refers to what each of them has under `name`."""
+    """Whether only the dicts `holders` refer to the value that each of them has under `name`."""
     return _references(holders[0], name) == _ONLY_ITS_NAME + len(holders) - 2
 
 
@@ -94,7 +94,7 @@ def _enclosed(function: types.FunctionType) -> dict[int, types.FunctionType]:
 def _over_with_inner(
     function: types.FunctionType, names: Names, changed: set[str], rebuilt: dict[int, types.FunctionType]
 ) -> types.FunctionType:
-    """The function over `names`, and with it those in its closure that it concerns too. `rebuilt` has them by id."""
+    """Rebuild a function and the affected ones in its closure over `names`; `rebuilt` has them by id."""
     if id(function) in rebuilt:
         return rebuilt[id(function)]
     inner = {number: value for number, value in _enclosed(function).items() if _concerns(value, changed)}
@@ -104,7 +104,7 @@ def _over_with_inner(
     made = rebuilt[id(function)] = _over(function, names, tuple(cells))
     for number, value in inner.items():
         cells[number].cell_contents = _over_with_inner(value, names, changed, rebuilt)
-    # What is set on the one is set on the other: a function's attributes are its state.
+    # An attribute set on one is set on the other: a function's attributes are its state.
     made.__dict__ = function.__dict__
     return made
 
@@ -148,7 +148,7 @@ def _references(bound: Mapping[str, Any], name: str) -> int:
 
 
 def _only_its_name() -> int:
-    """The count for a function that only a layer and `bound` hold, measured: interpreters count differently."""
+    """Measure the count for a function that only a layer and `bound` hold: it depends on the interpreter."""
     layer: dict[str, Any] = {}
     exec("def probe(): pass", layer)
     return _references({"probe": layer["probe"]}, "probe")

@@ -71,7 +71,7 @@ class CellSource:
         """Whether the cell may bind names that are not in its text."""
 
     def rebinds(self, names: Mapping[str, Any]) -> frozenset[str]:
-        """The names that the cell may bind to other values than they have in `names`, as far as its text tells.
+        """Return the names that the cell may bind to other values than in `names`, judging by its text.
 
         An import of what a name stands for already changes nothing.
         """
@@ -176,7 +176,7 @@ def _imported_names(tree: ast.Module) -> dict[str, list[tuple[str, str | None]]]
 
 
 def _import_sources(tree: ast.Module) -> Iterator[tuple[str, str, str | None]]:
-    """Each import in the cell: the name that it binds, the module, and the attribute that is taken from it."""
+    """Yield each import of the cell: the name that it binds, the module, and the imported attribute."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
