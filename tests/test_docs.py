@@ -1,4 +1,4 @@
-"""The pages lead where they say."""
+"""Links between the pages, and the tables of the architecture page."""
 
 from __future__ import annotations
 
@@ -28,3 +28,12 @@ def test_the_architecture_names_modules_that_exist() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     for name in re.findall(r"`(\w+(?:\.py|/))`", text):
         assert list((ROOT / "nbtasks").rglob(name.rstrip("/"))), name
+
+
+@pytest.mark.parametrize("package", ["", "notebook"])
+def test_the_architecture_has_every_module_and_package(package: str) -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    folder = ROOT / "nbtasks" / package
+    modules = {path.name for path in folder.glob("*.py")} - {"__init__.py"}
+    packages = {f"{path.parent.name}/" for path in folder.glob("*/__init__.py")}
+    assert {name for name in modules | packages if f"`{name}`" not in text} == set()
