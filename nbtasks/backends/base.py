@@ -67,7 +67,7 @@ class Attempt(ABC):
     def finished(self, outcome: Outcome) -> Attempt | None:
         """Report the outcome, once the work has really stopped. Called exactly once, shielded from interrupts.
 
-        If the backend `takes_over` attempts, this may return the next attempt, which then runs in the place of this one.
+        If the backend `takes_over` attempts, this may return the next attempt, which then runs in its place.
         """
 
 

@@ -139,7 +139,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 COROUTINES: dict[str, Callable[..., Any]] = {
     "echo": echo_later, "fail": fail_later, "leave": leave_later, "linger": linger_later, "report": report_later,
-    "fail_first": fail_first_later, "clean_up_slowly": clean_up_slowly_later, "ignore_interrupt": ignore_interrupt_later,
+    "fail_first": fail_first_later, "clean_up_slowly": clean_up_slowly_later,
+    "ignore_interrupt": ignore_interrupt_later,
 }  # fmt: skip
 
 

@@ -150,7 +150,7 @@ class NotebookNames:
             rebased: dict[str, Any] = {}
             for earlier in self._waiting:
                 for name, expected in earlier._to_commit.items():
-                    if self._names.get(name, _ABSENT) is expected:  # then it will be committed, also over earlier commits
+                    if self._names.get(name, _ABSENT) is expected:  # then it will be committed
                         rebased.setdefault(name, expected)
                         _put(snapshot, name, earlier.bound.get(name, _ABSENT))
             snapshot.update(overrides or {})
