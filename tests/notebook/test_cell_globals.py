@@ -233,10 +233,18 @@ def test_a_function_with_other_builtins_stays_on_its_view(names: NotebookNames, 
 
 
 def test_long_containers_and_modules_are_not_searched(names: NotebookNames, notebook: dict[str, Any]) -> None:
-    cell = run(names, "import types\nm = types.ModuleType('m'); m.f = lambda: x\nmany = [lambda: x] * 2000")
-    assert notebook["m"].f.__globals__ is notebook["many"][0].__globals__ is cell.globals
+    source = """
+import collections, types
+class Own(list): pass
+m = types.ModuleType('m'); m.f = lambda: x
+many = [[f] * 2000 for f in (lambda: x, lambda: x)]
+queue, own = collections.deque([lambda: x] * 2000), Own([lambda: x] * 2000)
+"""
+    cell = run(names, source)
+    functions = [notebook["m"].f, notebook["many"][0][0], notebook["queue"][0], notebook["own"][0]]
+    assert all(function.__globals__ is cell.globals for function in functions)
     notebook["x"] = 5
-    assert notebook["m"].f() == notebook["many"][0]() == 5
+    assert [function() for function in functions] == [5] * 4
 
 
 def test_looking_for_functions_runs_no_code_of_the_users(names: NotebookNames, notebook: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import types
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -25,9 +25,7 @@ _SEARCHED = 3_000
 """How many objects are searched for functions: about a millisecond."""
 _LONG = 1_000
 _AT_ONCE = 16
-# Types by their ids: a metaclass may have a `__hash__` and an `__eq__` of its own.
-_CONTAINERS = frozenset(map(id, (dict, list, tuple, set, frozenset)))
-_OPAQUE = frozenset(map(id, (types.ModuleType, types.CodeType)))
+_CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 _PRUNED_AT_LEAST = 1_000
 
 _Reference = weakref.ref[types.FunctionType]
@@ -62,14 +60,14 @@ def find_functions(roots: Iterable[Any], over: Names, wanted: int) -> list[types
 
 
 def _may_lead_to_functions(value: Any, over: Names) -> bool:
+    """Whether the search goes on from here. It must not run code of the object or of its class."""
     kind = type(value)
-    if id(kind) in _CONTAINERS:
-        return 0 < len(value) <= _LONG
-    if id(kind) in _OPAQUE:
-        return False
-    if issubclass(kind, type):  # `isinstance` might run the class's own code
+    if issubclass(kind, _CONTAINERS):
+        base = next(base for base in _CONTAINERS if issubclass(kind, base))
+        return bool(base.__len__(value) <= _LONG)
+    if issubclass(kind, type):
         return bool(type.__getattribute__(value, "__module__") == dict.get(over, "__name__"))
-    return gc.is_tracked(value)
+    return kind is not types.CodeType and not issubclass(kind, types.ModuleType)
 
 
 class MovedFunctions:
