@@ -141,6 +141,10 @@ class CellDetails(Protocol):
         """The names that the cell bound."""
 
     @property
+    def kept_names(self) -> int:
+        """How many names a cell that failed or was cancelled has left to the notebook."""
+
+    @property
     def output(self) -> KeptOutput:
         """What the cell wrote."""
 

@@ -70,6 +70,7 @@ class TaskMagics(Magics):
     @argument("--tz", help="time zone of --cron, such as Europe/Paris; default: that of the machine")
     @argument("--max-concurrent", help="how many runs of the schedule may overlap; default: 1")
     @argument("--shared", action="store_true", help="use the notebook's variables directly, without a snapshot")
+    @argument("--atomic", action="store_true", help="commit nothing if the cell fails or is cancelled")
     @argument("--quiet", action="store_true", help="show no panel")
     @argument("--wait", action="store_true", help="block until the task is finished")
     @argument("--notify", action="store_true", help="notify when it finishes, if the page is not visible")
@@ -123,6 +124,8 @@ class TaskMagics(Magics):
             raise UsageError(f"%%bgtask: --if-running must be {_any_of(_IF_RUNNING)}, not {options.if_running!r}")
         if options.notify and options.quiet:
             raise UsageError("%%bgtask: --notify needs the panel to reach the page; omit --quiet")
+        if options.atomic and options.shared:
+            raise UsageError("%%bgtask: --atomic cannot be combined with --shared, which binds names at once")
         priority, retry = _whole_number("--priority", options.priority), _retry(options.retries)
         timeout = None if options.timeout is None else parse_interval(options.timeout)
         elsewhere = _elsewhere(options)
@@ -155,6 +158,7 @@ class TaskMagics(Magics):
             cell=launching,
             output=output,
             shared=options.shared,
+            atomic=options.atomic,
             notify=options.notify,
             raises_in_cell=options.wait,
             earlier_runs=tuple(earlier),

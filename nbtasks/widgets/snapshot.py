@@ -124,6 +124,8 @@ class Snapshot:
     """The `src` of the image."""
     state_text: str = ""
     """Text in place of the state's label: "2 running, 3 completed"."""
+    kept_names: int = 0
+    """How many names a cell that failed or was cancelled has left to the notebook."""
     last_error: str = ""
     """Why the last attempt failed, while a retry is pending."""
     schedule: str = ""
@@ -164,9 +166,11 @@ class Snapshot:
 
     @property
     def status(self) -> str:
-        """The state as text: "running", "running, attempt 2 of 3"."""
+        """The state as text: "running", "running, attempt 2 of 3", "failed; 3 names kept"."""
         label = self.state_text or STATE_STYLES[self.state].label
-        return f"{label}, {self.attempt}" if self.attempt else label
+        if self.attempt:
+            label += f", {self.attempt}"
+        return f"{label}; {plural(self.kept_names, 'name')} kept" if self.kept_names else label
 
     @property
     def details(self) -> str:
@@ -209,6 +213,7 @@ def task_snapshot(task: Task, now: datetime, *, compact: bool = False) -> Snapsh
         children="" if compact else children_text(task),
         process_usage="" if final or compact else usage_of(task),
         image="" if compact else image_source(task),
+        kept_names=_kept_names(task) if final else 0,
     )
 
 
@@ -373,6 +378,11 @@ def _errors_text(failed: Sequence[Task]) -> str:
 def _output_tail(task: Task) -> str:
     cell = task.cell_details()
     return "" if cell is None else plain_text(cell.output.tail)
+
+
+def _kept_names(task: Task) -> int:
+    cell = task.cell_details()
+    return 0 if cell is None else cell.kept_names
 
 
 def _whole_seconds(start: datetime | None, end: datetime) -> int | None:

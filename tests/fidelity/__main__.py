@@ -39,7 +39,6 @@ def main() -> int:
                 mode,
                 Path(folder, str(index), mode.value),
                 timeout=arguments.timeout,
-                adopt=arguments.adopt,
             )
             for index, notebook in enumerate(notebooks)
             for mode in (Mode.FOREGROUND, *modes)
@@ -61,7 +60,6 @@ def _arguments() -> argparse.Namespace:
         "--strict", action="store_true", help="print the cells that are not the same to the letter, too"
     )
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds that a cell may take")
-    parser.add_argument("--adopt", action="store_true", help="bind what failing cells bound, which they do not commit")
     parser.add_argument("--left-out", action="store_true", help="write the page of the docs, and run nothing")
     parser.add_argument("--jobs", type=int, default=1, help="kernels at once")
     return parser.parse_args()

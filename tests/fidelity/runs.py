@@ -15,10 +15,6 @@ from tests.fidelity.notebooks import Notebook, Source
 from tests.kernel.conftest import kernel_env
 from tests.kernel.driver import Cell, KernelEndedError, TimeLimitError
 
-# One expression that binds no name of its own.
-ADOPT = """[get_ipython().user_ns.update(task.namespace)
- for task in __import__("nbtasks").get_manager().list_tasks()[-1:] if task.state == "failed"];"""
-
 
 class Mode(enum.Enum):
     """How the cells are run."""
@@ -69,14 +65,12 @@ def run_notebook(
     *,
     timeout: float = 60.0,
     between: Between | None = None,
-    adopt: bool = False,
     only: int | None = None,
 ) -> Run:
     """Run the notebook in a fresh kernel, in a folder of its own under `home`.
 
     `between` is called with the front end and the cell's index after each cell was started, while it may still run.
     With `only`, no other cell than that one is put into the background; else all are that can be.
-    A background cell that fails commits nothing; with `adopt` its names are bound by hand, as the foreground would.
     """
     work = home / "work"
     if notebook.folder is None:
@@ -97,8 +91,6 @@ def run_notebook(
                 chosen = only is None or index == only
                 background = mode.in_background and chosen and not source.foreground and index not in run.left_out
                 cells.append(_run_cell(frontend, run, index, source, timeout, between, background=background))
-                if adopt and background and frontend.alive:
-                    _silently(frontend, ADOPT)
             else:
                 run.timed_out.append(index)
         run.cells = [frontend.outputs_with_widgets(cell) for cell in cells]

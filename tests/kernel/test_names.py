@@ -69,18 +69,142 @@ def test_a_name_rebound_meanwhile_keeps_the_notebooks_value_and_the_cell_reports
     cell.wait_output("nbtasks: x changed in the notebook meanwhile and kept its value there")
 
 
-@pytest.mark.parametrize("end", ["raise ValueError", "gates['stop'].wait()"], ids=["failed", "cancelled"])
-def test_a_cell_that_does_not_complete_commits_nothing_and_keeps_its_names(notebook: KernelDriver, end: str) -> None:
-    notebook.run(
-        "%%bgtask it\nx = 1\ngates['in'].set()\nfor _ in range(10**9): gates['in'].is_set()\n"
-        if "stop" in end
-        else f"%%bgtask it\nx = 1\ngates['in'].set()\n{end}"
+FAILS = "raise ValueError"
+IS_CANCELLED = "gates['in'].set()\nwhile True: pass"
+BACKENDS = pytest.mark.parametrize("backend", ["thread", "loop", "process"])
+
+
+@BACKENDS
+def test_a_cell_that_fails_keeps_what_it_bound_by_then_as_the_foreground_does(
+    notebook: KernelDriver, backend: str
+) -> None:
+    notebook.run("y = gone = 0").check()
+    cell = notebook.run(
+        f"%%bgtask it --backend {backend}\nimport math\ny = 1\ndel gone\ndef f(): return y + math.floor(2.5)\n"
+        "1 / 0\nnever = 1"
     ).check()
+    wait_over(notebook, "it")
+    assert notebook.value("('gone' in globals(), 'never' in globals(), f(), it.namespace['y'])") == (False, False, 3, 1)
+    assert notebook.value("f.__globals__ is globals()") is True
+    cell.wait_output("ZeroDivisionError")
+    notebook.run("it").check()
+    assert notebook.value("it.kept_names") == 3
+
+
+@pytest.mark.parametrize("options", ["", "--backend thread", "--retries 3"])
+def test_a_cancelled_cell_keeps_what_it_bound_by_then(notebook: KernelDriver, options: str) -> None:
+    notebook.run(f"%%bgtask it {options}\nx = 1\n{IS_CANCELLED}").check()
     notebook.run("gates['in'].wait()").check()
     notebook.run("%bgtask cancel it").check()
     wait_over(notebook, "it")
-    assert notebook.value("'x' in globals()") is False
-    assert notebook.value("it.namespace['x']") == 1
+    assert notebook.value("(x, it.state.value, it.kept_names)") == (1, "cancelled", 1)
+
+
+def test_a_cancelled_process_cell_keeps_what_it_bound_by_then(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask it --backend process\nx = 1\nprint('x is bound')\nwhile True: pass").check()
+    cell.wait_output("x is bound")
+    notebook.run("%bgtask cancel it").check()
+    wait_over(notebook, "it")
+    assert notebook.value("(x, it.state.value)") == (1, "cancelled")
+
+
+def test_a_cancelled_coroutine_keeps_what_it_bound_by_then(notebook: KernelDriver) -> None:
+    notebook.run("import asyncio").check()
+    notebook.run("%%bgtask it\nx = 1\ngates['in'].set()\nawait asyncio.sleep(600)").check()
+    notebook.wait_until(lambda: notebook.value("gates['in'].is_set()"), what="the start of the coroutine")
+    notebook.run("%bgtask cancel it").check()
+    wait_over(notebook, "it")
+    assert notebook.value("(x, it.state.value)") == (1, "cancelled")
+
+
+@pytest.mark.parametrize("end", [FAILS, IS_CANCELLED], ids=["failed", "cancelled"])
+def test_an_atomic_cell_that_does_not_complete_commits_nothing(notebook: KernelDriver, end: str) -> None:
+    notebook.run(f"%%bgtask it --atomic\nx = 1\ngates['in'].set()\n{end}").check()
+    notebook.run("gates['in'].wait()").check()
+    notebook.run("%bgtask cancel it").check()
+    wait_over(notebook, "it")
+    assert notebook.value("('x' in globals(), it.namespace['x'], it.kept_names)") == (False, 1, 0)
+
+
+def test_an_atomic_cell_that_completes_commits_all(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask it --atomic\nx = 1").check()
+    wait_over(notebook, "it")
+    assert notebook.value("x") == 1
+
+
+def test_atomic_and_shared_are_not_combined(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask it --atomic --shared\nx = 1")
+    assert "--atomic cannot be combined with --shared" in cell.text
+
+
+def test_a_wait_for_a_cell_that_fails_has_its_names(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask it\ngates['go'].wait()\nx = 1\n1 / 0").check()
+    cell = notebook.run("gates['go'].set()\ntry:\n    await it\nexcept ZeroDivisionError:\n    print(x)").check()
+    assert cell.stdout == "1\n"
+
+
+def test_a_background_cell_that_waits_for_one_that_fails_has_its_names(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask it\ngates['go'].wait()\nx = 1\n1 / 0").check()
+    notebook.run("%%bgtask later\ntry:\n    it.wait()\nexcept ZeroDivisionError:\n    y = x + 1").check()
+    notebook.run("gates['go'].set()").check()
+    wait_over(notebook, "later")
+    assert notebook.value("y") == 2
+
+
+def test_what_the_notebook_rebound_meanwhile_is_kept_beside_a_cell_that_fails(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask it\ngates['go'].wait()\nx = 'task'\ny = 'task'\n1 / 0").check()
+    notebook.run("x = 'notebook'; gates['go'].set()").check()
+    wait_over(notebook, "it")
+    assert notebook.value("(x, y)") == ("notebook", "task")
+    cell.wait_output("nbtasks: x changed in the notebook meanwhile and kept its value there")
+
+
+RETRIED = """
+from nbtasks import current_task
+attempt = current_task().attempts
+seen = 'half' in globals()
+half = attempt
+if attempt == 1:
+    only_first = True
+"""
+
+
+@BACKENDS
+def test_a_retry_starts_from_the_notebooks_names_and_only_the_last_attempt_commits(
+    notebook: KernelDriver, backend: str
+) -> None:
+    notebook.run(f"%%bgtask it --retries 1 --backend {backend}{RETRIED}1 / 0").check()
+    wait_over(notebook, "it")
+    assert notebook.value("(attempt, half, seen, 'only_first' in globals())") == (2, 2, False, False)
+
+
+def test_the_last_attempt_before_a_cancel_commits(notebook: KernelDriver) -> None:
+    notebook.run("from nbtasks import Retry, get_manager").check()
+    notebook.run("%%bgtask it --retries 5\nx = 1\nhold = range(3)\n1 / 0").check()
+    # The delay before the second attempt is one second, in which the task is pending.
+    notebook.run("while not (it.attempts and it.state == 'pending'): pass\nit.cancel()").check()
+    assert notebook.value("(x, it.attempts, it.state.value, it.kept_names)") == (1, 1, "cancelled", 2)
+
+
+def test_a_cancel_before_the_first_attempt_leaves_nothing(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask first --lane single\ngates['go'].wait()").check()
+    notebook.run("%%bgtask second --lane single\nx = 1").check()
+    notebook.run("second.cancel(); gates['go'].set()").check()
+    wait_over(notebook, "first", "second")
+    assert notebook.value("('x' in globals(), second.kept_names)") == (False, 0)
+
+
+def test_settings_of_a_cell_that_fails_are_the_notebooks(notebook: KernelDriver) -> None:
+    notebook.run("import matplotlib.pyplot as plt").check()
+    notebook.run("%%bgtask it\nplt.rcParams['lines.linewidth'] = 7.0\n1 / 0").check()
+    wait_over(notebook, "it")
+    assert notebook.value("plt.rcParams['lines.linewidth']") == 7.0
+
+
+def test_the_panel_of_a_cell_that_fails_says_how_many_names_it_kept(notebook: KernelDriver) -> None:
+    cell = notebook.run("%%bgtask it\na = b = c = 1\n1 / 0").check()
+    wait_over(notebook, "it")
+    cell.wait_output("failed; 3 names kept")
 
 
 def test_a_function_of_a_background_cell_sees_later_changes_of_the_notebook(notebook: KernelDriver) -> None:

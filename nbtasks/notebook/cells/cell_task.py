@@ -72,6 +72,8 @@ class CellTask(Task):
     """What the cell wrote: as text, as notebook outputs, or shown again in any cell."""
     shared: bool = False
     """Whether the cell uses the notebook's namespace directly, without a snapshot."""
+    atomic: bool = False
+    """Whether a cell that fails or is cancelled commits nothing; else it keeps what it has bound by then."""
     earlier_runs: tuple[Task, ...] = ()
     """Runs of the same cell that it is queued behind: it starts when they are finished, whether or not they failed."""
     raises_in_cell: bool = False
@@ -96,6 +98,10 @@ class CellTask(Task):
     _inside: contextvars.Context | None = field(default=None, init=False)
     # The same at the start of the attempt, until the names are committed: shows which variables the cell has set.
     _began_in: contextvars.Context | None = field(default=None, init=False)
+    # Whether an attempt has begun whose names are neither committed nor dropped yet.
+    _undecided: bool = field(default=False, init=False)
+    _committed: bool = field(default=False, init=False)
+    _bound_names: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.output.on_publish = self.output_written
@@ -111,6 +117,11 @@ class CellTask(Task):
         if self._names is None:
             return {}
         return self._names.current()
+
+    @property
+    def kept_names(self) -> int:
+        """How many names a cell that failed or was cancelled has left to the notebook."""
+        return self._bound_names if self.state in (TaskState.FAILED, TaskState.CANCELLED) else 0
 
     def cell_details(self) -> Self:
         """The task itself: it has source, names and output."""
@@ -168,6 +179,8 @@ class CellTask(Task):
 
     def enter(self) -> dict[str, Any]:
         """Set up the current context for an attempt: output, plots and names. Returns the namespace to run in."""
+        self._decide(commit=False)  # on the attempt before: this one starts from the notebook's names
+        self._variables, self._settings, self._put_shell_state = None, {}, None
         use_sink(self.output)
         use_parent(self.cell.parent)
         use_run_cell(self.run_nested)
@@ -177,6 +190,7 @@ class CellTask(Task):
         self._plots.enter()
         names = self.notebook.shell.user_ns if self.shared else self._open_names()
         self._inside = self._began_in = contextvars.copy_context()
+        self._undecided = True
         return names
 
     def _open_names(self) -> dict[str, Any]:
@@ -194,23 +208,27 @@ class CellTask(Task):
 
     def _run_plain(self, code: CellSource, names: dict[str, Any]) -> Any:
         value = None
-        for step, shown in code.steps():
-            value = eval(step, names)  # noqa: S307 - the user's own cell
-            value = self._show(code, value) if shown else None
-        self._note_variables()
+        try:
+            for step, shown in code.steps():
+                value = eval(step, names)  # noqa: S307 - the user's own cell
+                value = self._show(code, value) if shown else None
+        finally:
+            self._note_variables()
         return value
 
     async def _run_awaiting(self, code: CellSource, names: dict[str, Any]) -> Any:
         value = None
-        for step, shown in code.steps():
-            try:
-                value = eval(step, names)  # noqa: S307 - the user's own cell
-            except StopIteration as error:  # a coroutine cannot raise it
-                raise _StoppedError from error
-            if step.co_flags & inspect.CO_COROUTINE:
-                value = await value
-            value = self._show(code, value) if shown else None
-        self._note_variables()
+        try:
+            for step, shown in code.steps():
+                try:
+                    value = eval(step, names)  # noqa: S307 - the user's own cell
+                except StopIteration as error:  # a coroutine cannot raise it
+                    raise _StoppedError from error
+                if step.co_flags & inspect.CO_COROUTINE:
+                    value = await value
+                value = self._show(code, value) if shown else None
+        finally:
+            self._note_variables()
         return value
 
     def _note_variables(self) -> None:
@@ -237,29 +255,48 @@ class CellTask(Task):
         return other in self.earlier_runs or super().may_follow(other)
 
     def on_attempt_end(self, outcome: Outcome) -> Outcome:
-        """Show error and plots as after a foreground cell, and commit the names."""
+        """Show error and plots as after a foreground cell, and commit the names, unless another attempt follows."""
         if isinstance(outcome.exception, _StoppedError):
             outcome = Outcome(outcome.state, None, outcome.exception.__cause__)
         completed = outcome.state is TaskState.COMPLETED
+        has_begun = self._inside is not None
         if outcome.state is TaskState.FAILED and outcome.exception is not None:
             self.show_failure(outcome.exception)
         self._show_plots()
-        if completed and self.shared:
-            self._commit_settings()
-        if self._names is not None:
-            self.notebook.names.end(self._names, commit=completed)
-        if not completed:
-            self._plots = self._streams = self._began_in = None
+        if not has_begun or not self._is_retried(outcome.exception):
+            self._decide(commit=has_begun and (completed or not self.atomic))
         self._inside = None
         self.output.publish(final=True)
         return outcome
+
+    def on_end(self) -> None:
+        """Commit the names of an attempt that was to be followed by another, which a cancel has prevented."""
+        self._decide(commit=not self.atomic)
+
+    def _is_retried(self, error: BaseException | None) -> bool:
+        """Whether another attempt follows, unless the task is cancelled before that."""
+        return error is not None and self.retry is not None and self.retry.allows(self.attempts, error)
+
+    def _decide(self, *, commit: bool) -> None:
+        """Commit or drop what the last attempt has bound and set; once."""
+        if not self._undecided:
+            return
+        self._undecided, self._committed = False, commit
+        if commit and self.shared:
+            self._commit_settings()
+        if self._names is not None:
+            self.notebook.names.end(self._names, commit=commit)
+        if commit:
+            self._bound_names = sum(not name.startswith("_") for name in self.namespace)
+        else:
+            self._plots = self._streams = self._began_in = None
 
     def show_failure(self, error: BaseException) -> None:
         """Show the error of an attempt, once; in one line if another attempt follows."""
         if error is self._failure_shown:
             return
         self._failure_shown = error
-        if self.retry is not None and self.retry.allows(self.attempts, error):
+        if self.retry is not None and self._is_retried(error):
             message = traceback.format_exception_only(error)[-1].strip()
             self.output.stderr(f"nbtasks: attempt {self.attempts} of {self.retry.attempts} failed: {message}\n")
         elif self._inside is None:  # it failed before the cell began
@@ -306,7 +343,7 @@ class CellTask(Task):
 
     def on_wait_end(self) -> None:
         """Commit the names at once for a cell that waited for this task."""
-        if self._names is None or self.state is not TaskState.COMPLETED:
+        if self._names is None or not self._committed:
             return
         waiting = current_task()
         if isinstance(waiting, CellTask) and waiting._names is not None:

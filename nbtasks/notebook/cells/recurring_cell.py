@@ -162,7 +162,8 @@ class CellRun(CellTask):
 
     def work_record(self) -> dict[str, Any]:
         """What another kernel needs to run this cell on its schedule: see `restored_template`."""
-        options = {name: jsonable(getattr(self, name)) for name in ("priority", "lane", "backend", "timeout", "shared")}
+        names = ("priority", "lane", "backend", "timeout", "shared", "atomic")
+        options = {name: jsonable(getattr(self, name)) for name in names}
         return {"cell": self.source, "name": self.name, "options": options, "retry": rule_record(self.retry)}
 
     def clone(self, *, parent_id: str | None = None) -> Self:

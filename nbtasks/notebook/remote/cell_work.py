@@ -176,13 +176,13 @@ class CellWork(RemoteWork):
         changed, state = found.pop(SETTINGS, {}), found.pop(STATE, {})
         put_figures(found.pop(FIGURES, []))
         self._names.update(found)
+        if ended.state is TaskState.COMPLETED:  # the answer, not the cell: it may have failed
+            self._task.bring_back(changed, partial(put_state, self._task.notebook.shell, state))
+            self._say_stayed(content["stayed"])
         if self._attempt.interrupted and (self._failure is not None or content["status"] == "failed"):
             return Outcome(TaskState.CANCELLED)
         if self._failure is not None:
             return Outcome(TaskState.FAILED, None, self._failure)
-        if ended.state is TaskState.COMPLETED:
-            self._task.bring_back(changed, partial(put_state, self._task.notebook.shell, state))
-            self._say_stayed(content["stayed"])
         return ended
 
     def _say_stayed(self, stayed: Mapping[str, list[str]]) -> None:
