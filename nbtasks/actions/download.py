@@ -19,9 +19,9 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from nbtasks import validation
 from nbtasks.actions.call_thread import CallThread, finish
-from nbtasks.actions.packages import require
 from nbtasks.exceptions import ActionError, ChecksumError, InvalidValueError
 from nbtasks.formatting import size
+from nbtasks.packages import require
 from nbtasks.task import Task
 
 if TYPE_CHECKING:

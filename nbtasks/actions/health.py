@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from nbtasks import validation
-from nbtasks.actions.packages import require
+from nbtasks.packages import require
 from nbtasks.task import Task
 
 __all__ = ["HealthCheck", "HealthSummary", "periodic_health_check"]

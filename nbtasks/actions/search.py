@@ -11,9 +11,9 @@ from typing import Any
 
 from nbtasks import validation
 from nbtasks.actions.call_thread import CallThread
-from nbtasks.actions.packages import require
 from nbtasks.callables import is_async
 from nbtasks.exceptions import ActionError, InvalidValueError
+from nbtasks.packages import require
 from nbtasks.task import Task
 
 __all__ = ["SearchAnswer", "batch_web_search"]

@@ -150,6 +150,14 @@ class History:
             )
         return [_schedule_record(row) for row in rows]
 
+    def has_live_kernel(self, notebook: str) -> bool:
+        """Whether another kernel of this notebook, which keeps its history in this file, is alive."""
+        with self._reading() as database:
+            rows = database.query(
+                "SELECT id FROM kernels WHERE ended_at IS NULL AND notebook = ? AND id != ?", notebook, self.kernel
+            )
+        return bool(rows)
+
     def claim(self, schedule: ScheduleRecord) -> bool:
         """Assign an offered schedule to this kernel; False if another kernel has it, or it was removed."""
         with self._reading() as database, database.transaction():

@@ -241,7 +241,7 @@ class Commands:
     def _restore(self, names: list[str]) -> None:
         """Restore schedules that an earlier kernel of this notebook had, by default all: [NAME ...]"""
         history = self._kept_history("restore")
-        offers = {offer.name: offer for offer in self._offers()}
+        offers = {offer.name: offer for offer in self._session.offered_schedules()}
         if not names and not offers:
             print("nothing to restore")
             return
@@ -278,20 +278,10 @@ class Commands:
             )
         return self._manager.history
 
-    def _offers(self) -> list[ScheduleRecord]:
-        """Schedules of earlier kernels of this notebook that do not exist here, the newest of each name."""
-        history = self._manager.history
-        if history is None or history.notebook is None:
-            return []
-        existing = self._schedules_by_name()
-        offered = [one for one in history.schedules(notebook=history.notebook) if one.offered]
-        offered.sort(key=lambda one: one.updated_at)
-        return list({one.name: one for one in offered if one.name not in existing}.values())
-
     def _offers_or_none(self) -> list[ScheduleRecord]:
         """The same, for commands that need not fail where the history cannot be read."""
         try:
-            return self._offers()
+            return self._session.offered_schedules()
         except NbtasksError:
             return []
 

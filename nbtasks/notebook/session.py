@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import keyword
+import os
 import sys
 from collections.abc import Collection, Sequence
 from datetime import timedelta
@@ -28,7 +29,7 @@ from nbtasks.notebook.panels import Panels
 from nbtasks.notebook.remote.cell_work import WorkerProcess
 from nbtasks.notebook.remote.process_setup import Workers
 from nbtasks.notebook.settings import BackgroundTasks, history_path
-from nbtasks.schedules import Schedule
+from nbtasks.schedules import Schedule, parse_schedule
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["NotebookSession"]
 
 MOST_REPEATABLE = 100
+CONTINUE_SCHEDULES = "NBTASKS_CONTINUE_SCHEDULES"
+"""The environment variable by which a program has cells continue the schedules of an earlier kernel; "1": yes."""
 
 
 class NotebookSession:
@@ -114,7 +117,7 @@ class NotebookSession:
     ) -> None:
         """Run a cell on a schedule, which replaces an earlier one of the same cell or the same name."""
         earlier = self._schedules_of(template.cell, template.name)
-        recurring = self.manager.add_recurring_task(
+        recurring = self._continued(template, schedule) or self.manager.add_recurring_task(
             schedule, template, timezone=timezone, max_concurrent=max_concurrent
         )
         for former in earlier:
@@ -123,6 +126,33 @@ class NotebookSession:
         self.bind(template.name, recurring)
         if not quiet:
             self._show_launched(recurring, template.cell, headless=template.cell.headless)
+
+    def _continued(self, template: CellRun, schedule: Schedule | str) -> RecurringTask | None:
+        """The schedule that the cell had in an earlier kernel, with its counters and next time.
+
+        None unless the environment asks for it, as `nbtasks run` does, which runs the cells again in a new kernel.
+        """
+        history = self.manager.history
+        if os.environ.get(CONTINUE_SCHEDULES) != "1" or history is None:
+            return None
+        text = str(parse_schedule(schedule) if isinstance(schedule, str) else schedule)
+        for offer in self.offered_schedules():
+            details = offer.details
+            same = offer.name == template.name and "lost" not in details and details["schedule"][0] == text
+            if same and details["work"].get("cell") == template.source and history.claim(offer):
+                continued: RecurringTask = self.manager.restore_recurring_task(offer.name, offer.id, details, template)
+                return continued
+        return None
+
+    def offered_schedules(self) -> list[ScheduleRecord]:
+        """Schedules of earlier kernels of this notebook that do not exist here, the newest of each name."""
+        history = self.manager.history
+        if history is None or history.notebook is None:
+            return []
+        existing = {one.name for one in self.manager.list_recurring_tasks()}
+        offered = [one for one in history.schedules(notebook=history.notebook) if one.offered]
+        offered.sort(key=lambda one: one.updated_at)
+        return list({one.name: one for one in offered if one.name not in existing}.values())
 
     def wait_in_cell(self, task: CellTask, *, quiet: bool) -> None:
         """Block the foreground cell until the task is finished and its panel shows that."""

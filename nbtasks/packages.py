@@ -1,4 +1,4 @@
-"""Optional packages of the actions, imported when an action is called."""
+"""Optional packages, imported when a function that needs them is called."""
 
 from __future__ import annotations
 
