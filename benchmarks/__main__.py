@@ -57,8 +57,8 @@ def main(words: list[str]) -> int:
             traceback.print_exc()
             failures += 1
     print(table(rows))
-    missed = [row.name for row in rows if row.met is False]
-    aims = sum(row.met is not None for row in rows)
+    missed = [row.name for row in rows if row.reached is False]
+    aims = sum(row.reached is not None for row in rows)
     print(f"\n{aims - len(missed)} of {aims} targets met, {failures} not measured, {time.monotonic() - start:.0f} s")
     return 1 if failures else 0
 
@@ -100,8 +100,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     ratios = row.ratios
     ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else "-"
     target = "-" if row.at_most is None else f"<= {row.at_most:g}" + ("x" if ratios else f" {row.unit}")
-    met = {True: "yes", False: "NO", None: "-"}[row.met]
-    return row.name, f"{_number(statistics.median(row.ours))} {row.unit}", peer, ratio, target, met
+    reached = {True: "yes", False: "NO", None: "-"}[row.reached]
+    return row.name, f"{_number(statistics.median(row.ours))} {row.unit}", peer, ratio, target, reached
 
 
 def _number(value: float) -> str:

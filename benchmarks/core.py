@@ -38,14 +38,14 @@ def start_of_a_coroutine_task() -> Iterator[Row]:
         async def work() -> None:
             began.append(time.perf_counter())
 
-        asked = []
+        submitted = []
         for _ in range(SINGLES):
-            asked.append(time.perf_counter())
+            submitted.append(time.perf_counter())
             kept = ask(work)
             for _ in range(4):  # it is over before the next one starts
                 await asyncio.sleep(0)
             del kept
-        return MICRO * statistics.median(b - a for a, b in zip(asked, began, strict=True))
+        return MICRO * statistics.median(b - a for a, b in zip(submitted, began, strict=True))
 
     def ours() -> float:
         with TaskManager() as manager:
@@ -68,14 +68,14 @@ def start_of_a_thread_task() -> Iterator[Row]:
             began.append(time.perf_counter())
             over.release()
 
-        asked = []
+        submitted = []
         for _ in range(SINGLES):
-            asked.append(time.perf_counter())
+            submitted.append(time.perf_counter())
             kept = ask(work)
             over.acquire()
             time.sleep(0.0002)  # the thread goes idle before it is asked again
             del kept
-        return MICRO * statistics.median(b - a for a, b in zip(asked, began, strict=True))
+        return MICRO * statistics.median(b - a for a, b in zip(submitted, began, strict=True))
 
     with TaskManager() as manager, ThreadPoolExecutor(LIMIT) as pool:
         measured = in_turns(
@@ -129,8 +129,8 @@ def ten_thousand_in_threads() -> Iterator[Row]:
     def peer() -> float:
         with ThreadPoolExecutor(LIMIT) as pool:
             start = time.perf_counter()
-            asked = [pool.submit(nothing_plain) for _ in range(MANY)]
-            for future in asked:
+            submitted = [pool.submit(nothing_plain) for _ in range(MANY)]
+            for future in submitted:
                 future.result()
             return MICRO * (time.perf_counter() - start) / MANY
 

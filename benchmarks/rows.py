@@ -38,7 +38,7 @@ class Row:
         return [ours / peer for ours, peer in zip(self.ours, self.peer, strict=True)] if self.peer else []
 
     @property
-    def met(self) -> bool | None:
+    def reached(self) -> bool | None:
         """Whether the target is met; None where there is none."""
         if self.at_most is None:
             return None

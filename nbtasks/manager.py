@@ -137,13 +137,13 @@ class TaskManager:
         body: str | None = None,
         img: Any = None,
     ) -> Task:
-        """Run `work` in the background: a function or coroutine function that takes the task or nothing, or a
-        coroutine.
+        """Run `work` in the background.
 
-        Plain functions go to a thread and coroutines to the loop, unless `backend` says otherwise. The task starts when
-        its `lane` has a free slot, higher `priority` first, and the tasks of `after` have completed. `timeout` is in
-        seconds, for each attempt; a task is cancelled with its `parent`. Raises an error of the tree in
-        `nbtasks.exceptions` for what is not allowed, with nothing started.
+        `work` is a function or coroutine function that takes the task or nothing, or a coroutine. Plain functions run
+        on a thread and coroutines on the loop, unless `backend` is given. The task starts when its `lane` has a free
+        slot, higher `priority` first, and the tasks of `after` have completed. `timeout` is in seconds, for each
+        attempt; a task is cancelled with its `parent`. Raises an error of the tree in `nbtasks.exceptions` for values
+        that are not allowed, and starts nothing then.
         """
         internals = TaskInternals()
         internals.work, internals.takes_task, is_coroutine = describe(work)

@@ -674,7 +674,7 @@ _RECORD = (
 
 
 def _annotated_names(kind: type) -> list[str]:
-    """The names that the body of a class annotates. Nothing is evaluated: from Python 3.14 that is deferred."""
+    """Return the names that the body of a class annotates, without evaluating the annotations."""
     if sys.version_info >= (3, 14) and kind.__annotate__ is not None:
         from annotationlib import Format, call_annotate_function
 

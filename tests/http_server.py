@@ -57,8 +57,8 @@ class FileServer:
         finally:
             writer.close()
 
-    async def _answer(self, asked: dict[str, str], writer: asyncio.StreamWriter) -> None:
-        self.requests.append(asked)
+    async def _answer(self, request: dict[str, str], writer: asyncio.StreamWriter) -> None:
+        self.requests.append(request)
         if self.silent:
             await asyncio.sleep(3600)
         status = self.statuses.pop(0) if self.statuses else 200
@@ -70,8 +70,8 @@ class FileServer:
         version = self.etag or headers.get("Last-Modified")
         if status != 200:
             body = b"no"
-        elif self.ranges and "range" in asked and asked.get("if-range", version) == version:
-            match = re.fullmatch(r"bytes=(\d+)-", asked["range"])
+        elif self.ranges and "range" in request and request.get("if-range", version) == version:
+            match = re.fullmatch(r"bytes=(\d+)-", request["range"])
             assert match is not None
             start = int(match[1])
             if start >= len(self.data):

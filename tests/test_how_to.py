@@ -42,10 +42,10 @@ def printed_by(script: str) -> str:
 def scripts(page: str) -> list[Any]:
     """Each script of a page, with what it prints by the block that follows it."""
     found = blocks(page)
-    told = [text if language == "text" else "" for language, text in [*found[1:], ("", "")]]
+    expected = [text if language == "text" else "" for language, text in [*found[1:], ("", "")]]
     return [
         pytest.param(text, out, id=f"{page}-{number}")
-        for number, ((language, text), out) in enumerate(zip(found, told, strict=True))
+        for number, ((language, text), out) in enumerate(zip(found, expected, strict=True))
         if language == "python"
     ]
 
@@ -118,9 +118,9 @@ def test_the_application_starts_lists_follows_and_cancels_tasks(application):
     answer = client.post("/reports", params={"pages": 4})
     assert (answer.status_code, answer.json()["name"]) == (202, "report")
     task_id = answer.json()["id"]
-    told = list(application.followed(task_id))
-    assert (told[-1]["state"], told[-1]["progress"], told[-1]["result"]) == ("completed", 100.0, 4)
-    assert any(0 < (event["progress"] or 0) < 100 for event in told)
+    expected = list(application.followed(task_id))
+    assert (expected[-1]["state"], expected[-1]["progress"], expected[-1]["result"]) == ("completed", 100.0, 4)
+    assert any(0 < (event["progress"] or 0) < 100 for event in expected)
     assert client.get(f"/reports/{task_id}").json()["body"] == "page 4 of 4"
     assert client.get("/reports/unknown").status_code == 404
     assert client.delete(f"/reports/{task_id}").status_code == 409

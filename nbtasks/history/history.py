@@ -84,7 +84,7 @@ class History:
         self._warned = False
         self._wake = threading.Event()
         self._closed = False
-        self._asked, self._answered = 0, threading.Condition()
+        self._requested, self._answered = 0, threading.Condition()
         self._done = 0
         self._database: Database | None = None
         self._lock: ProcessLock | None = None
@@ -203,8 +203,8 @@ class History:
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until all changes up to now are written, or could not be; False after `timeout` seconds."""
         with self._answered:
-            self._asked += 1
-            wanted = self._asked
+            self._requested += 1
+            wanted = self._requested
             self._wake.set()
             return self._answered.wait_for(lambda: self._done >= wanted or not self._thread.is_alive(), timeout)
 
@@ -217,7 +217,7 @@ class History:
 
     def _serve(self) -> None:
         while True:
-            closed, asked = self._closed, self._asked
+            closed, requested = self._closed, self._requested
             self._wake.clear()
             pause = WRITE_SECONDS
             try:
@@ -229,18 +229,18 @@ class History:
             if closed:
                 self._close_file()
             with self._answered:
-                self._done = asked
+                self._done = requested
                 self._answered.notify_all()
             if closed:
                 return
-            if self._asked == asked and not self._closed:
+            if self._requested == requested and not self._closed:
                 self._wake.wait(pause)
 
     def _write(self, *, last: bool) -> None:
         """Write the changes, if there are any."""
         self._take()
         if self._database is None:
-            if not self._owed and not self._asked:
+            if not self._owed and not self._requested:
                 return
             self._open()
         assert self._database is not None

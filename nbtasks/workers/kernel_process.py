@@ -183,15 +183,15 @@ class Worker:
         """
         limit = time.monotonic() + START_SECONDS
         answers = publishes = False
-        asked = 0.0
+        requested_at = 0.0
         while not (answers and publishes):
             now = time.monotonic()
             if given_up():
                 return False
             if now > limit:
                 raise WorkerDiedError(f"the worker did not answer within {START_SECONDS:g} s{self.last_output()}")
-            if now - asked > _ASK_AGAIN_SECONDS:
-                asked = now
+            if now - requested_at > _ASK_AGAIN_SECONDS:
+                requested_at = now
                 self.send("kernel_info_request", {})
             for message in self.receive(_ASK_AGAIN_SECONDS):
                 answers |= message.kind == "kernel_info_reply"

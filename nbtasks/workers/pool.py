@@ -152,9 +152,9 @@ class Pool:
             worker = Worker(self._kernel())
             ready = worker.wait_ready(lambda: self._closed)
             if ready and (modules := self._modules()):
-                asked = worker.send("nbtasks_prepare", {"modules": modules, "path": sys.path})
+                request = worker.send("nbtasks_prepare", {"modules": modules, "path": sys.path})
                 while not self._closed and not any(
-                    m.answers == asked and m.channel == "shell" for m in worker.receive(0.5)
+                    m.answers == request and m.channel == "shell" for m in worker.receive(0.5)
                 ):
                     pass
         except (NbtasksError, OSError):  # the next work starts a worker itself, and says what is wrong

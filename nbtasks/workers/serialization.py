@@ -148,8 +148,8 @@ def _task_here() -> Any:
 class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles by value what the notebook's own code defines, but without globals.
 
-    `met` collects the functions and classes with the names that they read. Were the globals sent along, a function that
-    comes back would bring copies of what never changed. `task` becomes the task of the work on the other side.
+    `collected` has the functions and classes with the names that they read. With its globals, a function that comes
+    back would bring copies of objects that never changed. `task` becomes the task of the work on the other side.
     """
 
     def __init__(self, file: Any, is_main: IsMain | None, task: Any, buffers: Buffers) -> None:
@@ -162,7 +162,7 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
         super().__init__(file, protocol=5, buffer_callback=apart)
         self._is_main = is_main
         self._task = task
-        self.met: list[tuple[Any, frozenset[str]]] = []
+        self.collected: list[tuple[Any, frozenset[str]]] = []
         self.looks_around = False
         self.limit: int | None = None
 
@@ -178,7 +178,7 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduced_function(obj)
         reduced = super().reducer_override(obj)
         if isinstance(obj, type) and obj.__module__ == "__main__":
-            self.met.append((obj, _annotated(obj)))
+            self.collected.append((obj, _annotated(obj)))
             reduced = made_quietly(obj, reduced)
         return reduced
 
@@ -186,7 +186,7 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self.globals_ref.setdefault(id(function.__globals__), _MainNames(__name__="__main__"))
         reduced = super().reducer_override(function)
         if isinstance(reduced, tuple) and len(reduced) > 2:
-            self.met.append((function, global_names(function.__code__) | _annotated(function)))
+            self.collected.append((function, global_names(function.__code__) | _annotated(function)))
             self.looks_around |= _looks_around(function.__code__)
             reduced[2][1]["__globals__"] = {}
         return reduced
@@ -210,12 +210,12 @@ def pack(
     packer = _Packer(head, is_main, task, apart)
     packer.dump(value)
     known = set(sent)
-    while reach is not None and packer.met:
-        met, packer.met = packer.met, []
-        more = {name: one for one, names in met for name in names if name in reach and name not in known}
+    while reach is not None and packer.collected:
+        collected, packer.collected = packer.collected, []
+        more = {name: one for one, names in collected for name in names if name in reach and name not in known}
         if packer.looks_around:
             others = [name for name in list(reach) if name not in known and not name.startswith("_")]
-            more |= {name: met[-1][0] for name in others if _can_be_sent(reach[name], is_main, task)}
+            more |= {name: collected[-1][0] for name in others if _can_be_sent(reach[name], is_main, task)}
         known |= more.keys()
         try:
             packer.dump({name: reach[name] for name in more})

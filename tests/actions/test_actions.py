@@ -85,13 +85,13 @@ def test_checks_are_an_interval_apart_from_start_to_start(outcome):
 
 
 def test_a_health_check_shows_how_it_stands_and_can_be_cancelled(manager, start):
-    told = threading.Event()
+    received = threading.Event()
     with serving(data=b"fine") as server:
-        manager.add_event_callback(lambda *_: told.set(), ["progress"])
+        manager.add_event_callback(lambda *_: received.set(), ["progress"])
         task = start(periodic_health_check, server.url, 1000, 4)
-        assert told.wait(60)
+        assert received.wait(60)
         while not task.progress:
-            told.wait(0.1)
+            received.wait(0.1)
         assert (task.progress, task.body.partition(",")[0]) == (25.0, "1 of 1 checks passed")
         task.cancel()
         with pytest.raises(TaskCancelledError):
@@ -121,16 +121,16 @@ def test_wrong_values_of_a_health_check_are_refused_before_it_asks(outcome, wron
 
 
 def test_queries_are_sent_in_turn_with_a_delay_between(outcome):
-    asked = []
+    queries = []
 
     def provider(query, max_results):
-        asked.append((query, max_results, time.monotonic()))
+        queries.append((query, max_results, time.monotonic()))
         return [{"title": query.upper()}] * 5
 
     answers = outcome(batch_web_search, ["one", "two", "three"], 0.1, provider=provider, max_results=2)
     assert answers == [SearchAnswer(query, ({"title": query.upper()},) * 2) for query in ("one", "two", "three")]
-    assert [query for query, _, _ in asked] == ["one", "two", "three"]
-    assert asked[2][2] - asked[0][2] >= 0.2
+    assert [query for query, _, _ in queries] == ["one", "two", "three"]
+    assert queries[2][2] - queries[0][2] >= 0.2
 
 
 def test_an_async_provider_is_awaited(outcome):
@@ -244,9 +244,9 @@ def test_without_a_search_library_it_says_what_to_install(outcome, monkeypatch):
     ],
 )
 def test_wrong_values_of_a_search_are_refused_before_it_asks(outcome, wrong, message):
-    asked = []
-    given = {"queries": ["one"], "provider": lambda *query: asked.append(query), **wrong}
+    queries = []
+    given = {"queries": ["one"], "provider": lambda *query: queries.append(query), **wrong}
     with pytest.raises(InvalidValueError) as error:
         outcome(batch_web_search, **given)
     assert message in str(error.value)
-    assert asked == []
+    assert queries == []

@@ -36,13 +36,13 @@ def left_in(folder) -> list[str]:
 
 def wait_for(task, holds: Callable[[], object]) -> None:
     """Wait until something holds of a task that lives; asked for whenever its progress is told."""
-    told = threading.Event()
-    with task.internals.manager.add_event_callback(lambda *_: told.set(), ["progress"], task=task):
+    received = threading.Event()
+    with task.internals.manager.add_event_callback(lambda *_: received.set(), ["progress"], task=task):
         for _ in range(600):
             if holds():
                 return
-            told.wait(0.1)
-            told.clear()
+            received.wait(0.1)
+            received.clear()
     raise AssertionError(f"{task} never came so far: {task.body}")
 
 
@@ -109,8 +109,8 @@ def test_dropped_connections_are_taken_up_where_they_broke(outcome, target):
     with serving(data=DATA, drop_after=[1_000_000, 700_000, 1_000, 1_000, 1_000]) as server:
         outcome(quick, server.url, target, 1_000, checksum=SHA)
     assert target.read_bytes() == DATA
-    asked = [request.get("range", "bytes=0-") for request in server.requests]
-    assert asked == [f"bytes={start}-" for start in (0, 1_000_000, 1_700_000, 1_701_000, 1_702_000, 1_703_000)]
+    requested = [request.get("range", "bytes=0-") for request in server.requests]
+    assert requested == [f"bytes={start}-" for start in (0, 1_000_000, 1_700_000, 1_701_000, 1_702_000, 1_703_000)]
 
 
 def test_without_an_etag_the_time_of_the_last_change_tells_the_version(outcome, target):
@@ -137,7 +137,7 @@ def test_what_comes_packed_all_the_same_is_unpacked_and_never_gone_on_from(outco
 
 
 @pytest.mark.parametrize(
-    ("how", "asked"),
+    ("how", "requested"),
     [
         ({"ranges": False}, [None, "bytes=1000000-"]),
         ({"etag": None}, [None, None]),
@@ -145,10 +145,10 @@ def test_what_comes_packed_all_the_same_is_unpacked_and_never_gone_on_from(outco
         ({"wrong_range": True}, [None, "bytes=1000000-", None]),
     ],
 )
-def test_a_download_restarts_if_the_rest_is_missing_or_of_another_version(outcome, target, how, asked):
+def test_a_download_restarts_if_the_rest_is_missing_or_of_another_version(outcome, target, how, requested):
     with serving(data=DATA, drop_after=[1_000_000], **how) as server:
         outcome(quick, server.url, target, 1_000)
-        assert [request.get("range") for request in server.requests] == asked
+        assert [request.get("range") for request in server.requests] == requested
     assert target.read_bytes() == DATA
 
 
@@ -157,8 +157,8 @@ def test_a_file_that_changes_in_between_is_not_patched_together(outcome, target)
         other = DATA[::-1]
         served = server._answer
 
-        async def answer(asked, writer):
-            await served(asked, writer)
+        async def answer(requested, writer):
+            await served(requested, writer)
             server.data, server.etag = other, '"2"'
 
         server._answer = answer

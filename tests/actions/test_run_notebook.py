@@ -52,7 +52,7 @@ def test_a_notebook_runs_whole_with_parameters(start, notebook, tmp_path):
 
 
 def test_progress_goes_by_cells(notebook):
-    class Told:
+    class RecordingTask:
         def __init__(self):
             self.progress_told = []
 
@@ -61,10 +61,10 @@ def test_progress_goes_by_cells(notebook):
                 self.progress_told.append(round(value))
             object.__setattr__(self, name, value)
 
-    told = Told()
-    run_notebook(told, notebook("1", "# two\n2", "3", "4"))
-    assert told.progress_told == [0, 25, 50, 75]
-    assert told.body == "4 cells"
+    received = RecordingTask()
+    run_notebook(received, notebook("1", "# two\n2", "3", "4"))
+    assert received.progress_told == [0, 25, 50, 75]
+    assert received.body == "4 cells"
 
 
 def test_a_cell_that_fails_is_named_and_the_notebook_saved_as_it_is_then(outcome, notebook, tmp_path):

@@ -99,9 +99,9 @@ def gallery(lab, browser, request):
 
 
 def test_changes_of_state_are_said_and_progress_is_not(gallery):
-    said = gallery.output(1).locator("[role=status]")
-    assert said.count() == 1
-    assert said.inner_text().split()[1:] == ["known", "running"]  # after the sign, which is for the eye only
+    status = gallery.output(1).locator("[role=status]")
+    assert status.count() == 1
+    assert status.inner_text().split()[1:] == ["known", "running"]  # after the sign, which is for the eye only
     assert gallery.output(3).locator("[role=status]").inner_text().split()[1:] == ["bad", "failed"]
 
 

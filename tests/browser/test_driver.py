@@ -96,7 +96,7 @@ def test_a_running_cell_a_broken_widget_a_stall_and_an_error_are_each_seen(open_
     stall(page)
     assert page.longest_stall() >= 250
     for event, script in (("console", "console.error('broke')"), ("pageerror", "throw new Error('broke')")):
-        with page.page.expect_event(event, lambda said: "broke" in str(said)):
+        with page.page.expect_event(event, lambda message: "broke" in str(message)):
             page.page.evaluate(f"() => {{ setTimeout(() => {{ {script}; }}); }}")
         assert "broke" in page.console_errors.pop()
 

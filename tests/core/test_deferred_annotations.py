@@ -1,4 +1,4 @@
-"""Subclasses of `Task` as notebooks define them: without `from __future__ import annotations`."""
+"""Subclasses of `Task` in modules without `from __future__ import annotations`."""
 
 import inspect
 import sys

@@ -21,10 +21,10 @@ from tests.core.clocks import wait_until
 
 
 def test_by_default_a_callback_gets_the_changes_of_state_in_order(manager: TaskManager) -> None:
-    told: list[str] = []
-    subscription = manager.add_event_callback(lambda task, event: told.append(event))
+    received: list[str] = []
+    subscription = manager.add_event_callback(lambda task, event: received.append(event))
     manager.create_task("t", lambda task: setattr(task, "progress", 5)).wait(30)
-    assert subscription.drain(30) and told == ["created", "started", "completed"]
+    assert subscription.drain(30) and received == ["created", "started", "completed"]
     assert {EventType.PROGRESS, EventType.OUTPUT} == ALL_EVENTS - STATE_CHANGES
 
 
@@ -52,24 +52,24 @@ def test_event_types_compare_equal_to_their_strings() -> None:
 
 @pytest.mark.parametrize("events", ["completed", ["completed"], EventType.COMPLETED, {EventType.COMPLETED}])
 def test_a_callback_gets_the_events_it_asks_for(manager: TaskManager, events: Any) -> None:
-    told: list[str] = []
-    subscription = manager.add_event_callback(lambda task, event: told.append(event), events)
+    received: list[str] = []
+    subscription = manager.add_event_callback(lambda task, event: received.append(event), events)
     manager.create_task("t", lambda: 1).wait(30)
-    assert subscription.drain(30) and told == ["completed"]
+    assert subscription.drain(30) and received == ["completed"]
 
 
 def test_a_callback_gets_the_events_of_the_task_it_asks_for(manager: TaskManager, gate: threading.Event) -> None:
-    told: list[tuple[str, str]] = []
+    received: list[tuple[str, str]] = []
     mine = manager.create_task("mine", gate.wait)
-    subscription = manager.add_event_callback(lambda task, event: told.append((task.name, event)), task=mine)
+    subscription = manager.add_event_callback(lambda task, event: received.append((task.name, event)), task=mine)
     manager.create_task("other", lambda: 1).wait(30)
     gate.set()
     mine.wait(30)
-    assert subscription.drain(30) and told == [("mine", "completed")]
+    assert subscription.drain(30) and received == [("mine", "completed")]
 
 
 def test_progress_is_told_on_request_coalesced_with_the_last_value_before_the_end(manager: TaskManager) -> None:
-    told: list[tuple[str, float | None]] = []
+    received: list[tuple[str, float | None]] = []
 
     def work(task: Task) -> None:
         for number in range(1_000):
@@ -77,11 +77,11 @@ def test_progress_is_told_on_request_coalesced_with_the_last_value_before_the_en
         raise ValueError
 
     subscription = manager.add_event_callback(
-        lambda task, event: told.append((event, task.progress)), events=["progress", "failed"]
+        lambda task, event: received.append((event, task.progress)), events=["progress", "failed"]
     )
     manager.wait(manager.create_task("t", work), timeout=30)
     assert subscription.drain(30)
-    assert told[-1] == ("failed", 99.9) and told[-2][0] == "progress" and len(told) < 50
+    assert received[-1] == ("failed", 99.9) and received[-2][0] == "progress" and len(received) < 50
 
 
 @pytest.mark.parametrize("attribute", ["heading", "body", "img"])
@@ -110,8 +110,8 @@ def test_output_is_told_on_request_coalesced_and_before_the_end(manager: TaskMan
         task = manager.create_task("t", work)
         task.wait(30)
         recorder.wait_for("completed", task)
-        told = recorder.of(task)
-        assert told[0] == "output" and told[-1] == "completed" and len(told) < 50
+        received = recorder.of(task)
+        assert received[0] == "output" and received[-1] == "completed" and len(received) < 50
 
 
 def test_output_is_told_before_long_while_the_task_runs(manager: TaskManager, gate: threading.Event) -> None:
@@ -157,13 +157,13 @@ def test_plain_callbacks_run_one_event_after_the_other_on_a_thread_of_their_own(
 
 
 async def test_async_callbacks_run_on_the_loop_one_event_after_the_other(manager: TaskManager) -> None:
-    told: list[str] = []
+    received: list[str] = []
     over = asyncio.Event()
 
     async def callback(task: Task, event: EventType) -> None:
         assert asyncio.get_running_loop() is loop
         await asyncio.sleep(0)
-        told.append(event)
+        received.append(event)
         if event == "completed":
             over.set()
 
@@ -171,18 +171,18 @@ async def test_async_callbacks_run_on_the_loop_one_event_after_the_other(manager
     manager.add_event_callback(callback)
     await manager.create_task("t", lambda: 1)
     await asyncio.wait_for(over.wait(), 30)
-    assert told == ["created", "started", "completed"]
+    assert received == ["created", "started", "completed"]
 
 
 def test_async_callbacks_run_on_a_private_loop_where_there_is_no_other(manager: TaskManager) -> None:
-    told: list[str] = []
+    received: list[str] = []
 
     async def callback(task: Task, event: EventType) -> None:
-        told.append(threading.current_thread().name)
+        received.append(threading.current_thread().name)
 
     subscription = manager.add_event_callback(callback, "completed")
     manager.create_task("t", lambda: 1).wait(30)
-    assert subscription.drain(30) and told == ["nbtasks-loop"]
+    assert subscription.drain(30) and received == ["nbtasks-loop"]
 
 
 def test_a_callback_runs_in_the_context_in_which_it_was_registered(manager: TaskManager) -> None:
@@ -201,16 +201,16 @@ def test_a_callback_runs_in_the_context_in_which_it_was_registered(manager: Task
 def test_a_callback_that_fails_or_hangs_delays_no_other(
     manager: TaskManager, gate: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[EventType] = []
+    received: list[EventType] = []
 
     def fails(task: Task, event: EventType) -> None:
         raise RuntimeError("a callback's own fault")
 
     failing = manager.add_event_callback(fails)
     manager.add_event_callback(lambda task, event: gate.wait())
-    subscription = manager.add_event_callback(lambda task, event: told.append(event))
+    subscription = manager.add_event_callback(lambda task, event: received.append(event))
     assert manager.create_task("t", lambda: 1).wait(30) == 1
-    assert subscription.drain(30) and told == ["created", "started", "completed"]
+    assert subscription.drain(30) and received == ["created", "started", "completed"]
     assert failing.drain(30) and caplog.text.count("RuntimeError: a callback's own fault") == 3
 
 
@@ -255,30 +255,30 @@ def test_a_callback_may_use_the_manager(manager: TaskManager) -> None:
 
 
 def test_a_callback_may_close_its_own_subscription(manager: TaskManager) -> None:
-    told: list[str] = []
+    received: list[str] = []
     subscriptions: list[Subscription] = []
 
     def once(task: Task, event: EventType) -> None:
-        told.append(event)
+        received.append(event)
         subscriptions[0].close()
         assert subscriptions[0].drain() is False  # it is the one that would have to end
 
     subscriptions.append(manager.add_event_callback(once))
     manager.create_task("t", lambda: 1).wait(30)
     subscriptions[0]._thread.join(30)
-    assert told == ["created"] and "(closed)" in repr(subscriptions[0])
+    assert received == ["created"] and "(closed)" in repr(subscriptions[0])
 
 
 # -- subscriptions ------------------------------------------------------------------------------------------------
 
 
 def test_a_closed_subscription_is_told_nothing(manager: TaskManager) -> None:
-    told: list[EventType] = []
-    with manager.add_event_callback(lambda task, event: told.append(event)) as subscription:
+    received: list[EventType] = []
+    with manager.add_event_callback(lambda task, event: received.append(event)) as subscription:
         assert isinstance(subscription, Subscription)
     subscription.close()
     manager.create_task("t", lambda: 1).wait(30)
-    assert told == [] and subscription.drain(30)
+    assert received == [] and subscription.drain(30)
 
 
 def test_a_drain_that_takes_too_long_says_so(manager: TaskManager, gate: threading.Event) -> None:
@@ -293,14 +293,14 @@ def test_a_subscription_keeps_no_task_alive_that_it_has_been_told_of(manager: Ta
     import weakref
 
     with EventRecorder(manager, ["pruned"]):
-        told = threading.Event()
-        manager.add_event_callback(lambda task, event: told.set(), "pruned")
+        received = threading.Event()
+        manager.add_event_callback(lambda task, event: received.set(), "pruned")
         task = manager.create_task("t", lambda: 1)
         task.wait(30)
     gone = weakref.ref(task)
     manager.prune()
     del task
-    assert told.wait(30)
+    assert received.wait(30)
     wait_until(lambda: gc.collect() is not None and gone() is None)
 
 
@@ -308,14 +308,14 @@ def test_a_subscription_keeps_no_task_alive_that_it_has_been_told_of(manager: Ta
 
 
 async def test_events_are_an_async_iterator(manager: TaskManager) -> None:
-    told: list[tuple[str, str]] = []
+    received: list[tuple[str, str]] = []
     stream = manager.events()
     manager.create_task("t", lambda: 1)
     async for task, event in stream:
-        told.append((task.name, event))
+        received.append((task.name, event))
         if event == "completed":
             break
-    assert told == [("t", "created"), ("t", "started"), ("t", "completed")]
+    assert received == [("t", "created"), ("t", "started"), ("t", "completed")]
 
 
 async def test_a_stream_takes_the_filters_of_callbacks(manager: TaskManager, gate: threading.Event) -> None:

@@ -57,9 +57,9 @@ def test_cpythons_own_tests_of_executors_pass():
         )
         for case in ("CallTest", "WaitTest", "AsCompletedTest", "ShutdownTest")
     }
-    told = {case: run.communicate()[0] for case, run in runs.items()}
-    assert {case: told[case][-4000:] for case, run in runs.items() if run.returncode} == {}
-    assert sum(text.count("... ") for text in told.values()) >= 33, "a family of tests was not found"
+    reports = {case: run.communicate()[0] for case, run in runs.items()}
+    assert {case: reports[case][-4000:] for case, run in runs.items() if run.returncode} == {}
+    assert sum(text.count("... ") for text in reports.values()) >= 33, "a family of tests was not found"
 
 
 def test_each_call_is_a_task_that_is_called_like_its_function(manager, executor):
@@ -248,12 +248,12 @@ async def test_asyncio_awaits_its_futures(executor):
 
 
 def test_callbacks_are_called_whatever_another_one_does(executor, caplog):
-    told = []
+    reports = []
     future = executor.submit(str)
     future.add_done_callback(lambda _: 1 / 0)
-    future.add_done_callback(told.append)
+    future.add_done_callback(reports.append)
     executor.shutdown()
-    assert told == [future]
+    assert reports == [future]
 
 
 def test_a_shutdown_waits_for_callbacks_too(manager, gate):

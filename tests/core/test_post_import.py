@@ -20,36 +20,36 @@ def module_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_module_that_is_there_is_told_at_once() -> None:
-    told: list[ModuleType] = []
-    after_import("json", told.append)
-    assert told == [sys.modules["json"]]
+    called: list[ModuleType] = []
+    after_import("json", called.append)
+    assert called == [sys.modules["json"]]
 
 
 def test_a_module_that_comes_later_is_told_after_it_was_run(module_path: Path) -> None:
-    told: list[int] = []
-    after_import("waited_for", lambda module: told.append(module.value))
-    assert told == []
+    called: list[int] = []
+    after_import("waited_for", lambda module: called.append(module.value))
+    assert called == []
     import waited_for
 
-    assert told == [1] and waited_for.value == 1
+    assert called == [1] and waited_for.value == 1
 
 
 def test_what_was_taken_back_is_not_told(module_path: Path) -> None:
-    told: list[ModuleType] = []
-    after_import("waited_for", told.append)()
+    called: list[ModuleType] = []
+    after_import("waited_for", called.append)()
     import waited_for  # noqa: F401
 
-    assert told == []
+    assert called == []
 
 
 def test_all_who_wait_are_told_once(module_path: Path) -> None:
-    told: list[str] = []
-    after_import("waited_for", lambda _: told.append("a"))
-    after_import("waited_for", lambda _: told.append("b"))
+    called: list[str] = []
+    after_import("waited_for", lambda _: called.append("a"))
+    after_import("waited_for", lambda _: called.append("b"))
     import waited_for  # noqa: F401
 
     __import__("waited_for")
-    assert told == ["a", "b"]
+    assert called == ["a", "b"]
 
 
 def test_a_module_that_does_not_exist_fails_as_ever() -> None:

@@ -59,11 +59,11 @@ class Scene:
         dispatcher = self.manager._dispatcher
         finished = dispatcher.finished
 
-        def told(attempt: Any, outcome: Any) -> Any:
+        def report(attempt: Any, outcome: Any) -> Any:
             self.active.pop(attempt.task, None)  # here its work has stopped, and its slot is not passed on yet
             return finished(attempt, outcome)
 
-        dispatcher.finished = told  # type: ignore[method-assign]
+        dispatcher.finished = report  # type: ignore[method-assign]
         lanes = dispatcher.lanes
         admit = lanes.admit
 

@@ -36,7 +36,7 @@ def is_legal(events: list[EventType]) -> bool:
 
 
 def test_a_thousand_tasks_from_eight_threads_with_random_cancels() -> None:
-    told: dict[Task, list[EventType]] = defaultdict(list)
+    received: dict[Task, list[EventType]] = defaultdict(list)
     running: dict[str, int] = defaultdict(int)
     most: dict[str, int] = defaultdict(int)
     with TaskManager(max_succeeded_tasks=None) as manager:
@@ -45,9 +45,9 @@ def test_a_thousand_tasks_from_eight_threads_with_random_cancels() -> None:
             if event is EventType.STARTED:
                 running[task.lane] += 1
                 most[task.lane] = max(most[task.lane], running[task.lane])
-            elif EventType.STARTED in told[task]:
+            elif EventType.STARTED in received[task]:
                 running[task.lane] -= 1
-            told[task].append(event)
+            received[task].append(event)
 
         subscription = manager.add_event_callback(tell)
 
@@ -85,8 +85,8 @@ def test_a_thousand_tasks_from_eight_threads_with_random_cancels() -> None:
 
     assert len(tasks) == 1_000 and all(task.state in FINAL_STATES for task in tasks)
     assert stats["total"] == 1_000 and stats["pending"] == stats["running"] == 0
-    assert {task: told[task] for task in tasks if not is_legal(told[task])} == {}
-    assert all(told[task][-1] == task.state.value for task in tasks)
+    assert {task: received[task] for task in tasks if not is_legal(received[task])} == {}
+    assert all(received[task][-1] == task.state.value for task in tasks)
     assert all(task.result == task.name for task in tasks if task.state is TaskState.COMPLETED)
     assert most["single"] == 1 and most["default"] <= 3 and most["multiple"] <= 10 and not any(running.values())
 

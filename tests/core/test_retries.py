@@ -38,8 +38,8 @@ def test_a_retry_is_a_new_attempt_of_the_same_task(manager: TaskManager) -> None
         task = manager.create_task("t", Flaky(2), retry=Retry(attempts=3, delay=0.001))
         assert task.wait(30) == "call 3" and task.attempts == 3 and task.exception is None
         recorder.wait_for("completed", task)
-        told = [event.value for event in recorder.of(task)]
-        assert told == ["created", "started", "retrying", "started", "retrying", "started", "completed"]
+        received = [event.value for event in recorder.of(task)]
+        assert received == ["created", "started", "retrying", "started", "retrying", "started", "completed"]
     assert manager.list_tasks() == [task]
 
 

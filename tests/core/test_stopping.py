@@ -122,16 +122,16 @@ def test_coroutines_that_come_too_late_start_no_loop() -> None:
 
 
 def test_async_callbacks_are_told_the_last_events_before_their_loop_goes() -> None:
-    told: list[str] = []
+    received: list[str] = []
 
     async def callback(task: Task, event: str) -> None:
         await asyncio.sleep(0.01)
-        told.append(event)
+        received.append(event)
 
     with TaskManager() as manager:
         subscription = manager.add_event_callback(callback)
         manager.create_task("t", asyncio.sleep(3600))
-    assert subscription.drain(30) and told == ["created", "started", "cancelled"]
+    assert subscription.drain(30) and received == ["created", "started", "cancelled"]
     wait_until(lambda: manager.default_loop().is_closed())
 
 

@@ -59,13 +59,13 @@ def test_an_async_run_goes_to_the_loop(manager: TaskManager) -> None:
 
 def test_a_class_says_defaults_for_every_field(manager: TaskManager) -> None:
     task = Sum([1])
-    said = (task.name, task.lane, task.priority, task.tags, task.heading, task.body, task.img, task.update_sleep_time)
-    assert said == ("Sum", "single", 2, ("arithmetic",), "Adding up", "numbers", "sum.png", 0.5)
+    values = (task.name, task.lane, task.priority, task.tags, task.heading, task.body, task.img, task.update_sleep_time)
+    assert values == ("Sum", "single", 2, ("arithmetic",), "Adding up", "numbers", "sum.png", 0.5)
     assert (Sum.lane, Sum.priority) == ("single", 2)
     given = Sum([1], name="mine", lane="multiple", priority=0, heading="Mine", tags="x", update_sleep_time=3)
     manager.add_task(given)
-    said = (given.name, given.lane, given.priority, given.tags, given.heading, given.update_sleep_time)
-    assert said == ("mine", "multiple", 0, ("x",), "Mine", 3.0)
+    values = (given.name, given.lane, given.priority, given.tags, given.heading, given.update_sleep_time)
+    assert values == ("mine", "multiple", 0, ("x",), "Mine", 3.0)
 
 
 def test_own_fields_are_a_dataclasss_and_stand_in_the_record(manager: TaskManager) -> None:

@@ -20,7 +20,7 @@ def _printed(outputs: list[dict[str, Any]], mark: str) -> bool:
     return len(outputs) == 1 and stream_text(outputs, "stdout") == f"{mark}\n" * 50
 
 
-def _said(outputs: list[dict[str, Any]], mark: str) -> bool:
+def _described(outputs: list[dict[str, Any]], mark: str) -> bool:
     return len(outputs) == 1 and stream_text(outputs, "stderr") == f"{mark}\n"
 
 
@@ -39,7 +39,7 @@ def _plotted(outputs: list[dict[str, Any]], mark: str) -> bool:
 # They bind no names, since these would be the notebook's.
 CELLS: list[tuple[str, Check]] = [
     ("any(__import__('time').sleep(0.0005) or print('{mark}') for i in range(50)) or None", _printed),
-    ("print('{mark}', file=__import__('sys').stderr)", _said),
+    ("print('{mark}', file=__import__('sys').stderr)", _described),
     ("__import__('IPython').display.display('{mark}')", _displayed),
     ("raise RuntimeError('{mark}')", _failed),
 ]

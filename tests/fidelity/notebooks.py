@@ -71,11 +71,11 @@ def read_percent(path: Path) -> Notebook:
 
 
 def _source(title: str, text: str) -> Source:
-    said, title = _TITLE.fullmatch(title).groups()  # type: ignore[union-attr] - it matches any line
-    marks = dict(one.strip().partition(": ")[::2] for one in (said or "").split(",") if one)
+    marked, title = _TITLE.fullmatch(title).groups()  # type: ignore[union-attr] - it matches any line
+    marks = dict(one.strip().partition(": ")[::2] for one in (marked or "").split(",") if one)
     reason = marks.pop("not apart", "")
     if marks.keys() - {"foreground", "threads"} or (reason and reason not in REASONS):
-        raise ValueError(f"no cell can be marked [{said}]")
+        raise ValueError(f"no cell can be marked [{marked}]")
     return Source(
         text.strip("\n"), title, foreground="foreground" in marks, threads="threads" in marks, not_apart=reason
     )

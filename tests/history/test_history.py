@@ -282,13 +282,13 @@ def killed_at_a_random_moment(path, log, seconds):
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
         killed_at = time.time()
-    said = [line.split() for line in log.read_text().splitlines()]
-    return [(float(at), task_id, event) for at, task_id, event in said], killed_at
+    lines = [line.split() for line in log.read_text().splitlines()]
+    return [(float(at), task_id, event) for at, task_id, event in lines], killed_at
 
 
-def check_after_kill(path, said, killed_at):
+def check_after_kill(path, lines, killed_at):
     known = {}
-    for at, task_id, event in said:
+    for at, task_id, event in lines:
         if at < killed_at - 1.0:
             known[task_id] = event
     with TaskManager(history=path) as manager:

@@ -188,8 +188,8 @@ def test_a_subshell_answers_while_a_cell_blocks(kernel):
         pytest.skip("ipykernel 6 has no subshells")
     cell = kernel.start_cell("import threading\ngate = threading.Event()\nprint('in')\ngate.wait(60)")
     cell.wait_output("in")
-    asked = {"code": "gate.set()", "silent": True, "store_history": False}
-    kernel.request("execute_request", asked, subshell=kernel.create_subshell())
+    content = {"code": "gate.set()", "silent": True, "store_history": False}
+    kernel.request("execute_request", content, subshell=kernel.create_subshell())
     assert cell.wait().ok
 
 

@@ -258,9 +258,9 @@ def test_retry_runs_a_failed_cell_again_here(notebook: KernelDriver) -> None:
 def test_debug_opens_the_debugger_where_the_task_failed(notebook: KernelDriver) -> None:
     notebook.run("%%bgtask broken --quiet\nlocal = 41\nlocal / 0").check()
     wait_over(notebook, "broken")
-    asked = len(notebook.input_requests)
+    requests = len(notebook.input_requests)
     cell = notebook.start_cell("%bgtask debug broken")
-    for number, answer in enumerate(["p local + 1", "q"], asked + 1):
+    for number, answer in enumerate(["p local + 1", "q"], requests + 1):
         notebook.wait_until(lambda number=number: len(notebook.input_requests) >= number, what="the debugger")
         notebook.answer_input(answer)
     assert "42" in cell.wait().text

@@ -216,16 +216,16 @@ def test_the_error_of_a_dead_worker_has_its_signal(notebook: KernelDriver) -> No
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("--memory 1", "--memory must be a number with K, M, G or T"),
         ("--memory lots", "--memory must be a number with K, M, G or T"),
         ("--shared", "--shared needs the notebook's own process"),
     ],
 )
-def test_wrong_options_are_refused_in_one_line(notebook: KernelDriver, line: str, said: str) -> None:
+def test_wrong_options_are_refused_in_one_line(notebook: KernelDriver, line: str, expected: str) -> None:
     cell = notebook.run(f"%%bgtask refused --backend process {line}\n1")
-    assert said in text(cell.outputs)
+    assert expected in text(cell.outputs)
     assert text(cell.outputs).count("\n") == 1
 
 
@@ -352,7 +352,7 @@ def test_an_executor_runs_functions_of_the_notebook_there(notebook: KernelDriver
 def test_an_unpicklable_object_that_a_function_uses_is_named(notebook: KernelDriver) -> None:
     notebook.run("import threading\nbolt = threading.Lock()\ndef closes():\n    return bolt").check()
     cell = notebook.run("task = get_manager().create_task('it', closes, backend='process')\nget_manager().wait(task)")
-    said = "bolt (_thread.lock), which closes() reads in line 4: cannot pickle '_thread.lock' object"
-    assert said in notebook.value("task.error")
-    assert said in text(cell.outputs)
+    expected = "bolt (_thread.lock), which closes() reads in line 4: cannot pickle '_thread.lock' object"
+    assert expected in notebook.value("task.error")
+    assert expected in text(cell.outputs)
     assert "Traceback" not in text(cell.outputs)

@@ -117,8 +117,8 @@ def test_a_full_disk_fails_the_task_and_the_next_one_runs(notebook: KernelDriver
     ).check()
     cell = notebook.run("%%bgtask it --backend process --quiet\n1").check()
     wait_over(notebook, "it")
-    said = "TaskFailedError: a worker process cannot be started: [Errno 28] No space left on device"
-    assert notebook.value("it.error") == said
+    expected = "TaskFailedError: a worker process cannot be started: [Errno 28] No space left on device"
+    assert notebook.value("it.error") == expected
     assert "jupyter_client" not in cell.text, "where it was noticed is of no use to anybody"
     assert not list((tmp_path / "tmp").glob("nbtasks-*"))
     notebook.run("os.open = opened").check()

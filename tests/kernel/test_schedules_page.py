@@ -21,8 +21,8 @@ def test_its_cells_run_in_order(kernel: KernelDriver) -> None:
 def test_its_table_has_every_known_difference() -> None:
     for row, reason in zip(LINES[::2], LINES[1::2], strict=True):
         expression, zone, _, ours, theirs = (cell.strip() for cell in row.split("|"))
-        told = [line for line in PAGE.splitlines() if line.startswith(f"| `{expression}` | {zone} |") and ours in line]
-        assert told and theirs in told[0] and reason.strip() in told[0], row
+        lines = [line for line in PAGE.splitlines() if line.startswith(f"| `{expression}` | {zone} |") and ours in line]
+        assert lines and theirs in lines[0] and reason.strip() in lines[0], row
 
 
 def test_its_commands_exist(kernel: KernelDriver) -> None:

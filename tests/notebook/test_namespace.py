@@ -112,14 +112,14 @@ def test_a_commit_happens_once(names: NotebookNames, notebook: dict[str, Any]) -
 def test_a_name_that_the_notebook_rebound_keeps_its_value_and_is_told(
     names: NotebookNames, notebook: dict[str, Any]
 ) -> None:
-    told: list[tuple[str, ...]] = []
+    reported: list[tuple[str, ...]] = []
     cell = names.open()
-    cell.on_kept = told.append
+    cell.on_kept = reported.append
     exec("x = 'task'\ny = 'task'", cell.globals)
     notebook["x"] = "notebook"
     names.end(cell, commit=True)
     assert notebook["x"] == "notebook" and notebook["y"] == "task"
-    assert told == [("x",)]
+    assert reported == [("x",)]
     assert cell.current()["x"] == "task"
 
 

@@ -487,11 +487,11 @@ def test_jitter_delays_each_fire_by_less_than_its_span_and_never_the_schedule(ev
 
 
 def test_only_if_gets_the_time_of_the_fire_and_counts_nothing(every, clock):
-    asked = []
-    recurring, ran = every("0 * * * *", only_if=lambda moment: asked.append(moment) or moment.hour % 2, timezone=PARIS)
+    times = []
+    recurring, ran = every("0 * * * *", only_if=lambda moment: times.append(moment) or moment.hour % 2, timezone=PARIS)
     clock.advance(4 * HOUR)
-    assert [moment.hour for moment in asked] == [2, 3, 4, 5]
-    assert asked[0].tzinfo == ZoneInfo(PARIS)
+    assert [moment.hour for moment in times] == [2, 3, 4, 5]
+    assert times[0].tzinfo == ZoneInfo(PARIS)
     assert (len(ran), recurring.total_runs, recurring.total_skipped) == (2, 2, 0)
 
 
@@ -674,13 +674,13 @@ def test_counters_are_right_in_every_callback(manager, clock):
 
 def test_changes_of_a_schedule_publish_scheduled_events(every, manager):
     heard = []
-    with manager.add_event_callback(lambda task, _: heard.append(task.enabled), events=EventType.SCHEDULED) as told:
+    with manager.add_event_callback(lambda task, _: heard.append(task.enabled), events=EventType.SCHEDULED) as events:
         recurring, _ = every("1h")
         recurring.disable()
         recurring.enable()
         recurring.change(schedule="2h")
         recurring.remove()
-        told.drain(10)
+        events.drain(10)
     assert len(heard) == 5
 
 

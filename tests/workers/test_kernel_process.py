@@ -31,10 +31,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_kernel_answers_and_leaves_nothing_behind(folder: Path) -> None:
     worker = Worker(python_kernel(worker_side.__name__))
     assert worker.wait_ready()
-    asked = worker.send("kernel_info_request", {})
+    request = worker.send("kernel_info_request", {})
     kinds: set[str] = set()
     while "kernel_info_reply" not in kinds:
-        kinds |= {message.kind for message in worker.receive(10) if message.answers == asked}
+        kinds |= {message.kind for message in worker.receive(10) if message.answers == request}
     pid = worker.pid
     assert pid is not None
     worker.end()

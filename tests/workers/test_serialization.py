@@ -264,15 +264,15 @@ def test_the_digest_of_an_object_changes_with_it_unless_it_is_too_big():
 
 def test_no_element_of_an_array_that_is_too_big_is_pickled():
     np = pytest.importorskip("numpy")
-    asked = []
+    requested = []
 
     class Counts:
         def __reduce__(self):
-            asked.append(self)
+            requested.append(self)
             return Counts, ()
 
     assert digest_of({"array": np.array([Counts() for _ in range(1_000)])}, None, 1_000) is None
-    assert asked == []
+    assert requested == []
 
 
 CELL_FILE = "/a folder without files/cell.py"

@@ -66,7 +66,7 @@ def _concerns(function: types.FunctionType, changed: set[str]) -> bool:
 
 
 def _with_inner(function: types.FunctionType, seen: set[int] | None = None) -> Iterator[types.FunctionType]:
-    """The function, what evaluates its annotations, and those that its closure holds: what a decorator has wrapped."""
+    """Yield a function, the one that evaluates its annotations, and those that its closure holds."""
     seen = set() if seen is None else seen
     seen.add(id(function))
     yield function
@@ -125,7 +125,7 @@ def _over(function: types.FunctionType, names: Names, closure: tuple[types.CellT
 
 
 def _copy_annotations(function: types.FunctionType, rebuilt: types.FunctionType) -> None:
-    """Without evaluating them, where that is deferred (from Python 3.14): they may name what does not exist yet."""
+    """Copy annotations unevaluated where that is deferred (Python 3.14), as their names may not exist yet."""
     own = _own_annotate(function)
     if own is not None:
         rebuilt.__annotate__ = _over(own, rebuilt.__globals__)  # type: ignore[attr-defined]
@@ -136,7 +136,7 @@ def _copy_annotations(function: types.FunctionType, rebuilt: types.FunctionType)
 
 
 def _own_annotate(function: types.FunctionType) -> types.FunctionType | None:
-    """What evaluates the annotations of a function (from Python 3.14), if it has the globals of the function."""
+    """Return the function that evaluates the annotations (Python 3.14), if it has the same globals."""
     annotate = getattr(function, "__annotate__", None)
     if type(annotate) is types.FunctionType and annotate.__globals__ is function.__globals__:
         return annotate

@@ -68,7 +68,7 @@ def _submit_in_context(submit: Callable[..., Future[Any]]) -> Callable[..., Futu
 
 
 def _runs_elsewhere(pool: ThreadPoolExecutor) -> bool:
-    """Whether the pool's threads hand the calls on, as those of an InterpreterPoolExecutor do (from Python 3.14)."""
+    """Whether the calls run elsewhere than in the pool's threads (InterpreterPoolExecutor, Python 3.14)."""
     prepare = getattr(type(pool), "prepare_context", None)
     return getattr(prepare, "__func__", None) is not getattr(
         getattr(ThreadPoolExecutor, "prepare_context", None), "__func__", None

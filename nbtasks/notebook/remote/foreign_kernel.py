@@ -164,8 +164,8 @@ class ForeignWork(CellWork):
         if self._attempt.interrupted and content["status"] != "ok":
             return Outcome(TaskState.CANCELLED)
         if content["status"] != "ok":
-            said = content.get("ename", content["status"]), content.get("evalue", "")
-            error = RemoteError(": ".join(part for part in said if part))
+            reason = content.get("ename", content["status"]), content.get("evalue", "")
+            error = RemoteError(": ".join(part for part in reason if part))
             set_remote_messages(error, [])  # the kernel has shown it
             return Outcome(TaskState.FAILED, None, error)
         given = _literal(content, "given")
