@@ -52,9 +52,9 @@ _END_EVENTS = {
 class Dispatcher:
     """Takes tasks through their states: the end of one starts the next.
 
-    `lock` guards everything here, the lanes, the registry, the relations of tasks, the queues of events, and all that
-    is written on tasks but what their work sets. What may block or runs code of others happens after the lock was
-    released: it is put into `_starting` and `effects` under the lock, and done by `_after`.
+    `lock` guards everything here, the lanes, the registry, the relations of tasks, the queues of events, and all
+    fields of tasks except those that their work sets. Calls that may block, or that run code of others, are collected
+    in `_starting` and `effects` under the lock, and made by `_after` when it was released.
     """
 
     def __init__(

@@ -48,9 +48,9 @@ class CallManager(Protocol):
 class TaskFuture(Future[T]):
     """The future of one call; `task` is the call in the manager.
 
-    As everywhere, `cancel()` takes back a call that has not begun; `future.task.cancel()` stops running work too.
-    Inside a task `result()` lends the task's slot, so that calls may wait for calls; in a cell it keeps the notebook's
-    loop turning.
+    As in other executors, `cancel()` cancels a call that has not begun; `future.task.cancel()` stops running work too.
+    Inside a task `result()` lends the task's slot, so that calls may wait for calls; in a cell it runs the
+    notebook's event loop meanwhile.
     """
 
     def __init__(self, manager: CallManager, call: Call) -> None:

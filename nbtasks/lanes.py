@@ -30,8 +30,8 @@ def order_key(task: Task) -> int:
 class Lane:
     """A named limit on how many tasks run at once, and the pending tasks of the lane.
 
-    `limit` None means no limit; `capacity` is infinite then. The queue is a heap of order keys with lazy deletion: what
-    counts is `queued`, so that to take a task out costs one dict operation, wherever in the queue it is.
+    `limit` None means no limit; `capacity` is infinite then. The queue is a heap of order keys with lazy deletion: the
+    tasks of the lane are those of `queued`, so that removing one costs one dict operation, wherever in the queue it is.
     """
 
     __slots__ = ("_heap", "_wanted", "capacity", "name", "paused", "queued", "running")

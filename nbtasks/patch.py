@@ -20,7 +20,7 @@ ABSENT: Final = _Absent()
 class Patch:
     """Replaces the attribute `name` of `owner` by `make(original)`.
 
-    `original` is the attribute as callers of the owner find it: of an instance, a bound method. Patches are not
+    `original` is the value that `getattr` returns: for a method of an instance, the bound method. Patches are not
     synchronized: code that shares one between threads holds a lock.
     """
 

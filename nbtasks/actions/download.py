@@ -52,8 +52,8 @@ class Checksum:
 class Part:
     """An unfinished download: `<name>.part`, and `<name>.part.json` about it.
 
-    It is opened at the first byte. `validator` is the server's tag for this version of the file: without one a rest
-    could be of another version, and nothing is kept. Used by one thread at a time, except for `close`.
+    It is opened at the first byte. `validator` is the server's tag for this version of the file: without one the
+    rest could be of another version, so nothing is kept. Used by one thread at a time, except for `close`.
     """
 
     def __init__(self, destination: Path, url: str, *, resume: bool) -> None:

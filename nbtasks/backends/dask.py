@@ -33,7 +33,7 @@ _GONE = ("closed", "closing")
 class DaskBackend(Backend):
     """Runs work on a Dask cluster.
 
-    It is the one given by `connect`, else that of the client that the process has, else a local one, started here.
+    The cluster is that of `connect`, else that of the process's `Client`, else a local one, which is started here.
     One thread submits work, another receives messages; only the second one changes what is running.
     """
 

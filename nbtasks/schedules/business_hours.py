@@ -26,8 +26,8 @@ class BusinessHours:
     """A condition: a moment is between `opens` and `closes` on these days of the week.
 
     Times are "09:00" or a `time`; `closes="24:00"` is the day's end. `days` is text such as "mon-fri" or "mon,wed,sat";
-    `holidays` are dates on which it is closed all day. The clock is that of `timezone`, a name or a tzinfo; None: that
-    of the moment, which for a recurring task is its own. Raises InvalidValueError, UnknownTimezoneError.
+    `holidays` are dates on which it is closed all day. Times are in `timezone`, a name or a tzinfo; None: in
+    that of the moment, which is that of the recurring task. Raises InvalidValueError, UnknownTimezoneError.
     """
 
     opens: time

@@ -129,11 +129,10 @@ class CronSchedule:
     schedule. Immutable, hashable and picklable. Raises InvalidScheduleError for an expression that is wrong or never
     fires, UnknownTimezoneError for a zone that is not known.
 
-    When the clock changes, an expression whose minute and hour (and second) do not begin with `*` fires right
-    after the gap for what the gap skipped, once however much that was, and the first time only for what is
-    repeated. Any other fires whenever the clock shows a matching time, so that `*/15` keeps to every 15
-    minutes. A change of more than three hours, as at the date line, is a correction of the clock: nothing is
-    made up or left out.
+    When the clock changes, an expression whose minute and hour (and second) do not begin with `*` fires once
+    right after a gap in which it would have fired, and only at the first of two repeated times. Any other
+    fires whenever the clock shows a matching time, so that `*/15` fires every 15 minutes. A change of more
+    than three hours, as at the date line, is a correction of the clock: no fire is added or left out.
     """
 
     __slots__ = ("_drawn", "_expression", "_fields", "_steady", "_zone", "times")

@@ -1,9 +1,9 @@
 """Cron expressions, read by croniter, with one meaning in all of its versions.
 
 The versions 1.4 to 7 of croniter disagree on some forms, and none has all of those that are accepted here. So `Field`
-rewrites an item where that is needed before croniter reads it, and keeps to itself what croniter does not have:
+rewrites an item where that is needed before croniter reads it, and reads the forms itself that croniter does not have:
 
-- `a-a` and `a/n` at the end of the field are the whole field in some versions; a range that goes around (`22-2`) is an
+- `a-a` and `a/n` at the end of the field are the whole field in some versions; a range that wraps around (`22-2`) is an
   error before 6, and its step is off by one since. They are written as one value, or as two ranges.
 - `?` is an error before 2: it is written `*`. `5L`, `FRIL` and `1-3#1` are errors: they are written `l5` and
   `1#1,2#1,3#1`.
@@ -293,7 +293,7 @@ def _expanded(fields: Sequence[Field]) -> list[list[Any]]:
 
 
 class Field:
-    """A field's text, with its items as all versions of croniter read them alike."""
+    """A field's text, rewritten so that all versions of croniter read it alike."""
 
     def __init__(self, unit: Unit, text: str, expression: str) -> None:
         self.unit = unit

@@ -22,9 +22,6 @@ NOTHING = timedelta(0)
 ON_TIME = timedelta(seconds=1)
 """A fire that is less late than this was not missed, whatever the grace: timers are not exact."""
 
-Span = timedelta | float | str
-"""A length of time: seconds, a timedelta, or text such as "5m"."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:

@@ -32,10 +32,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Guard:
-    """Lets a request through to `app` if it comes from where it may and has the token.
+    """Passes requests to `app` that come from an allowed origin and have the token.
 
-    `token` None: none is asked for, since an application around this one decides. `hosts`: names besides the loopback
-    ones by which the server may be addressed, such as a proxy's; "*" allows any. A GET of the page with `?token=...`
+    `token` None: none is required, since an application around this one checks access. `hosts`: names of the server
+    besides the loopback ones, such as a proxy's; "*" allows any. A GET of the page with `?token=...`
     sets a cookie (HttpOnly, SameSite=Strict) and redirects to the address without the token. The event streams are
     answered here, below Starlette, which keeps them small; at most `max_listeners` at once.
     """

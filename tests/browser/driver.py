@@ -322,10 +322,6 @@ class NotebookPage:
         """Kernel > Interrupt."""
         self._command("kernelmenu:interrupt")
 
-    def shut_down_kernel(self) -> None:
-        """Kernel > Shut Down Kernel."""
-        self.page.evaluate(f"async () => {{ {PANEL} await panel.sessionContext.shutdown(); }}")
-
     # ----------------------------------------------------------------------------------- file
 
     def save(self) -> dict[str, Any]:

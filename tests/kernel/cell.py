@@ -75,10 +75,6 @@ class OutputArea:
                 output["data"] = deepcopy(content["data"])
                 output["metadata"] = deepcopy(content.get("metadata", {}))
 
-    def display_ids(self) -> list[str | None]:
-        """The display id of each output, None for those without one."""
-        return list(self._display_ids)
-
     def as_notebook(self, *, as_sent: bool = False) -> list[Output]:
         r"""The outputs as in a notebook file; with `as_sent`, without applying `\r` and `\b`."""
         outputs = deepcopy(self._outputs)

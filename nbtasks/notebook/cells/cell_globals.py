@@ -135,7 +135,7 @@ class ExactGlobals(CellGlobals):
         return [
             (function, id(function) not in unshared)
             for function in found
-            if function.__builtins__ is _builtins_of(self._notebook)  # type: ignore[attr-defined]
+            if function.__builtins__ is _builtins_of(self._notebook)
             and (id(function) in unshared or _may_move(uses[id(function)], later))
         ]
 

@@ -61,8 +61,8 @@ class _StoppedError(Exception):
 class CellTask(Task):
     """A notebook cell that runs as a task.
 
-    Its `result` is the value of the last expression. Each attempt runs in a context of its own, by which its output,
-    names and plots are told from those of other cells.
+    Its `result` is the value of the last expression. Each attempt has its own context, which separates its output,
+    names and plots from those of other cells.
     """
 
     code: CellSource

@@ -46,7 +46,7 @@ def find_functions(roots: Iterable[Any], over: Names, wanted: int) -> list[types
         if len(found) >= wanted or left <= 0:
             break
         for function in functions:  # a wrapper leads to what it wraps, and not to the module that it is of
-            seen[id(function.__globals__)] = seen[id(function.__builtins__)] = None  # type: ignore[attr-defined]
+            seen[id(function.__globals__)] = seen[id(function.__builtins__)] = None
         searched = [one for one in level.values() if _may_lead_to_functions(one, over)]
         level = {}
         for start in range(0, len(searched), _AT_ONCE):
