@@ -71,6 +71,11 @@ class TaskManager:
     private loop thread. Every method that takes a task takes its id as well.
     """
 
+    backends: Backends
+    """Where work can run, by name. More can be put in."""
+    loop: asyncio.AbstractEventLoop | None
+    """The notebook's event loop, where there is one."""
+
     def __init__(
         self,
         max_concurrent_tasks: int | None = None,
@@ -87,11 +92,9 @@ class TaskManager:
         limits.update(lanes or {})
         self.clock = clock or SystemClock()
         self.loop = loop
-        """The notebook's event loop, where there is one."""
         self._loop_thread = LoopThread()
         self._threads, self.loop_backend = ThreadBackend(), LoopBackend(self._loop_thread.loop)
         self.backends = Backends(loop=self.loop_backend, thread=self._threads)
-        """Where work can run, by name. More can be put in."""
         self._dispatcher = Dispatcher(
             self,
             Lanes(limits, max_concurrent_tasks),
