@@ -21,6 +21,13 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return taken
 
 
+@pytest.fixture
+def undisturbed(pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time passes while other processes have the processor: on a busy machine no loop is busy."""
+    monkeypatch.setattr(gil_fairness.time, "monotonic", time.thread_time)
+
+
+@pytest.mark.usefixtures("undisturbed")
 def test_a_busy_loop_pauses_while_the_context_is_entered(pauses: list[float]) -> None:
     async def main() -> int:
         loop = asyncio.get_running_loop()
@@ -56,6 +63,7 @@ def test_a_loop_that_is_not_busy_does_not_pause(pauses: list[float], monkeypatch
     assert pauses == []
 
 
+@pytest.mark.usefixtures("undisturbed")
 @pytest.mark.parametrize("backend", ["loop", "thread"])
 def test_a_task_that_keeps_its_loop_busy_pauses(
     manager: TaskManager, pauses: list[float], backend: str
