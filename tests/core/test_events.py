@@ -236,7 +236,9 @@ def test_an_async_callback_whose_loop_is_closed_receives_nothing_and_disturbs_no
     async def subscribe() -> Subscription:
         return manager.add_event_callback(callback)
 
-    subscription = asyncio.run(subscribe())
+    loop = asyncio.new_event_loop()  # `asyncio.run` of nest_asyncio2 does not close its loop
+    subscription = loop.run_until_complete(subscribe())
+    loop.close()
     assert manager.create_task("t", lambda: 1).wait(30) == 1
     assert subscription.drain(30) and "Event loop is closed" in caplog.text
 
