@@ -210,10 +210,21 @@ class Dispatcher:
             if attempt.task.internals.attempt is not attempt:
                 return
             attempt.timed_out = True
-        attempt.backend.interrupt(attempt)
+        attempt.interrupt()
 
     def finished(self, attempt: Attempt, outcome: Outcome) -> Attempt | None:
         """End an attempt whose work has stopped. Called by backends, outside the lock: see `Attempt.finished`."""
+        if attempt.programs is not None and (outcome.state is TaskState.CANCELLED or attempt.timed_out):
+            finish = partial(self._finish_without_programs, attempt, outcome)
+            if attempt.programs.close(finish):
+                return None
+        return self._finish(attempt, outcome)
+
+    def _finish_without_programs(self, attempt: Attempt, outcome: Outcome) -> None:
+        """End an attempt that was stopped, now that the programs which it started have ended."""
+        attempt.backend.start_following(self._finish(attempt, outcome))
+
+    def _finish(self, attempt: Attempt, outcome: Outcome) -> Attempt | None:
         task, backend = attempt.task, attempt.backend
         if outcome.result is not None and self._continues_on_loop(attempt, outcome.result):
             return None
@@ -321,7 +332,7 @@ class Dispatcher:
             if internals.cancel_requested_at is None:
                 internals.cancel_requested_at = now
                 internals.reason = reason
-            self.effects.append(partial(internals.attempt.backend.interrupt, internals.attempt))
+            self.effects.append(internals.attempt.interrupt)
             if self.bus.watches_progress:  # views show `cancelling`
                 self.effects.append(partial(self.bus.progressed, task))
 

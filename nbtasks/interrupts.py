@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import contextlib
 import contextvars
 import ctypes
 import functools
@@ -141,6 +142,10 @@ class Gate:
         if self.on_interrupt is not None:
             self.on_interrupt()
             return
+        loop = None if self.sleeping_on is not None else _loop_run_by(self._thread_id)
+        if loop is not None:
+            _LoopInterrupter(self, self._open_for, loop)()
+            return
         now = time.monotonic()
         if not self._raised or now - self._raised_at >= _SAME_INTERRUPT_SECONDS:
             self._raised = True
@@ -156,6 +161,18 @@ class Gate:
             self._raised = True
             _raise_in(self._thread_id, TaskInterrupt)
             return True
+
+    def interrupt_thread(self, work: object) -> None:
+        """Any thread: raise in the thread, if it still runs that work, whether or not it runs an event loop."""
+        with self._lock:
+            if self.runs(work):
+                self._raised = True
+                _raise_in(self._thread_id, TaskInterrupt)
+                wake(self.sleeping_on)
+
+    def runs(self, work: object) -> bool:
+        """Whether the thread runs that work now."""
+        return self._open_for is work
 
     def repeat_interrupt(self) -> None:
         """Own thread: the interpreter swallowed an interrupt; repeat it when the thread is past that code."""
@@ -348,11 +365,62 @@ class _Canceller:
             delivered.set()
 
     def _interrupt_if_stuck(self, delivered: threading.Event) -> None:
-        for _ in range(_STUCK_CHECKS):  # short ones: a machine that was suspended meanwhile lengthens only one of them
-            if delivered.wait(_STUCK_SECONDS / _STUCK_CHECKS):
-                return
-        if self._gate.interrupt_stuck(self):
+        if not _is_set_soon(delivered) and self._gate.interrupt_stuck(self):
             self._request_cancel(delivered)  # once more: the interrupt may have been raised in the middle of the cancel
+
+
+class _LoopInterrupt(TaskInterrupt, KeyboardInterrupt):
+    """An interrupt raised by a callback of an event loop, which lets no exceptions out but those of Ctrl-C and exit."""
+
+
+class _LoopInterrupter:
+    """Interrupts the event loop that the work itself runs on its thread, by `asyncio.run` or `run_forever`.
+
+    No exception would reach the thread while the loop waits. A loop that does not react is interrupted like any other
+    code.
+    """
+
+    def __init__(self, gate: Gate, work: object, loop: asyncio.AbstractEventLoop) -> None:
+        self._gate = gate
+        self._work = work
+        self._loop = loop
+        self._delivered = threading.Event()
+
+    def __call__(self) -> None:
+        """Any thread."""
+        with contextlib.suppress(RuntimeError):  # it was closed in this moment
+            self._loop.call_soon_threadsafe(self._raise)
+        start_thread(self._interrupt_if_stuck, "nbtasks-interrupt")
+
+    def _raise(self) -> None:
+        if not self._delivered.is_set() and self._gate.runs(self._work):
+            self._delivered.set()
+            raise _LoopInterrupt
+
+    def _interrupt_if_stuck(self) -> None:
+        if not _is_set_soon(self._delivered):
+            self._delivered.set()
+            self._gate.interrupt_thread(self._work)
+
+
+def _is_set_soon(delivered: threading.Event) -> bool:
+    """Wait until an interrupt is delivered; False if the loop is stuck."""
+    # Short waits: a machine that was suspended meanwhile lengthens only one of them.
+    return any(delivered.wait(_STUCK_SECONDS / _STUCK_CHECKS) for _ in range(_STUCK_CHECKS))
+
+
+def _loop_run_by(thread_id: int) -> asyncio.AbstractEventLoop | None:
+    """The event loop that the thread is running, if any."""
+    frame = sys._current_frames().get(thread_id)
+    while frame is not None:
+        if frame.f_code.co_name in ("run_forever", "run"):
+            runs = frame.f_locals.get("self")
+            if isinstance(runs, asyncio.AbstractEventLoop):
+                return runs
+            if isinstance(runs, asyncio.Runner):  # of a loop that is not written in Python
+                return runs.get_loop()
+        frame = frame.f_back
+    return None
 
 
 def _checkpoint() -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any, ClassVar
 
 from nbtasks.callables import is_async
+from nbtasks.programs import Programs
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
 
 __all__ = ["Attempt", "Backend", "usage_of"]
+
+
+_programs_lock = threading.Lock()
 
 
 class Attempt(ABC):
@@ -27,6 +32,8 @@ class Attempt(ABC):
     """Set by `Backend.interrupt`, which may be called before the work has begun."""
     timed_out = False
     time_limit: Any = None
+    programs: Programs | None = None
+    """The child processes that the work has started, if any."""
 
     @property
     def loops(self) -> dict[int, Any]:
@@ -63,6 +70,23 @@ class Attempt(ABC):
     def __repr__(self) -> str:
         return f"<Attempt {self.task.attempts} of {self.task!r}>"
 
+    def start_program(self, call: Callable[[], int]) -> int:
+        """Start a child process by `call`, as a part of this work; returns the process id, as `call` does."""
+        with _programs_lock:
+            if self.programs is None:
+                self.programs = Programs()
+        return self.programs.start(call, cleans_up=self.backend.is_here(self))
+
+    def interrupt(self) -> None:
+        """Ask the work to stop, and terminate its child processes, without waiting."""
+        self.backend.interrupt(self)
+        self.interrupt_programs()
+
+    def interrupt_programs(self) -> None:
+        """Terminate the child processes that the work has started by now."""
+        if self.programs is not None:
+            self.programs.interrupt()
+
     @abstractmethod
     def finished(self, outcome: Outcome) -> Attempt | None:
         """Report the outcome, once the work has really stopped. Called exactly once, shielded from interrupts.
@@ -98,6 +122,10 @@ class Backend(ABC):
     @abstractmethod
     def interrupt(self, attempt: Attempt) -> None:
         """Ask running work to stop, without waiting. Any thread; idempotent, and harmless after the end."""
+
+    def is_here(self, attempt: Attempt) -> bool:  # noqa: ARG002 - for others
+        """Whether the calling thread is the one in which `interrupt` raises, and not another that the work started."""
+        return False
 
     def usage(self, attempt: Attempt) -> str:  # noqa: ARG002 - for others
         """Describe memory and CPU time of the work's process; empty if it is this process."""

@@ -78,6 +78,10 @@ class LoopBackend(Backend):
         except RuntimeError:
             return  # the loop is closed, so nothing runs there
 
+    def is_here(self, attempt: Attempt) -> bool:
+        """Whether this is the thread of the attempt's loop."""
+        return attempt.loop is not None and attempt.loop is running_loop()
+
     def close(self) -> None:
         """Do nothing: the loops belong to others."""
 
@@ -151,6 +155,7 @@ def _create_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any,
 def _cancel(attempt: Attempt) -> None:
     if attempt.handle is not None:
         attempt.handle.cancel()
+        attempt.interrupt_programs()  # those that it has started since the interrupt was requested
 
 
 async def _run(attempt: Attempt, loop: asyncio.AbstractEventLoop) -> None:

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.exceptions import TaskFailedError
-from nbtasks.interrupts import Gate, TaskInterrupt, run_in_own_loop, start_thread
+from nbtasks.interrupts import Gate, TaskInterrupt, here, run_in_own_loop, start_thread
 from nbtasks.progress import CURRENT
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
@@ -66,6 +66,10 @@ class ThreadBackend(Backend):
         gate = attempt.handle
         if gate is not None:
             gate.interrupt(attempt)
+
+    def is_here(self, attempt: Attempt) -> bool:
+        """Whether this is the worker thread of the attempt."""
+        return attempt.handle is not None and attempt.handle is here.gate
 
     def close(self) -> None:
         """Let the idle threads end now, and busy ones when their work has ended."""

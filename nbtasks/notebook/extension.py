@@ -28,6 +28,7 @@ from nbtasks.notebook.patches.ipython import (
 )
 from nbtasks.notebook.patches.main_module import main_module_patches
 from nbtasks.notebook.patches.matplotlib import foreground_ended, matplotlib_patches
+from nbtasks.notebook.patches.programs import program_patches
 from nbtasks.notebook.patches.streams import stream_patches
 from nbtasks.notebook.patches.threads import thread_patches
 from nbtasks.notebook.patches.user_input import user_input_patches
@@ -135,6 +136,7 @@ class Extension:
                 own,
                 user_input_patches(shell),
                 thread_patches(),
+                program_patches(),
                 shell_patches(shell),
                 main_module_patches(shell),
                 matplotlib_patches(),

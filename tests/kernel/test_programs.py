@@ -1,0 +1,256 @@
+"""Programs that background cells start: cancel, timeouts, interrupts of the kernel, the end of the kernel."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from tests.kernel.driver import KernelDriver
+from tests.kernel.notebook import load, wait_over
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(sys.platform == "win32", reason="its programs are POSIX ones"),
+]
+
+SET_UP = """
+import asyncio, multiprocessing, os, subprocess, sys, time
+from concurrent.futures import ProcessPoolExecutor
+
+def program(mark):
+    return [sys.executable, "-c", f"import time; time.sleep(600) # {mark}"]
+
+def shell(mark):
+    return f"{sys.executable} -c 'import time; time.sleep(600) # {mark}'"
+"""
+WAYS = {
+    "run": "subprocess.run(program('§'))",
+    "check_output": "subprocess.check_output(program('§'))",
+    "popen": "subprocess.Popen(program('§')).wait()",
+    "communicate": "subprocess.Popen(program('§'), stdout=subprocess.PIPE).communicate()",
+    "own session": "subprocess.run(program('§'), start_new_session=True)",
+    "preexec_fn": "subprocess.run(program('§'), preexec_fn=os.setsid)",
+    "poll loop": "started = subprocess.Popen(program('§'))\nwhile started.poll() is None: time.sleep(0.01)",
+    "system": "os.system(shell('§'))",
+    "bang": "!{shell('§')}",
+    "captured bang": "lines = !{shell('§')}",
+    "script magic": "get_ipython().run_cell_magic('bash', '', shell('§') + '\\necho')",
+    "grandchildren": "subprocess.run(['sh', '-c', f'{shell(\"§\")} & {shell(\"§\")} & wait'])",
+    "orphan": "subprocess.run(['sh', '-c', f'({shell(\"§\")} &)'])\ntime.sleep(0.3)\nwhile True: pass",
+    "awaited": "await (await asyncio.create_subprocess_exec(*program('§'))).wait()",
+    "awaited shell": "await (await asyncio.create_subprocess_shell(shell('§'))).communicate()",
+    "in own loop": (
+        "async def run():\n    await (await asyncio.create_subprocess_exec(*program('§'))).wait()\nasyncio.run(run())"
+    ),
+    "in a thread": "await asyncio.to_thread(subprocess.run, program('§'))",
+    "posix_spawn": "os.waitpid(os.posix_spawn(sys.executable, program('§'), os.environ), 0)",
+    "fork": "pid = os.fork()\nif not pid: os.execv(sys.executable, program('§'))\nos.waitpid(pid, 0)",
+    "multiprocessing": "p = multiprocessing.get_context('fork').Process(target=subprocess.run, args=(program('§'),))\n"
+    "p.start()\np.join()",
+    "spawned": "p = multiprocessing.get_context('spawn').Process(target=subprocess.run, args=(program('§'),))\n"
+    "p.start()\np.join()",
+    "fork server": "context = multiprocessing.get_context('forkserver')\n"
+    "p = context.Process(target=subprocess.run, args=(program('§'),))\np.start()\np.join()",
+    "executor": "with ProcessPoolExecutor(2) as pool: pool.submit(subprocess.run, program('§')).result()",
+}
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def notebook(module_kernel: KernelDriver) -> KernelDriver:
+    load(module_kernel).run(SET_UP).check()
+    return module_kernel
+
+
+def new_mark() -> str:
+    """A text that marks a program in its command line."""
+    return f"program-{os.getpid()}-{next(_numbers)}."
+
+
+def running(mark: str) -> list[psutil.Process]:
+    """The running programs with that mark, but not the shells around them."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = process.cmdline()
+            if process.status() != psutil.STATUS_ZOMBIE and len(line) == 3 and line[2].endswith(mark):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def until(holds: Callable[[], object], seconds: float = 20) -> float:
+    """Wait until something holds; returns how long that took."""
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < seconds, "not in time"
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def state_of(notebook: KernelDriver, name: str) -> str:
+    return str(notebook.value(f"{name}.state.value"))
+
+
+def launch(notebook: KernelDriver, name: str, code: str, options: str = "") -> str:
+    """Launch a cell with a program, which is running when this returns; returns its mark."""
+    mark = new_mark()
+    notebook.run(f"%%bgtask {name} --lane multiple --quiet {options}\n{code.replace('§', mark)}").check()
+    until(lambda: running(mark))
+    return mark
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_cancel_ends_the_programs_that_a_cell_waits_for(notebook: KernelDriver, way: str) -> None:
+    mark = launch(notebook, "victim", WAYS[way])
+    notebook.run("victim.cancel()").check()
+    until(lambda: state_of(notebook, "victim") != "running", 4)
+    assert running(mark) == [] and state_of(notebook, "victim") == "cancelled"
+
+
+@pytest.mark.parametrize("way", ["run", "system", "bang", "script magic", "poll loop", "awaited", "in own loop"])
+def test_a_timeout_ends_the_programs_too(notebook: KernelDriver, way: str) -> None:
+    mark = launch(notebook, "late", WAYS[way], "--timeout 2s")
+    until(lambda: state_of(notebook, "late") != "running", 6)
+    assert running(mark) == [] and state_of(notebook, "late") == "failed"
+    assert "longer than its timeout of 2 s" in notebook.value("late.error")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "asyncio.run(asyncio.sleep(600))",
+        "loop = asyncio.new_event_loop()\nloop.run_forever()",
+        "loop = asyncio.new_event_loop()\nloop.run_until_complete(asyncio.sleep(600))",
+        "async def compute():\n    while True: pass\nasyncio.run(compute())",
+        "async def many():\n    await asyncio.gather(*(asyncio.sleep(600) for _ in range(5)))\nasyncio.run(many())",
+    ],
+)
+def test_cancel_stops_an_event_loop_of_the_cell_itself(notebook: KernelDriver, code: str) -> None:
+    cell = notebook.run(f"%%bgtask looping --quiet --lane multiple --backend thread\nprint('begun')\n{code}")
+    cell.wait_output("begun")
+    notebook.run("looping.cancel()").check()
+    until(lambda: state_of(notebook, "looping") == "cancelled", 2)
+
+
+def test_coroutines_of_an_interrupted_loop_clean_up(notebook: KernelDriver) -> None:
+    notebook.run("cleaned = []").check()
+    notebook.run(
+        "%%bgtask looping --quiet --lane multiple --backend thread\n"
+        "async def work():\n    try: await asyncio.sleep(600)\n    finally: cleaned.append('work')\n"
+        "async def main():\n    print('begun')\n    await asyncio.gather(work(), work())\nasyncio.run(main())"
+    ).wait_output("begun")
+    notebook.run("looping.cancel()").check()
+    until(lambda: state_of(notebook, "looping") == "cancelled", 2)
+    assert notebook.value("cleaned") == ["work", "work"]
+
+
+def test_a_program_that_ignores_termination_is_killed(notebook: KernelDriver) -> None:
+    mark = new_mark()
+    code = f"import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1); time.sleep(600) # {mark}"
+    cell = notebook.run(
+        f"%%bgtask deaf --quiet\nimport subprocess, sys\nwith subprocess.Popen([sys.executable, '-uc', {code!r}], "
+        "stdout=subprocess.PIPE) as p:\n    print('ready', p.stdout.readline())\n    p.wait()"
+    ).check()
+    cell.wait_output("ready")
+    notebook.run("deaf.cancel()").check()
+    assert notebook.value("deaf.cancelling")
+    assert until(lambda: state_of(notebook, "deaf") == "cancelled", 10) > 4
+    assert running(mark) == []
+
+
+def test_work_that_swallows_the_interrupt_is_still_cancelling(notebook: KernelDriver) -> None:
+    mark = launch(
+        notebook,
+        "stubborn",
+        "while not gates['done'].is_set():\n    try: subprocess.run(program('§'))\n    except BaseException: pass",
+    )
+    first = running(mark)
+    notebook.run("stubborn.cancel()").check()
+    until(lambda: running(mark) not in ([], first))
+    assert notebook.value("(stubborn.cancelling, stubborn.state.value)") == (True, "running")
+    notebook.run("gates['done'].set()\nstubborn.cancel()").check()
+    wait_over(notebook, "stubborn")
+    assert running(mark) == []
+
+
+def test_a_clean_up_may_start_programs(notebook: KernelDriver) -> None:
+    launch(
+        notebook,
+        "careful",
+        "try: subprocess.run(program('§'))\nfinally: print(subprocess.check_output(['echo', 'removed'], text=True))",
+    )
+    notebook.run("careful.cancel()").check()
+    wait_over(notebook, "careful")
+    assert "removed" in notebook.value("careful.output.text")
+
+
+def test_programs_of_a_completed_cell_keep_running(notebook: KernelDriver) -> None:
+    mark = launch(notebook, "starts", "server = subprocess.Popen(program('§'))")
+    wait_over(notebook, "starts")
+    assert len(running(mark)) == 1
+    notebook.run("server.terminate(); server.wait()").check()
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "orphan"])
+def test_an_interrupt_of_the_kernel_does_not_reach_programs_of_background_cells(
+    notebook: KernelDriver, way: str
+) -> None:
+    mark = launch(notebook, "apart", WAYS[way])
+    before = running(mark)
+    cell = notebook.start_cell("print('foreground')\nwhile True: pass")
+    cell.wait_output("foreground")
+    notebook.interrupt()
+    cell.wait()
+    assert [error.partition(":")[0] for error in cell.errors] == ["KeyboardInterrupt"]
+    assert running(mark) == before and state_of(notebook, "apart") == "running"
+    notebook.run("apart.cancel()").check()
+    wait_over(notebook, "apart")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_an_interrupt_of_the_kernel_does_not_reach_a_pool_of_a_background_cell(
+    notebook: KernelDriver, method: str
+) -> None:
+    notebook.run(f"if {method!r} == 'forkserver': multiprocessing.forkserver.ensure_running()").check()
+    cell = notebook.run(
+        f"%%bgtask pooled --quiet --lane multiple\nwith multiprocessing.get_context({method!r}).Pool(2) as pool:\n"
+        "    pool.map(abs, range(10))\n    print('warm')\n    pool.map(time.sleep, [1, 1])\n    'whole'"
+    ).check()
+    cell.wait_output("warm")
+    foreground = notebook.start_cell("print('foreground')\nwhile True: pass")
+    foreground.wait_output("foreground")
+    notebook.interrupt()
+    foreground.wait()
+    wait_over(notebook, "pooled")
+    assert notebook.value("(pooled.state.value, pooled.error)") == ("completed", None)
+
+
+def test_the_resource_tracker_and_the_fork_server_outlive_a_cancelled_task(notebook: KernelDriver) -> None:
+    mark = launch(notebook, "first", WAYS["fork server"])
+    tracker = "multiprocessing.resource_tracker._resource_tracker._pid"
+    servers = f"({tracker}, multiprocessing.forkserver._forkserver._forkserver_pid)"
+    pids = notebook.value(servers)
+    notebook.run("first.cancel()").check()
+    wait_over(notebook, "first")
+    assert running(mark) == [] and notebook.value(servers) == pids
+    assert all(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
+
+
+@pytest.mark.parametrize("end", ["shutdown", "kill", "exit"])
+def test_programs_end_with_the_kernel(start_kernel, end: str) -> None:  # type: ignore[no-untyped-def]
+    notebook = load(start_kernel())
+    notebook.run(SET_UP).check()
+    marks = [launch(notebook, "waits", WAYS["run"]), launch(notebook, "left", "p = subprocess.Popen(program('§'))")]
+    if end == "exit":
+        notebook.start_cell("os._exit(1)")
+    else:
+        getattr(notebook, end)()
+    until(lambda: not any(running(mark) for mark in marks), 10)
