@@ -370,11 +370,14 @@ class _Canceller:
 
 
 class _LoopInterrupt(TaskInterrupt, KeyboardInterrupt):
-    """An interrupt raised by a callback of an event loop, which lets no exceptions out but those of Ctrl-C and exit."""
+    """An interrupt raised by a callback of an event loop.
+
+    A loop lets only the exceptions of Ctrl-C and exit out.
+    """
 
 
 class _LoopInterrupter:
-    """Interrupts the event loop that the work itself runs on its thread, by `asyncio.run` or `run_forever`.
+    """Interrupts an event loop that the work itself runs on its thread.
 
     No exception would reach the thread while the loop waits. A loop that does not react is interrupted like any other
     code.

@@ -255,7 +255,7 @@ class CellTask(Task):
         return other in self.earlier_runs or super().may_follow(other)
 
     def on_attempt_end(self, outcome: Outcome) -> Outcome:
-        """Show error and plots as after a foreground cell, and commit the names, unless another attempt follows."""
+        """Show error and plots as after a foreground cell; commit the names unless another attempt follows."""
         if isinstance(outcome.exception, _StoppedError):
             outcome = Outcome(outcome.state, None, outcome.exception.__cause__)
         completed = outcome.state is TaskState.COMPLETED

@@ -60,7 +60,7 @@ def find_functions(roots: Iterable[Any], over: Names, wanted: int) -> list[types
 
 
 def _may_lead_to_functions(value: Any, over: Names) -> bool:
-    """Whether the search goes on from here. It must not run code of the object or of its class."""
+    """Whether to search what the object refers to. Runs no code of the object or its class."""
     kind = type(value)
     if issubclass(kind, _CONTAINERS):
         base = next(base for base in _CONTAINERS if issubclass(kind, base))
