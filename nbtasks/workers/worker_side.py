@@ -160,8 +160,11 @@ def _differs(value: Any, other: Any) -> bool:
 def call(task: Task, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Call plain or async work as a thread of the notebook would: without a running event loop around it."""
     token = CURRENT.set(task)
-    loop = asyncio._get_running_loop()
-    asyncio._set_running_loop(None)  # the kernel's own, on whose thread this is, so that interrupts reach it
+    loop = asyncio._get_running_loop()  # the kernel's own, on whose thread this is, so that interrupts reach it
+    aio_task = None if loop is None else asyncio.current_task(loop)
+    if aio_task is not None:  # from Python 3.14 a thread has one current task, whatever loops it has
+        asyncio._leave_task(loop, aio_task)  # type: ignore[arg-type]
+    asyncio._set_running_loop(None)
     try:
         result = function(*args)
         if inspect.isawaitable(result):
@@ -169,6 +172,8 @@ def call(task: Task, function: Callable[..., Any], args: tuple[Any, ...]) -> Any
         return result
     finally:
         asyncio._set_running_loop(loop)
+        if aio_task is not None:
+            asyncio._enter_task(loop, aio_task)  # type: ignore[arg-type]
         CURRENT.reset(token)
 
 
