@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn
 
 from nbtasks.exceptions import NbtasksError, NoInputError
+from nbtasks.formatting import error_text
 from nbtasks.interrupts import run_in_own_loop, start_thread
 from nbtasks.patch import ItemPatch, Patch, PatchSet
 from nbtasks.progress import CURRENT, meters_of
@@ -185,7 +186,7 @@ def pack_error(error: BaseException, is_main: IsMain | None = None) -> tuple[dic
     """An error to be sent: its name, text and traceback, and the object itself if it can be pickled."""
     content = {
         "ename": type(error).__name__,
-        "evalue": str(error),
+        "evalue": error_text(error),
         "text": "".join(traceback.format_exception(error)),
     }
     try:

@@ -170,7 +170,7 @@ class CellTask(Task):
         try:
             if self._plots is not None:
                 self._plots.show(self.notebook.shell)
-        except Exception as error:  # noqa: BLE001 - drawing runs the user's artists and formatters
+        except BaseException as error:  # noqa: BLE001 - drawing runs the user's artists, which may raise anything
             self.show_error(error)
 
     def show_error(self, error: BaseException) -> None:
@@ -312,7 +312,10 @@ class CellTask(Task):
             self.output.take(messages)
             return
         if isinstance(error, shell.custom_exceptions):
-            shell.CustomTB(type(error), error, without_own_frames(error.__traceback__))
+            try:
+                shell.CustomTB(type(error), error, without_own_frames(error.__traceback__))
+            except BaseException as another:  # noqa: BLE001 - the user's handler
+                self.show_error(another)
             return
         self.show_error(error)
         if isinstance(error, SystemExit):
