@@ -1,4 +1,4 @@
-"""Where a thread is with regard to its `with` statements, and so whether an exception may be raised in it.
+"""Position of a thread in its `with` statements: may an exception be raised in it?
 
 An exception from another thread is raised when the thread checks for one: at the start of a function, at the end of a
 call of C code, at a jump back. At some of these moments a lock is left locked for ever:
@@ -34,7 +34,7 @@ _Place = tuple[types.FrameType, int]
 
 
 def has_just_entered(thread_id: int) -> bool:
-    """Whether the thread is in the call of an `__enter__` written in C, or at its end, on Pythons that check there."""
+    """Whether the thread is in, or at the end of, an `__enter__` written in C, if Python checks there."""
     frame = sys._current_frames().get(thread_id)
     return frame is not None and frame.f_lasti in _calls_of_with(frame.f_code).enter
 
@@ -105,7 +105,7 @@ def _checks(step: dis.Instruction) -> bool:
 
 
 class _CallsOfWith:
-    """The instructions of some code: all by their place, and the calls that `with` statements make."""
+    """The instructions of a code object, and the calls of its `with` statements."""
 
     def __init__(self, code: types.CodeType) -> None:
         steps = [step for step in dis.get_instructions(code) if step.opname not in ("PRECALL", "CACHE")]

@@ -1,4 +1,4 @@
-"""Export of schedules to cron, systemd, jupyter-scheduler, Airflow and GitHub Actions."""
+"""Export of schedules: cron, systemd, jupyter-scheduler, Airflow, GitHub Actions."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ExportedCell:
 
 @dataclass(frozen=True)
 class Export:
-    """The files that another scheduler needs, what to do with them, and what differs there."""
+    """Files for another scheduler, with instructions and a list of differences."""
 
     files: dict[str, str]
     """Text by file name."""
@@ -282,7 +282,7 @@ ALL_DAYS = frozenset(range(1, 32))
 
 @dataclass(frozen=True)
 class _Days:
-    """Days in one line of systemd: by number, or from the month's end (1 is the last), on certain weekdays."""
+    """Days in one line of systemd: by number, or from the month's end (1: the last), on some weekdays."""
 
     days: frozenset[int] = ALL_DAYS
     weekdays: frozenset[int] = ALL_WEEKDAYS
@@ -450,7 +450,7 @@ def _calendar_field(values: Iterable[int], limits: tuple[int, int], width: int =
 
 
 def _unit_words(words: list[str]) -> list[str]:
-    """The words of ExecStart, in quotes where they need them; in the first one systemd replaces no variables."""
+    """Return the words of ExecStart, quoted where needed; systemd replaces no variables in the first."""
     escaped = [word.replace("\\", r"\\").replace('"', r"\"").replace("%", "%%") for word in words]
     escaped[1:] = [word.replace("$", "$$") for word in escaped[1:]]
     return [f'"{word}"' if re.search(r"[\s\"'\\;]", word) else word for word in escaped]

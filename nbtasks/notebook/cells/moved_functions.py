@@ -66,7 +66,7 @@ def find_functions(roots: Iterable[Any], over: Names, wanted: int) -> list[Movab
 
 
 def _next_level(level: dict[int, Any], over: Names, seen: dict[int, Any], left: int) -> dict[int, Any]:
-    """What the objects of a level refer to and is not in `seen`, to which it is added; not many more than `left`."""
+    """Return new referents of a level's objects, add them to `seen`; not many more than `left`."""
     searched = [one for one in level.values() if _may_lead_to_functions(one, over)]
     following: dict[int, Any] = {}
     for start in range(0, len(searched), _AT_ONCE):
@@ -118,7 +118,7 @@ class MovedFunctions:
         set_globals(function, self._notebook)
 
     def move_lendable(self, function: Movable, before: Names) -> None:
-        """Move a function or generator with the globals `before`, except while a cell claims a name that it reads."""
+        """Move a function or generator from `before`, except while a cell claims a name that it reads."""
         if len(self._functions) >= self._prune_at:
             self._prune()
         reference = weakref.ref(function)

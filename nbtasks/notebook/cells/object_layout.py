@@ -80,7 +80,7 @@ def has_globals(generator: Generator, names: dict[str, Any]) -> bool:
 
 
 def set_generator_globals(generator: Generator, before: dict[str, Any], to: dict[str, Any]) -> None:
-    """Make `to` the globals of a generator that has `before`. Both live for good, or at least longer than it does."""
+    """Replace the globals `before` of a generator by `to`. Both must live longer than it does."""
     if has_globals(generator, before):
         _pointer(generator, _generator_offsets()[id(type(generator))]).value = id(to)
 
@@ -118,7 +118,7 @@ async def asynchronous(a=1, b=2, c=3): yield value
 
 @functools.cache
 def _generator_offsets() -> dict[int, int]:
-    """By the id of each type, where its objects have the globals of their frames; empty if that cannot be told."""
+    """Return, by the id of each type, where its objects have their frames' globals; empty if unknown."""
     names: dict[str, Any] = {}
     exec(_GENERATORS, names)
     made = names["generator"](), names["coroutine"](), names["asynchronous"]()
