@@ -353,7 +353,7 @@ def drive(awaitable: Any) -> Any:
 
 
 @pytest.mark.parametrize("case", BEGUN)
-def test_what_a_cell_has_begun_goes_on_with_the_notebooks_own_dict(
+def test_what_a_cell_has_begun_continues_with_the_notebooks_own_dict(
     names: NotebookNames, notebook: dict[str, Any], case: str
 ) -> None:
     source, frame, step = BEGUN[case]
@@ -379,7 +379,7 @@ def test_a_generator_that_relies_on_its_view_stays_on_it(
     assert next(notebook["held"]) == 7
 
 
-def test_a_generator_that_another_thread_runs_goes_on_with_the_notebooks_names(
+def test_a_generator_that_another_thread_runs_continues_with_the_notebooks_names(
     names: NotebookNames, notebook: dict[str, Any]
 ) -> None:
     source = """
