@@ -282,7 +282,7 @@ ALL_DAYS = frozenset(range(1, 32))
 
 @dataclass(frozen=True)
 class _Days:
-    """Days in one line of systemd: numbers, from the start or end of a month; weekdays."""
+    """Days in a line of systemd: numbers from the start or end of a month, weekdays."""
 
     days: frozenset[int] = ALL_DAYS
     weekdays: frozenset[int] = ALL_WEEKDAYS
