@@ -128,7 +128,7 @@ class Timer:
                     return self._heap[0][0] if self._heap else None
             try:
                 callback()
-            except Exception:  # the next ones are called all the same
+            except BaseException:  # the next ones are called all the same
                 logger.exception("%r, called by the timer, failed", callback)
 
     def close(self) -> None:
@@ -159,7 +159,10 @@ class Timer:
 
     def _serve(self) -> None:
         while True:
-            self.run_due()
+            try:
+                self.run_due()
+            except Exception:  # what is due stays due
+                logger.exception("the timer failed")
             with self._condition:
                 if self._closed:
                     return

@@ -185,6 +185,11 @@ class Waiters:
                 waiter.left += 1
                 waiter.tasks.append(task)
 
+    def recount(self, waiters: Iterable[Waiter]) -> None:
+        """Count again which tasks these waits have left."""
+        for waiter in waiters:
+            waiter.left = sum(task.state in LIVE_STATES for task in waiter.tasks if task is not waiter.for_task)
+
     def _want(self, task: Task, change: int) -> None:
         """Count waits of running tasks for `task`, and so for its dependencies: 1 begins, -1 ends."""
         todo = [task]

@@ -26,11 +26,11 @@ from nbtasks.dependencies import (
     resolve_dependency,
 )
 from nbtasks.events import EventBus, EventType
-from nbtasks.exceptions import AlreadyAddedError, ManagerStoppedError, TaskTimeoutError
+from nbtasks.exceptions import AlreadyAddedError, ManagerStoppedError, TaskTimeoutError, UnknownLaneError
 from nbtasks.lanes import Lane, Lanes
 from nbtasks.progress_hooks import ProgressHooks
 from nbtasks.registry import Registry
-from nbtasks.states import LIVE_STATES, TaskState
+from nbtasks.states import FINAL_STATES, LIVE_STATES, TaskState
 from nbtasks.task import Outcome, PastAttempt, Task, TaskOwner, call_hook
 
 __all__ = ["Dispatcher"]
@@ -41,6 +41,9 @@ Effect = Callable[[], object]
 
 PAST_ATTEMPTS = 100
 """How many past attempts of one task are kept."""
+
+INTERRUPT_AGAIN_SECONDS = 1.0
+"""How long after an interrupt that failed the next one follows, when a timeout has passed."""
 
 _END_EVENTS = {
     TaskState.COMPLETED: EventType.COMPLETED,
@@ -97,9 +100,13 @@ class Dispatcher:
 
     def change(self, change: Callable[[], T]) -> T:
         """Make a change under the lock, and then do what follows from it."""
-        with self.lock:
-            result = change()
-            starting, effects = self._take()
+        try:
+            with self.lock:
+                result = change()
+                starting, effects = self._take()
+        except BaseException as error:
+            self.recover(error)
+            raise
         self._after(starting, effects)
         return result
 
@@ -119,28 +126,38 @@ class Dispatcher:
 
         An attempt on `taker`, the backend that the calling thread belongs to, is returned, for that thread to run.
         """
-        with self.lock:
-            internals = task.internals
-            if internals.manager is not None:
-                raise AlreadyAddedError(f"{task.name!r} ({task.id}) was added before; a task runs once")
-            if self.stopped:
-                raise ManagerStoppedError(f"the manager was stopped: it does not take {task.name!r}")
-            lane = self.lanes[internals.lane]  # raises UnknownLaneError, if it was removed meanwhile
-            internals.manager = self.owner
-            internals.created_at = now = self.time()
-            self.registry.add(task)
-            if self.waiters.watermarks:
-                self.waiters.added(task)
-            if parent is not None and parent.state in LIVE_STATES:
-                add_child(parent, task)
-            if self.bus.listeners:
-                self.bus.publish(task, EventType.CREATED)
-            if (not after or self._may_start(task, after)) and self.lanes.enter(lane, task):
-                self._launch(task, now)
-            elif self.note is not None:
-                self.note(task)
-            starting, effects = self._take()
+        internals = task.internals
+        try:
+            with self.lock:
+                if internals.manager is not None:
+                    raise AlreadyAddedError(f"{task.name!r} ({task.id}) was added before; a task runs once")
+                if self.stopped:
+                    raise ManagerStoppedError(f"the manager was stopped: it does not take {task.name!r}")
+                lane = self.lanes[internals.lane]  # raises UnknownLaneError, if it was removed meanwhile
+                internals.manager = self.owner
+                self._add(task, lane, after, parent)
+                starting, effects = self._take()
+        except (AlreadyAddedError, ManagerStoppedError, UnknownLaneError):
+            raise
+        except BaseException as error:
+            self.recover(error, task)
+            raise
         return self._after(starting, effects, taker)
+
+    def _add(self, task: Task, lane: Lane, after: Sequence[Task], parent: Task | None) -> None:
+        internals = task.internals
+        internals.created_at = now = self.time()
+        self.registry.add(task)
+        if self.waiters.watermarks:
+            self.waiters.added(task)
+        if parent is not None and parent.state in LIVE_STATES:
+            add_child(parent, task)
+        if self.bus.listeners:
+            self.bus.publish(task, EventType.CREATED)
+        if (not after or self._may_start(task, after)) and self.lanes.enter(lane, task):
+            self._launch(task, now)
+        elif self.note is not None:
+            self.note(task)
 
     def _may_start(self, task: Task, after: Sequence[Task]) -> bool:
         """Whether all dependencies have completed; otherwise remember those that are live."""
@@ -175,14 +192,9 @@ class Dispatcher:
     def _launch(self, task: Task, now: float) -> None:
         """Begin the next attempt of a pending task that its lane has admitted; it is started after the lock."""
         internals = task.internals
-        self.registry.move(task, TaskState.RUNNING)
-        internals.attempts += 1
-        internals.started_at = now
-        if self.note is not None:
-            self.note(task)
         context = internals.context
         assert context is not None  # the manager sets it before a task is submitted
-        attempt = internals.attempt = _ManagedAttempt(
+        attempt = _ManagedAttempt(
             task,
             internals.work or task.run,
             (task,) if internals.takes_task else (),
@@ -196,13 +208,19 @@ class Dispatcher:
                 internals.timeout,  # type: ignore[arg-type]  # seconds, by the manager's checks
                 partial(self._time_out, attempt),
             )
+        self.registry.move(task, TaskState.RUNNING)
+        internals.attempts += 1
+        internals.started_at = now
+        internals.attempt = attempt
+        self._starting.append(attempt)  # before anything that might raise: a running task has work
+        if self.note is not None:
+            self.note(task)
         if type(task) is not Task:
             self._hooks.begin(attempt)
         if self.bus.listeners:
             self.bus.publish(task, EventType.STARTED)
         if self.blocked_loops:
             self._wake_loop(attempt)
-        self._starting.append(attempt)
 
     def _time_out(self, attempt: Attempt) -> None:
         """Interrupt an attempt that has run for the task's `timeout`. On the timer's thread."""
@@ -210,7 +228,11 @@ class Dispatcher:
             if attempt.task.internals.attempt is not attempt:
                 return
             attempt.timed_out = True
-        attempt.interrupt()
+        try:
+            attempt.interrupt()
+        except Exception:
+            logger.exception("%r could not be interrupted; next try in %g s", attempt, INTERRUPT_AGAIN_SECONDS)
+            self.timer.call_later(INTERRUPT_AGAIN_SECONDS, partial(self._time_out, attempt))
 
     def finished(self, attempt: Attempt, outcome: Outcome) -> Attempt | None:
         """End an attempt whose work has stopped. Called by backends, outside the lock: see `Attempt.finished`."""
@@ -222,7 +244,12 @@ class Dispatcher:
 
     def _finish_without_programs(self, attempt: Attempt, outcome: Outcome) -> None:
         """End an attempt that was stopped, now that the programs which it started have ended."""
-        attempt.backend.start_following(self._finish(attempt, outcome))
+        try:
+            following = self._finish(attempt, outcome)
+        except Exception as error:  # noqa: BLE001 - of nbtasks itself; as in `_ManagedAttempt.finished`
+            self.recover(error, attempt.task if attempt.task.internals.attempt is attempt else None)
+        else:
+            attempt.backend.start_following(following)
 
     def _finish(self, attempt: Attempt, outcome: Outcome) -> Attempt | None:
         task, backend = attempt.task, attempt.backend
@@ -289,8 +316,7 @@ class Dispatcher:
         internals.progress = None
         self.registry.move(task, TaskState.PENDING)
         self._report(task, EventType.RETRYING)
-        again = partial(self.change, partial(self._try_again, task))
-        relations_of(task).retry_timer = self.timer.call_later(seconds, again)
+        relations_of(task).retry_timer = self.timer.call_later(seconds, partial(self._try_again, task))
         return True
 
     def _remember_attempt(self, task: Task) -> None:
@@ -300,7 +326,13 @@ class Dispatcher:
         del past[:-PAST_ATTEMPTS]
 
     def _try_again(self, task: Task) -> None:
-        """The delay before a retry has passed."""
+        """The delay before a retry has passed. On the timer's thread."""
+        try:
+            self.change(partial(self._queue_again, task))
+        except Exception as error:  # noqa: BLE001 - the task's end, since nothing else would start it
+            self.recover(error, task)
+
+    def _queue_again(self, task: Task) -> None:
         relations: Relations | None = task.internals.relations
         if task.state is TaskState.PENDING and relations is not None and relations.retry_timer is not None:
             relations.retry_timer = None
@@ -367,7 +399,6 @@ class Dispatcher:
 
     def _end_relations(self, task: Task, relations: Relations) -> None:
         """Wake what waits for the task, and start or cancel the tasks that come after it."""
-        task.internals.relations = None
         if relations.retry_timer is not None:
             relations.retry_timer.cancel()
         siblings: Relations | None = None if relations.parent is None else relations.parent.internals.relations
@@ -384,6 +415,7 @@ class Dispatcher:
                 self._doomed.append((dependant, _dependency_error(task)))
             elif resolve_dependency(dependant, task):
                 self.queue(dependant)
+        task.internals.relations = None  # at last: `recover` repeats all this, if it was left half done
 
     def _wake_watermarks(self, task: Task) -> None:
         """Count the task for those who wait for everything up to a number."""
@@ -433,8 +465,7 @@ class Dispatcher:
 
     def _after(self, starting: list[Attempt], effects: list[Effect], taker: Backend | None = None) -> Attempt | None:
         """Do what was decided under the lock. Returns one attempt for `taker`, which starts it itself."""
-        for effect in effects:
-            effect()
+        _perform(effects)
         taken = None
         for attempt in starting:
             if taken is None and attempt.backend is taker:
@@ -451,14 +482,87 @@ class Dispatcher:
             try:
                 attempt.backend.start(attempt)
             except Exception as error:  # noqa: BLE001 - whatever a backend raises is the task's error
-                outcome = Outcome(TaskState.FAILED, None, error)
-                outcome = call_hook(attempt.task.on_attempt_end, outcome) or outcome
-                with self.lock:
+                todo.extend(self._not_started(attempt, Outcome(TaskState.FAILED, None, error)))
+
+    def _not_started(self, attempt: Attempt, outcome: Outcome) -> list[Attempt]:
+        """End an attempt that could not be started; returns what starts in its place."""
+        task = attempt.task
+        outcome = call_hook(task.on_attempt_end, outcome) or outcome
+        try:
+            with self.lock:
+                if task.internals.attempt is attempt:
                     self._close(attempt, outcome)
-                    starting, effects = self._take()
-                for effect in effects:
-                    effect()
-                todo.extend(starting)
+                starting, effects = self._take()
+        except Exception as error:  # noqa: BLE001 - the task's end, as above
+            self.recover(error, task)
+            return []
+        _perform(effects)
+        return starting
+
+    # -- recovery: after an error between two states ----------------------------------------------------------
+
+    def recover(self, error: BaseException, lost: Task | None = None) -> None:
+        """After an error of nbtasks itself: fail the tasks that nothing would move to another state.
+
+        `lost` is one whose work has stopped, or will not be started. Slots are counted again, waits that were left out
+        are ended, and what may start is started. The errors of a user's own code never lead here.
+        """
+        try:
+            with self.lock:
+                self._repair(error, lost)
+                starting, effects = self._take()
+            self._after(starting, effects)
+        except Exception:
+            logger.exception("recovery failed, after %r", error)
+
+    def _repair(self, error: BaseException, lost: Task | None) -> None:
+        """Under the lock."""
+        if lost is not None:
+            self._starting = [attempt for attempt in self._starting if attempt.task is not lost]
+            if lost not in self.registry:
+                lost.internals.manager = None  # it was not added
+        doomed = {task for task, _ in self._doomed}
+        live = [task for task in self.registry.tasks(LIVE_STATES) if task not in doomed]
+        stranded = [task for task in live if task is lost or self._is_stranded(task)]
+        running = self.registry.by_state[TaskState.RUNNING]
+        self.lanes.recount(set(running.values()) - set(stranded))
+        for task in stranded:
+            self._fail_stranded(task, error)
+        for task in self.registry.tasks(FINAL_STATES):
+            relations: Relations | None = task.internals.relations
+            if relations is not None:
+                self.waiters.recount(relations.waiters)
+                self.effects += [waiter.wake for waiter in relations.waiters if waiter.left == 0]
+                relations.waiters = []
+                self._end_relations(task, relations)
+        self.waiters.recount(self.waiters.watermarks)
+        self.effects += [waiter.wake for waiter in self.waiters.watermarks if waiter.left == 0]
+        self.lanes.recount(running.values())
+        self.fill(self.lanes.values())
+
+    def _is_stranded(self, task: Task) -> bool:
+        """Whether nothing will move this live task: no work, no queue, no dependency, no timer."""
+        internals = task.internals
+        if internals.state is TaskState.RUNNING:
+            return internals.attempt is None
+        relations: Relations | None = internals.relations
+        if self.lane_of(task).holds(task):
+            return False
+        return relations is None or (
+            relations.retry_timer is None and not any(other.state in LIVE_STATES for other in relations.dependencies)
+        )
+
+    def _fail_stranded(self, task: Task, error: BaseException) -> None:
+        logger.error("%r failed by an error of nbtasks itself", task, exc_info=error)
+        internals, outcome = task.internals, Outcome(TaskState.FAILED, None, error)
+        self.lane_of(task).discard(task)
+        if internals.attempt is not None and internals.attempt.time_limit is not None:
+            internals.attempt.time_limit.cancel()
+        internals.attempt = None
+        self.waiters.end_all_of(task)
+        if type(task) is not Task:  # it shows the error
+            self.effects.append(partial(call_hook, task.on_attempt_end, outcome))
+        self._end(task, outcome, self.time())
 
 
 class _ManagedAttempt(Attempt):
@@ -466,7 +570,23 @@ class _ManagedAttempt(Attempt):
 
     def finished(self, outcome: Outcome) -> Attempt | None:
         dispatcher: Dispatcher = self.listener
-        return dispatcher.finished(self, outcome)
+        try:
+            return dispatcher.finished(self, outcome)
+        except BaseException as error:  # noqa: BLE001 - of nbtasks itself; the work has stopped, and the backend continues
+            dispatcher.recover(error, self.task if self.task.internals.attempt is self else None)
+            return None
+
+
+def _perform(effects: list[Effect]) -> None:
+    """Do what was decided under the lock.
+
+    An error of one effect is logged, and keeps none of the others back.
+    """
+    for effect in effects:
+        try:
+            effect()
+        except Exception:
+            logger.exception("%r failed", effect)
 
 
 def _timed_out(task: Task, outcome: Outcome) -> Outcome:

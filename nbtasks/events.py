@@ -314,8 +314,11 @@ class EventBus:
         for listener in self.listeners:
             if listener.dropped:
                 self._set_listeners(tuple(other for other in self.listeners if not other.dropped))
-            else:
+                continue
+            try:
                 listener.offer(task, event_type)
+            except Exception:  # the other listeners and the state of the task do not depend on it
+                logger.exception("%r of %r could not be offered to %r", event_type.value, task, listener)
 
     def progressed(self, task: Task) -> None:
         """Publish soon that the task's progress, heading, body or img changed. Any thread, no lock."""
@@ -355,7 +358,6 @@ class EventBus:
 
     def flush(self) -> None:
         """Publish all marks."""
-        self._armed = False  # first: a mark that is set from now on arms the timer again
         with self.lock:
             for marks, event_type in (
                 (self._progressed, EventType.PROGRESS),
@@ -378,7 +380,15 @@ class EventBus:
             if self._armed:
                 return
             self._armed = True
-        self._timer.call_later(COALESCE_SECONDS, self.flush)
+        try:
+            self._timer.call_later(COALESCE_SECONDS, self._flush_marks)
+        except BaseException:
+            self._armed = False
+            raise
+
+    def _flush_marks(self) -> None:
+        self._armed = False  # first: a mark that is set from now on arms the timer again
+        self.flush()
 
     def _set_listeners(self, listeners: tuple[Listener, ...]) -> None:
         self.listeners = listeners

@@ -5,7 +5,7 @@ No locks and no threads here: the manager's lock guards the lanes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import heappop, heappush
 from math import inf
 
@@ -239,6 +239,15 @@ class Lanes(Mapping[str, Lane]):
     def resume(self, lane: Lane) -> None:
         """A running task of `lane` no longer waits."""
         lane.paused -= 1
+
+    def recount(self, running: Iterable[Task]) -> None:
+        """Count the slots again, from the tasks that run."""
+        for lane in self.by_name.values():
+            lane.running = lane.paused = 0
+        for task in running:
+            lane, relations = self[task.lane], task.internals.relations
+            lane.running += 1
+            lane.paused += relations is not None and bool(relations.waits)
 
     def _has_free_slot(self) -> bool:
         return self.max_running is None or self.running < self.max_running

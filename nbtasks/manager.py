@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import threading
 import weakref
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
     from nbtasks.schedules.scheduler import Scheduler
 
 __all__ = ["ActiveTasks", "TaskManager", "get_manager"]
+
+logger = logging.getLogger("nbtasks")
 
 STOP_SECONDS = 5.0
 """How long `stop` waits for the work to stop, by default."""
@@ -605,7 +608,11 @@ class TaskManager:
 
     def _create_instance(self, instance: Task, loop: asyncio.AbstractEventLoop | None, *, here: bool) -> Attempt | None:
         instance.internals.loop = loop if loop is not None else self.loop
-        return protected(self._add, instance, instance.parent_id, self._threads if here else None)
+        try:
+            return protected(self._add, instance, instance.parent_id, self._threads if here else None)
+        except BaseException as error:  # the attempt that this thread was to run is gone with it
+            self._dispatcher.recover(error, instance)
+            raise
 
     # -- history and executor ---------------------------------------------------------------------------------
 
@@ -714,7 +721,10 @@ class TaskManager:
         if not self._closed_once.acquire(blocking=False):
             return  # another thread did, or is doing it, and may be waiting for this very thread to end
         for backend in self.backends.values():
-            backend.close()
+            try:
+                backend.close()
+            except Exception:  # the others are closed all the same
+                logger.exception("the backend %r could not be closed", backend.name)
         awaiting = [listener for listener in self.bus.finish() if listener.awaits]
         if awaiting:
             start_thread(partial(self._close_loop_after, awaiting), "nbtasks-closing")

@@ -34,7 +34,8 @@ LIVE_STATES = frozenset({TaskState.PENDING, TaskState.RUNNING})
 FINAL_STATES = frozenset(TaskState) - LIVE_STATES
 
 TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
-    TaskState.PENDING: frozenset({TaskState.RUNNING, TaskState.CANCELLED}),
+    # Failed without an attempt: an error of nbtasks itself, which leaves nothing that could start it.
+    TaskState.PENDING: frozenset({TaskState.RUNNING, TaskState.FAILED, TaskState.CANCELLED}),
     # Back to pending: a retry is a new attempt of the same task.
     TaskState.RUNNING: frozenset(
         {TaskState.PENDING, TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.LOST}

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, Typ
 
 from nbtasks import validation
 from nbtasks.exceptions import NotAddedError, ReadOnlyError, ResultNotReadyError, WorkError
-from nbtasks.formatting import error_text
 from nbtasks.states import LIVE_STATES, TaskState
 
 if TYPE_CHECKING:
@@ -517,7 +516,7 @@ class Task:
         exception = self.internals.exception
         if exception is None:
             return self.internals.reason
-        text = error_text(exception)
+        text = str(exception)
         return f"{type(exception).__name__}: {text}" if text else type(exception).__name__
 
     @property

@@ -117,8 +117,12 @@ class Waits:
 
     @uninterrupted
     def _end(self, waiter: Waiter) -> None:
-        with self._dispatcher.lock:
-            self._dispatcher.waiters.end(waiter)
+        try:
+            with self._dispatcher.lock:
+                self._dispatcher.waiters.end(waiter)
+        except BaseException as error:
+            self._dispatcher.recover(error)
+            raise
 
     def _block_loop(
         self, loop: asyncio.AbstractEventLoop, waiter: Waiter, lock: threading.Lock, timeout: float | None

@@ -12,7 +12,31 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-__all__ = ["FileServer", "serving"]
+__all__ = ["Answer", "FileServer", "serving"]
+
+
+@dataclass
+class Answer:
+    """One answer as it is written: nothing of it has to be true."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    promise: int | None = None
+    """The length that it gives, if not that of the body; -1: none."""
+    chunked: bool = False
+
+    def lines(self) -> list[str]:
+        headers = {"Connection": "close", **self.headers}
+        length = len(self.body) if self.promise is None else self.promise
+        if self.chunked:
+            headers["Transfer-Encoding"] = "chunked"
+        elif length >= 0:
+            headers["Content-Length"] = str(length)
+        return [f"HTTP/1.1 {self.status} Whatever", *(f"{name}: {value}" for name, value in headers.items())]
+
+    def content(self) -> bytes:
+        return f"{len(self.body):x}\r\n".encode() + self.body + b"\r\n0\r\n\r\n" if self.chunked else self.body
 
 
 @dataclass
@@ -45,6 +69,8 @@ class FileServer:
     """Whether it answers a request for the middle with another part."""
     silent: bool = False
     """Whether it never answers at all."""
+    answers: list[Answer | None] = field(default_factory=list)
+    """The first answers; None for one as usual."""
     requests: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
 
@@ -61,6 +87,11 @@ class FileServer:
         self.requests.append(request)
         if self.silent:
             await asyncio.sleep(3600)
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            writer.write("\r\n".join([*answer.lines(), "", ""]).encode())
+            await self._send(writer, answer.content())
+            return
         status = self.statuses.pop(0) if self.statuses else 200
         start, body = 0, self.data
         headers = {"Connection": "close"}

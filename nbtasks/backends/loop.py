@@ -6,6 +6,7 @@ import asyncio
 import threading
 import types
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
 
@@ -147,7 +148,12 @@ def _creation() -> Generator[None, None, None]:
 def _create_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], attempt: Attempt) -> None:
     # Not by `loop.create_task`: an eager task factory would start each task inside the end of the one before it.
     # `asyncio.Task` is looked up each time, since nest_asyncio replaces it.
-    attempt.handle = asyncio.Task(coroutine, loop=loop, name=attempt.task.name, context=attempt.context)
+    try:
+        attempt.handle = asyncio.Task(coroutine, loop=loop, name=attempt.task.name, context=attempt.context)
+    except BaseException as error:  # noqa: BLE001 - of a replaced `asyncio.Task`; the outcome of the attempt
+        with suppress(StopIteration):
+            coroutine.throw(error)
+        return
     if attempt.interrupted:
         attempt.handle.cancel()
 

@@ -107,20 +107,22 @@ class ThreadBackend(Backend):
                 sys.setswitchinterval(self._usual_interval)
                 self._usual_interval = 0.0
 
-    def wait_for_job(self, worker: _Worker) -> _Job | None:
-        """Own thread of a worker: wait until there is a job; None if the thread must end."""
+    def offer(self, worker: _Worker) -> float | None:
+        """Own thread of a worker: put it among the idle ones; returns how many seconds it waits for a job."""
         seconds = self.idle_seconds if self._idle else None
+        worker.is_offered = True
         self._idle.append(worker)
         if self._closed:  # `close` may have missed this worker
             self.close()
+        return seconds
+
+    def withdraw(self, worker: _Worker) -> bool:
+        """Own thread of a worker: take it from the idle ones; False if another thread has taken it."""
         try:
-            return worker.jobs.get(timeout=seconds)
-        except Empty:
-            try:
-                self._idle.remove(worker)
-            except ValueError:  # another thread has just popped it, and passes a job
-                return worker.jobs.get()
-            return None
+            self._idle.remove(worker)
+        except ValueError:
+            return not worker.is_offered
+        return True
 
 
 class _Worker:
@@ -129,10 +131,12 @@ class _Worker:
     Only the thread that popped it from the idle ones puts a job into `jobs`.
     """
 
-    __slots__ = ("_pool", "jobs")
+    __slots__ = ("_pool", "is_offered", "jobs")
 
     def __init__(self, pool: ThreadBackend, job: _Job, name: str) -> None:
         self._pool = pool
+        self.is_offered = False
+        """Whether it was put among the idle ones since its last job."""
         self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self.jobs.put(job)
         start_thread(self._serve, name)
@@ -143,22 +147,38 @@ class _Worker:
         while job is not None:
             attempt = job if isinstance(job, Attempt) else _call(job)
             if attempt is not None:
-                counted = self._pool.begin_running()
+                counted = _logged(self._pool.begin_running)
                 while attempt is not None:
                     attempt = attempt.finished(_run(attempt, gate))
                 if counted:
-                    self._pool.end_running()
+                    _logged(self._pool.end_running)
             del job  # an idle thread keeps no task alive
-            job = self._pool.wait_for_job(self)
+            job = self._next_job()
+
+    def _next_job(self) -> _Job | None:
+        """Wait until there is a job; None if the thread must end."""
+        self.is_offered = False
+        try:
+            return self.jobs.get(timeout=self._pool.offer(self))
+        except Empty:
+            pass
+        except Exception:
+            logger.exception("an idle thread of the pool ends")
+        return None if self._pool.withdraw(self) else self.jobs.get()
 
 
 def _call(function: Callable[[], object]) -> Attempt | None:
+    result = _logged(function)
+    return result if isinstance(result, Attempt) else None
+
+
+def _logged(function: Callable[[], object]) -> object:
+    """Call a function; an error is logged, as nothing else would show it."""
     try:
-        result = function()
-    except Exception:  # the caller cannot learn of it otherwise, and the thread must survive
+        return function()
+    except Exception:
         logger.exception("%r failed", function)
         return None
-    return result if isinstance(result, Attempt) else None
 
 
 def _run(attempt: Attempt, gate: Gate) -> Outcome:
@@ -178,9 +198,9 @@ def _run(attempt: Attempt, gate: Gate) -> Outcome:
 
 def _called(attempt: Attempt, gate: Gate) -> Outcome:
     context = attempt.context
-    context.run(CURRENT.set, attempt.task)
     attempt.handle = gate
     try:
+        context.run(CURRENT.set, attempt.task)
         gate.enter(attempt)
         if attempt.interrupted:  # before the work has begun; a later interrupt finds the gate
             raise TaskInterrupt

@@ -222,12 +222,13 @@ class History:
             pause = WRITE_SECONDS
             try:
                 self._write(last=closed)
-            except (sqlite3.Error, OSError, HistoryError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is: the tasks run on, and so does this thread
                 self._owed.shorten()
                 self._warn(error)
                 pause = RETRY_SECONDS
             if closed:
-                self._close_file()
+                with contextlib.suppress(sqlite3.Error, OSError):  # what could be written is written
+                    self._close_file()
             with self._answered:
                 self._done = requested
                 self._answered.notify_all()
@@ -271,10 +272,16 @@ class History:
                 changed[task] = None
                 del self._writing[task]
         for one in changed:
-            if isinstance(one, Task):
-                self._owed.tasks[one.number] = task_row(one)
-            else:
-                self._owed.schedules[one.id] = (one.id, one.name, json.dumps(record_of(one)), int(one.removed))
+            try:
+                self._add_row(one)
+            except Exception as error:  # noqa: BLE001 - of the user's class; the other records are written
+                self._warn(error)
+
+    def _add_row(self, one: Task | RecurringTask) -> None:
+        if isinstance(one, Task):
+            self._owed.tasks[one.number] = task_row(one)
+        else:
+            self._owed.schedules[one.id] = (one.id, one.name, json.dumps(record_of(one)), int(one.removed))
 
     def _open(self) -> None:
         make_private(self.path)

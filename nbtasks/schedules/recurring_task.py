@@ -259,9 +259,10 @@ class RecurringTask:
         self.last_run = now
 
     def uncount_start(self, instance: Task) -> None:
-        """Undo `count_start` for an instance that could not be added."""
-        self.live.remove(instance)
-        self.total_runs -= 1
+        """Undo `count_start`, if it was called, for an instance that could not be added."""
+        if instance in self.live:
+            self.live.remove(instance)
+            self.total_runs -= 1
 
     def count_finish(self, task: Task) -> Task | None:
         """Count the outcome of an instance; returns a failed one that is too old to be kept."""

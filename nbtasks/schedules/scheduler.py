@@ -9,7 +9,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -37,6 +37,8 @@ SET_BACK = timedelta(seconds=1)
 """A clock that went back by more than this was set; by less, it was adjusted, and no fire is repeated for that."""
 CORRECTION = timedelta(hours=3)
 """cronie's limit: when the clock was set back by more than this, the times that it shows again are new ones."""
+AGAIN_SECONDS = 1.0
+"""How long after an error of its own the scheduler looks again for what is due."""
 _NOW = timedelta(0)
 Entry = tuple[datetime, int, RecurringTask, Plan]
 
@@ -126,11 +128,21 @@ class Agenda:
         if wait is None:
             return
         when = self._clock.monotonic() + min(self.watch_seconds, max(0.0, wait.total_seconds()))
-        if self._call is not None:
-            if self._call.callback is not None and self._call.when <= when:
-                return
-            self._call.cancel()
+        earlier = self._call
+        if earlier is not None and earlier.callback is not None and earlier.when <= when:
+            return
         self._call = self._timer.call_at(when, self._wake)
+        if earlier is not None:
+            earlier.cancel()
+
+    def restore(self, recurring: Iterable[RecurringTask], seconds: float) -> None:
+        """After an error: take the plans of the recurring tasks again, and call `wake` after `seconds`."""
+        self._by_wall.clear()
+        self._by_elapsed.clear()
+        for one in recurring:
+            if one.plan is not None:
+                self.plan(one, one.plan)
+        self._call = self._timer.call_later(seconds, self._wake)
 
     def set_back_by(self) -> timedelta:
         """How far the wall clock was set back since the last call; negative: forward."""
@@ -205,13 +217,13 @@ class Instances:
         ready = [fire for fire in fires if self._prepare(fire)]
         following: object = None
         for fire in ready:
-            self._wait_for(fire)
             try:
+                self._wait_for(fire)
                 following = self.start(fire, here=here and fire is ready[-1])
             except ManagerStoppedError:
                 return None
             except Exception as error:  # noqa: BLE001 - of the template, or of the manager that refuses it
-                self._could_not_start(fire.recurring, error)
+                self.could_not_start(fire.recurring, error)
         return following
 
     def start(self, fire: Fire, *, here: bool) -> object:
@@ -226,11 +238,11 @@ class Instances:
                 if not self._admits(fire):
                     return None
             instance = recurring.make_instance()
-        with self._bus.lock:
-            if not self._admits(fire):
-                return None
-            recurring.count_start(instance, self._clock.now())
         try:
+            with self._bus.lock:
+                if not self._admits(fire):
+                    return None
+                recurring.count_start(instance, self._clock.now())
             # In a copy of the context that added it: its prints go to that code's cell.
             following = recurring.context.copy().run(self._create, instance, recurring.loop, here=here)
         except BaseException:
@@ -238,8 +250,11 @@ class Instances:
                 recurring.uncount_start(instance)
             raise
         fire.instance = instance
-        with self._bus.lock:
-            self._changed(recurring, recurring.why_no_fire() if recurring.used_up else None)
+        try:
+            with self._bus.lock:
+                self._changed(recurring, recurring.why_no_fire() if recurring.used_up else None)
+        except Exception:  # the instance runs, on this very thread perhaps: it is what counts
+            logger.exception("the counters of %r could not be published", recurring)
         return following
 
     def _admits(self, fire: Fire) -> bool:
@@ -262,7 +277,7 @@ class Instances:
             if len(recurring.instances) < recurring.max_concurrent:
                 fire.instance = recurring.make_instance()
         except Exception as error:  # noqa: BLE001 - the user's condition or subclass of Task
-            self._could_not_start(recurring, error)
+            self.could_not_start(recurring, error)
             return False
         return True
 
@@ -270,7 +285,8 @@ class Instances:
         while (seconds := self._agenda.seconds_until(fire.recurring, fire.due)) > 0:
             time.sleep(seconds)
 
-    def _could_not_start(self, recurring: RecurringTask, error: Exception) -> None:
+    def could_not_start(self, recurring: RecurringTask, error: Exception) -> None:
+        """Count a fire that has no instance because of an error as a failure."""
         logger.error("no instance of the recurring task %r could be started", recurring.name, exc_info=error)
         with self._bus.lock:
             recurring.count_failure(f"could not start: {type(error).__name__}: {error}")
@@ -369,9 +385,15 @@ class Scheduler:
             recurring.owner = self
             recurring.created_at = recurring.created_at or self._clock.now()
             self._recurring[recurring.id] = recurring
-            if enabled:
-                self._switch_on(recurring)
-            self.instances.publish(recurring, EventType.SCHEDULED)
+            try:
+                if enabled:
+                    self._switch_on(recurring)
+                self.instances.publish(recurring, EventType.SCHEDULED)
+            except BaseException:
+                recurring.switch_off(None)
+                recurring.owner = None
+                del self._recurring[recurring.id]
+                raise
 
     def get(self, recurring_id: str) -> RecurringTask | None:
         """The recurring task of that id."""
@@ -481,13 +503,37 @@ class Scheduler:
         if recurring.ended is not None:  # it failed too often: it may fail as often again
             recurring.ended, recurring.consecutive_failures = None, 0
         recurring.enabled = True
-        self.agenda.plan(recurring, plan)
-        self.agenda.arm()
+        try:
+            self.agenda.plan(recurring, plan)
+            self.agenda.arm()
+        except BaseException as error:  # one that is on, fires
+            recurring.switch_off(f"{type(error).__name__}: {error}")
+            raise
         return True
 
     def _serve(self) -> None:
         """On the timer's thread: start what is due, and check the wall clock."""
         fires: list[Fire] = []
+        try:
+            self._take_due(fires)
+        except Exception:
+            logger.exception("the scheduler failed; it looks again in %g s", AGAIN_SECONDS)
+            with self._lock:
+                self.agenda.restore(self._recurring.values(), AGAIN_SECONDS)
+        if fires and self._driven:
+            self.instances.run(fires, here=False)
+        elif fires:
+            self._run_on_thread(fires)
+
+    def _run_on_thread(self, fires: Sequence[Fire]) -> None:
+        try:
+            self._call_in_thread(partial(self.instances.run, fires, here=True))
+        except Exception as error:  # noqa: BLE001 - there is no thread: the failure is that of each schedule
+            for fire in fires:
+                self.instances.could_not_start(fire.recurring, error)
+
+    def _take_due(self, fires: MutableSequence[Fire]) -> None:
+        """Add to `fires` what is due."""
         with self._lock:
             if self.instances.stopped:
                 return
@@ -495,14 +541,28 @@ class Scheduler:
             if set_back > SET_BACK:
                 self._plan_again(from_scratch=set_back > CORRECTION)
             for recurring, plan, now in self.agenda.due():
-                fire = self._take(recurring, plan, now)
+                try:
+                    fire = self._take(recurring, plan, now)
+                except Exception as error:  # noqa: BLE001 - of a schedule of the user's; it is that schedule's failure
+                    fire = None
+                    self._could_not_take(recurring, plan, error)
                 if fire is not None:
                     fires.append(fire)
             self.agenda.arm()
-        if fires and self._driven:
-            self.instances.run(fires, here=False)
-        elif fires:
-            self._call_in_thread(partial(self.instances.run, fires, here=True))
+
+    def _could_not_take(self, recurring: RecurringTask, plan: Plan, error: Exception) -> None:
+        """Under the lock: count a fire that could not be decided, and plan the next one; else switch it off."""
+        try:
+            self.instances.could_not_start(recurring, error)
+            if recurring.plan is plan:
+                following = recurring.plan_after(max(plan.due, self.agenda.now_of(recurring)), self._rng)
+                if following is None:
+                    recurring.switch_off(recurring.why_no_fire())
+                else:
+                    self.agenda.plan(recurring, following)
+        except Exception as again:
+            logger.exception("%r cannot be planned, and is switched off", recurring)
+            recurring.switch_off(f"{type(again).__name__}: {again}")
 
     def _take(self, recurring: RecurringTask, plan: Plan, now: datetime) -> Fire | None:
         """Under the lock: decide whether a fire runs, and plan the next one."""

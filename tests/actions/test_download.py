@@ -18,7 +18,7 @@ from nbtasks.actions import download_file, reminder_timer
 from nbtasks.actions.call_thread import CallThread, finish
 from nbtasks.actions.download import Checksum, Part
 from nbtasks.exceptions import ActionError, ChecksumError, InvalidValueError, MissingPackageError
-from tests.http_server import serving
+from tests.http_server import Answer, serving
 
 DATA = random.Random(7).randbytes(3_000_000)
 SHA = "sha256:" + hashlib.sha256(DATA).hexdigest()
@@ -347,7 +347,7 @@ def test_wrong_arguments_are_refused_before_any_request(outcome, target, wrong, 
 
 def test_a_check_that_is_still_running_when_its_download_is_over_touches_nothing(target):
     part = Part(target, "http://127.0.0.1/", resume=True)
-    part.begin('"1"')
+    part.begin('"1"', None)
     part.write([b"some", b"thing"])
     part.close()
     part.check(Checksum.parse("sha256:" + "0" * 64))
@@ -375,3 +375,224 @@ def test_without_httpx_it_says_what_to_install(outcome, target, monkeypatch):
         MissingPackageError, match=r"download_file needs httpx: pip install httpx, or 'nbtasks\[actions\]'"
     ):
         outcome(download_file, "http://127.0.0.1:1/", target)
+
+
+# -- answers that do not fit ---------------------------------------------------------------------------------------
+
+HAVE, ALL = 1_000, DATA[:3_000]
+WHOLE = "sha256:" + hashlib.sha256(ALL).hexdigest()
+small = partial(quick, chunk_size=500)
+ETAG = {"ETag": '"1"'}
+DATED = {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
+
+
+def content_range(first: int, last: int, total: int | str = len(ALL)) -> dict[str, str]:
+    return {"Content-Range": f"bytes {first}-{last}/{total}"}
+
+
+def cut(**more: str) -> Answer:
+    """The first answer: it breaks off after the first bytes."""
+    return Answer(200, {**ETAG, **more}, ALL[:HAVE], promise=len(ALL))
+
+
+REST = ALL[HAVE:]
+LAST = len(ALL) - 1
+MISFITS = {
+    "200 with the rest": Answer(200, ETAG, REST),
+    "200 with the rest and no tag": Answer(200, {}, REST),
+    "200 with the rest and a tag of its own": Answer(200, {"ETag": '"2"'}, REST),
+    "200 with the rest in chunks": Answer(200, ETAG, REST, chunked=True),
+    "200 with the rest until it closes": Answer(200, ETAG, REST, promise=-1),
+    "200 with the rest and its range": Answer(200, {**ETAG, **content_range(HAVE, LAST)}, REST),
+    "206 of another tag": Answer(206, {"ETag": '"2"', **content_range(HAVE, LAST)}, b"x" * len(REST)),
+    "206 of another total": Answer(206, {**ETAG, **content_range(HAVE, 3_999, 4_000)}, b"x" * 3_000),
+    "206 from elsewhere": Answer(206, {**ETAG, **content_range(0, LAST)}, ALL),
+    "206 from a later byte": Answer(206, {**ETAG, **content_range(HAVE + 1, LAST)}, REST[1:]),
+    "206 with more than its range": Answer(206, {**ETAG, **content_range(HAVE, LAST)}, REST + b"more"),
+    "206 with more than its range, in chunks": Answer(
+        206, {**ETAG, **content_range(HAVE, LAST)}, REST + b"more", chunked=True
+    ),
+    "206 with a length that is not its range": Answer(206, {**ETAG, **content_range(HAVE, LAST)}, REST[:-1]),
+    "206 without a range": Answer(206, ETAG, REST),
+    "206 in a unit of its own": Answer(206, {**ETAG, "Content-Range": "lines 1-2/3"}, REST),
+    "206 in several parts": Answer(206, {**ETAG, "Content-Type": "multipart/byteranges; boundary=x"}, REST),
+    "206 that ends before it begins": Answer(206, {**ETAG, **content_range(HAVE, HAVE - 1)}, b""),
+    "206 beyond its own total": Answer(206, {**ETAG, **content_range(HAVE, LAST + 1)}, REST + b"x"),
+    "206 beyond the total, which it does not give": Answer(
+        206, {**ETAG, **content_range(HAVE, 3_999, "*")}, b"x" * 3_000
+    ),
+    "206, packed": Answer(206, {**ETAG, **content_range(HAVE, LAST), "Content-Encoding": "gzip"}, REST),
+    "416 with the file's length": Answer(416, {"Content-Range": f"bytes */{len(ALL)}"}),
+    "416 as if what is there were all": Answer(416, {"Content-Range": f"bytes */{HAVE}"}),
+    "416 and no more": Answer(416, {}),
+}
+
+UNSEEN = ("200 with the rest and a tag of its own", "206 of another total", "416 as if what is there were all")
+"""They fit a part of which only the tag is known."""
+
+
+@pytest.mark.parametrize("answer", MISFITS.values(), ids=MISFITS.keys())
+def test_an_answer_that_does_not_fit_starts_the_download_over(outcome, target, answer) -> None:
+    with serving(data=ALL, answers=[cut(), answer]) as server:
+        outcome(small, server.url, target)
+        assert [request.get("range") for request in server.requests] == [None, f"bytes={HAVE}-", None]
+    assert target.read_bytes() == ALL
+    assert left_in(target.parent) == ["file.bin"]
+
+
+@pytest.mark.parametrize("answer", MISFITS.values(), ids=MISFITS.keys())
+def test_a_part_of_an_earlier_call_is_never_mixed_with_an_answer_that_does_not_fit(outcome, target, answer) -> None:
+    """An older version wrote that part and did not note the total; the hash shows what is mixed."""
+    name = next(name for name, one in MISFITS.items() if one is answer)
+    with serving(data=ALL, answers=[answer]) as server:
+        target.with_name("file.bin.part").write_bytes(ALL[:HAVE])
+        note = f'{{"url": "{server.url}", "validator": "\\"1\\""}}'
+        target.with_name("file.bin.part.json").write_text(note)
+        if name in UNSEEN:
+            with pytest.raises(ChecksumError):
+                outcome(small, server.url, target, checksum=WHOLE)
+            assert not target.exists()
+        else:
+            outcome(small, server.url, target, checksum=WHOLE)
+            assert target.read_bytes() == ALL
+
+
+def test_a_206_of_another_time_does_not_fit(outcome, target) -> None:
+    other = {"Last-Modified": "Tue, 02 Jan 2024 00:00:00 GMT", **content_range(HAVE, LAST)}
+    first = Answer(200, DATED, ALL[:HAVE], promise=len(ALL))
+    with serving(data=ALL, answers=[first, Answer(206, other, b"x" * len(REST))], etag=None) as server:
+        outcome(small, server.url, target)
+        assert len(server.requests) == 3
+    assert target.read_bytes() == ALL
+
+
+@pytest.mark.parametrize(
+    ("again", "reason"),
+    [
+        (Answer(206, {**ETAG, **content_range(0, LAST)}, ALL), "was asked for all of it"),
+        (Answer(200, {**ETAG, **content_range(HAVE, LAST)}, REST), "as if that were the whole file"),
+    ],
+)
+def test_what_does_not_fit_once_more_fails_with_both_reasons(outcome, target, again, reason) -> None:
+    with serving(data=ALL, answers=[cut(), MISFITS["200 with the rest"], again]) as server:
+        with pytest.raises(ActionError, match=f"{reason}.*started over before.*2000 bytes as the whole file"):
+            outcome(small, server.url, target)
+        assert len(server.requests) == 3
+    assert left_in(target.parent) == []
+
+
+def test_after_a_misfit_no_part_is_asked_for_again(outcome, target) -> None:
+    with serving(data=ALL, answers=[cut(), MISFITS["206 of another tag"], cut()]) as server:
+        outcome(small, server.url, target)
+        assert [request.get("range") for request in server.requests] == [None, f"bytes={HAVE}-", None, None]
+    assert target.read_bytes() == ALL
+
+
+FITTING = {
+    "206 with the rest": (Answer(206, {**ETAG, **content_range(HAVE, LAST)}, REST), 2),
+    "206 with the rest, in chunks": (Answer(206, {**ETAG, **content_range(HAVE, LAST)}, REST, chunked=True), 2),
+    "206 without a tag": (Answer(206, content_range(HAVE, LAST), REST), 2),
+    "206 of a total that it does not give": (Answer(206, {**ETAG, **content_range(HAVE, LAST, "*")}, REST), 2),
+    "a short 206": (Answer(206, {**ETAG, **content_range(HAVE, 1_999)}, ALL[HAVE:2_000]), 3),
+    "a short 206 that gives no total": (Answer(206, {**ETAG, **content_range(HAVE, 1_999, "*")}, ALL[HAVE:2_000]), 3),
+    "a 206 that breaks off": (
+        Answer(206, {**ETAG, **content_range(HAVE, LAST)}, ALL[HAVE:2_000], promise=len(REST)),
+        3,
+    ),
+    "200 with all": (Answer(200, ETAG, ALL), 2),
+    "200 of a new version": (Answer(200, {"ETag": '"2"'}, ALL), 2),
+    "503": (Answer(503, {}, b"busy"), 3),
+    "a redirect": (Answer(302, {"Location": "/elsewhere"}), 3),
+    "no answer at all": (Answer(200, ETAG, b"", promise=len(ALL)), 3),
+}
+
+
+@pytest.mark.parametrize(("answer", "requests"), FITTING.values(), ids=FITTING.keys())
+def test_an_answer_that_fits_is_taken(outcome, target, answer, requests) -> None:
+    with serving(data=ALL, answers=[cut(), answer]) as server:
+        outcome(small, server.url, target)
+        assert len(server.requests) == requests
+    assert target.read_bytes() == ALL
+
+
+def test_a_redirect_in_the_middle_to_another_version_starts_over(outcome, target) -> None:
+    moved = Answer(302, {"Location": "/mirror"})
+    mixed = Answer(206, {"ETag": '"mirror"', **content_range(HAVE, LAST)}, b"x" * len(REST))
+    with serving(data=ALL, answers=[cut(), moved, mixed]) as server:
+        outcome(small, server.url, target)
+        assert server.requests[2][":request"].startswith("GET /mirror")
+        assert server.requests[2]["range"] == f"bytes={HAVE}-"
+    assert target.read_bytes() == ALL
+
+
+@pytest.mark.parametrize("size", [0, 1, 3_000])
+@pytest.mark.parametrize("form", [{}, {"promise": -1}, {"chunked": True}])
+def test_sizes_known_and_unknown(outcome, target, size, form) -> None:
+    with serving(answers=[Answer(200, ETAG, ALL[:size], **form)]) as server:
+        outcome(small, server.url, target)
+        assert len(server.requests) == 1
+    assert target.read_bytes() == ALL[:size]
+
+
+def test_a_file_of_unknown_size_that_breaks_off_is_resumed_until_the_server_has_no_more(outcome, target) -> None:
+    broken = Answer(200, ETAG, ALL[:HAVE], chunked=True)
+    broken.content = lambda: f"{len(ALL):x}\r\n".encode() + ALL[:HAVE]
+    rest = Answer(206, {**ETAG, **content_range(HAVE, LAST, "*")}, REST)
+    with serving(data=ALL, answers=[broken, rest]) as server:
+        outcome(small, server.url, target)
+        assert server.requests[-1]["range"] == f"bytes={len(ALL)}-"
+    assert target.read_bytes() == ALL
+
+
+class Zeros:
+    """A file of zeros that takes no memory."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice) -> bytes:
+        return bytes(len(range(*part.indices(self._size))))
+
+
+def test_a_file_of_more_than_two_gibibytes_is_resumed_at_its_end(outcome, target) -> None:
+    size = 2**32 + 5
+    with serving(data=Zeros(size)) as server:
+        with target.with_name("file.bin.part").open("wb") as part:
+            part.truncate(size - 100_000)  # sparse: it takes no space on the disk
+        note = f'{{"url": "{server.url}", "validator": "\\"1\\"", "total": {size}}}'
+        target.with_name("file.bin.part.json").write_text(note)
+        outcome(download_file, server.url, target)
+        assert server.requests[0]["range"] == f"bytes={size - 100_000}-"
+        assert len(server.requests) == 1
+    assert target.stat().st_size == size
+
+
+def test_packed_content_whose_end_is_not_known_is_refused(outcome, target) -> None:
+    packed = gzip.compress(ALL)[:-100]
+    answers = [Answer(200, {"Content-Encoding": "gzip"}, packed, promise=-1) for _ in range(2)]
+    with serving(answers=answers) as server, pytest.raises(ActionError, match="does not say where it ends"):
+        outcome(small, server.url, target)
+    assert left_in(target.parent) == []
+
+
+def test_a_part_that_something_else_changes_on_the_disk_is_not_taken_for_the_file(start, target) -> None:
+    hold = threading.Event()
+    with serving(data=DATA, hold=hold, piece=2_000_000) as server:
+        task = start(small, server.url, target)
+        part = target.with_name("file.bin.part")
+        wait_for(task, lambda: part.exists() and part.stat().st_size > 0)
+        part.unlink()
+        hold.set()
+        with pytest.raises(ActionError, match=r"file\.bin\.part' has 0 bytes, not the 3000000 that were written"):
+            task.wait(60)
+    assert not target.exists()
+
+
+def test_more_retries_than_a_delay_can_double(outcome, target) -> None:
+    with serving(statuses=[503] * 2_000) as server:
+        with pytest.raises(ActionError, match="tried 1101 times: 503"):
+            outcome(download_file, server.url, target, retries=1_100, retry_delay=0)
+        assert len(server.requests) == 1_101

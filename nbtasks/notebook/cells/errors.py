@@ -14,7 +14,6 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbtasks.formatting import error_text
 from nbtasks.notebook.output.output import Output
 
 __all__ = [
@@ -68,19 +67,19 @@ def show_error(shell: InteractiveShell, output: Output, error: BaseException) ->
     """Add `error` to `output` as the foreground would show it; if that fails, show why."""
     try:
         _show(shell, output, error)
-    except BaseException as another:  # noqa: BLE001 - the user's code, such as a `__str__`, may raise anything
+    except Exception as another:  # noqa: BLE001 - a user's `__str__` may raise
         _show(shell, output, another)
 
 
 def _show(shell: InteractiveShell, output: Output, error: BaseException) -> None:
     if isinstance(error, UsageError):
-        output.write("stderr", f"UsageError: {error_text(error)}\n")
+        output.write("stderr", f"UsageError: {error}\n")
     elif _contains_group(error):
         # IPython leaves exception groups to the standard library, as text.
         own = without_own_frames(error.__traceback__)
         output.write("stderr", "".join(traceback.format_exception(type(error), error, own)))
     else:
-        output.error(type(error).__name__, error_text(error), render_error(shell, error))
+        output.error(type(error).__name__, str(error), render_error(shell, error))
 
 
 def show_as_rendered(shell: InteractiveShell, error: BaseException) -> None:
@@ -117,7 +116,7 @@ def render_error(shell: InteractiveShell, error: BaseException) -> list[str]:
         # The shell's formatter keeps the traceback it formats; the foreground may be using it.
         formatter = copy.copy(shell.InteractiveTB)
         return list(formatter.structured_traceback(kind, error, own, tb_offset=0))
-    except BaseException:  # noqa: BLE001 - a user's __repr__ or __str__ may raise anything
+    except Exception:  # noqa: BLE001 - a user's __repr__ or __str__ may raise while the error is being formatted
         return traceback.format_exception(kind, error, own)
 
 
