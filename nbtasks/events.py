@@ -28,6 +28,8 @@ logger = logging.getLogger("nbtasks")
 UNWATCHED_SECONDS = 0.5
 COALESCE_SECONDS = 0.1
 """`progress` and `output` are delivered at most this often for one task."""
+LOOP_CHECK_SECONDS = 0.5
+"""How soon a wait for an async callback notices that its loop was closed: a loop tells no other thread that it is."""
 
 
 class EventType(StrEnum):
@@ -176,7 +178,11 @@ class Subscription(Listener):
             if inspect.iscoroutine(answer):
                 answer.close()
             raise
-        done.acquire()
+        while not done.acquire(timeout=LOOP_CHECK_SECONDS):
+            if loop.is_closed():  # before it has called what was scheduled, or while the callback was waiting
+                if inspect.iscoroutine(answer) and inspect.getcoroutinestate(answer) == inspect.CORO_CREATED:
+                    answer.close()
+                raise RuntimeError("Event loop is closed")
 
     def _start_on(self, loop: asyncio.AbstractEventLoop, answer: Any, done: threading.Lock) -> None:
         aio_task = loop.create_task(_logged(self._callback, answer), context=self._context)

@@ -243,6 +243,54 @@ def test_an_async_callback_whose_loop_is_closed_receives_nothing_and_disturbs_no
     assert subscription.drain(30) and "Event loop is closed" in caplog.text
 
 
+def test_a_loop_that_is_closed_before_it_calls_an_async_callback_blocks_no_subscription(
+    manager: TaskManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduled = threading.Event()
+
+    async def callback(task: Task, event: EventType) -> None:
+        raise AssertionError("it cannot run")
+
+    async def subscribe() -> Subscription:
+        return manager.add_event_callback(callback, "completed")
+
+    loop = asyncio.new_event_loop()
+    call_soon_threadsafe = loop.call_soon_threadsafe
+    subscription = loop.run_until_complete(subscribe())
+
+    def schedule(*args: Any, **options: Any) -> asyncio.Handle:
+        handle = call_soon_threadsafe(*args, **options)
+        scheduled.set()
+        return handle
+
+    loop.call_soon_threadsafe = schedule  # type: ignore[method-assign]
+    assert manager.create_task("t", lambda: 1).wait(30) == 1
+    assert scheduled.wait(30)
+    loop.close()
+    assert subscription.drain(30) and "Event loop is closed" in caplog.text
+
+
+def test_a_loop_that_is_closed_under_a_waiting_async_callback_blocks_no_subscription(
+    manager: TaskManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = asyncio.new_event_loop()
+    waiting: list[asyncio.Future[None]] = []
+
+    async def callback(task: Task, event: EventType) -> None:
+        waiting.append(loop.create_future())
+        loop.call_soon(loop.stop)
+        await waiting[0]
+
+    async def subscribe() -> Subscription:
+        return manager.add_event_callback(callback, "completed")
+
+    subscription = loop.run_until_complete(subscribe())
+    assert manager.create_task("t", lambda: 1).wait(30) == 1
+    loop.run_forever()
+    loop.close()
+    assert subscription.drain(30) and "Event loop is closed" in caplog.text
+
+
 def test_a_callback_may_use_the_manager(manager: TaskManager) -> None:
     seen: list[Any] = []
 
