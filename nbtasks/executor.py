@@ -9,6 +9,7 @@ import itertools
 import threading
 import time
 import weakref
+from asyncio import _get_running_loop
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, InvalidStateError
 from contextlib import suppress
@@ -19,7 +20,9 @@ from typing import Any, NoReturn, Protocol, Self, TypeVar
 from nbtasks import validation
 from nbtasks.callables import is_async
 from nbtasks.exceptions import InvalidValueError, LaneError, WorkError
+from nbtasks.interrupts import here
 from nbtasks.lanes import Lane
+from nbtasks.progress import CURRENT
 from nbtasks.retry import Retry
 from nbtasks.states import TaskState
 from nbtasks.task import Task, TaskInternals
@@ -93,7 +96,14 @@ class TaskFuture(Future[T]):
         return super().exception()
 
     def _wait(self, timeout: float | None) -> None:
-        if not self.done():
+        """Wait through the manager where that does more than the wait of the base class, which costs less.
+
+        The manager lends the slot of the task that waits, keeps the loop of this thread running, lets interrupts of
+        this thread end the wait, and its timeout error has the state of the call.
+        """
+        if self.done():
+            return
+        if timeout is not None or here.gate is not None or _get_running_loop() is not None or CURRENT.get() is not None:
             self._manager.wait(self.call, timeout=timeout)
 
     def settle(self) -> None:
@@ -178,7 +188,9 @@ class TaskExecutor(Executor):
         self.manager = manager
         self._template = template
         self._own_lane = own
-        self._changed = threading.Condition()  # its lock guards what follows
+        self._lock = threading.Lock()  # guards what follows
+        self._all_ended = threading.Event()
+        """Set when the executor is closed, all its calls have ended, and the callbacks of their futures have too."""
         self._closed = False
         self._unfinished: set[TaskFuture[Any]] = set()
         _executors.add(self)
@@ -206,7 +218,7 @@ class TaskExecutor(Executor):
         call = Call.of(internals)
         call.executor = self
         call.future = future = TaskFuture[Any](self.manager, call)
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._unfinished.add(future)
@@ -246,32 +258,33 @@ class TaskExecutor(Executor):
                 future.cancel()
         if wait and futures:
             self.manager.wait(*(future.call for future in futures))
-            with self._changed:
-                self._changed.wait_for(lambda: not self._unfinished)
+            self._all_ended.wait()
 
     def close(self) -> None:
         """Accept no more calls."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-        self._remove_lane()
+            all_ended = not self._unfinished
+        if all_ended:
+            self._end()
 
     def unfinished(self) -> list[TaskFuture[Any]]:
         """The futures of calls that have not ended, or whose callbacks are still running."""
-        with self._changed:
+        with self._lock:
             return list(self._unfinished)
 
     def call_ended(self, future: TaskFuture[Any]) -> None:
         """Called when a call has ended, and the callbacks of its future have been called."""
-        with self._changed:
+        with self._lock:
             self._unfinished.discard(future)
-            self._changed.notify_all()
-        self._remove_lane()
+            all_ended = self._closed and not self._unfinished
+        if all_ended:
+            self._end()
 
-    def _remove_lane(self) -> None:
-        """Remove the lane of `max_workers`, if the executor is closed and its last call has ended."""
-        with self._changed:
-            if not self._closed or self._unfinished:
-                return
+    def _end(self) -> None:
+        """Remove the lane of `max_workers`, and wake `shutdown`."""
+        self._all_ended.set()
+        with self._lock:
             own, self._own_lane = self._own_lane, None
         if own is not None:
             with suppress(LaneError):  # others may have put tasks there
