@@ -287,14 +287,16 @@ class TaskManager:
     # -- controlling tasks ------------------------------------------------------------------------------------
 
     @uninterrupted
-    def cancel_task(self, task: Task | str, *, children: bool = True, running: bool = True) -> bool:
+    def cancel_task(
+        self, task: Task | str, *, children: bool = True, running: bool = True, reason: str | None = None
+    ) -> bool:
         """Cancel a task and its children; False if it is unknown or finished already.
 
         A pending task is cancelled at once; a running one is interrupted, again at each call, and is cancelled when its
-        work has stopped. Without `running`, only a pending task is cancelled.
+        work has stopped. Without `running`, only a pending task is cancelled. `reason` becomes the task's `error`.
         """
         known = self._known(task)
-        return known is not None and self._dispatcher.cancel(known, children=children, running=running)
+        return known is not None and self._dispatcher.cancel(known, children=children, running=running, reason=reason)
 
     @uninterrupted
     def set_priority(self, task: Task | str, priority: int) -> bool:

@@ -18,7 +18,7 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 
 from nbtasks import validation
 from nbtasks.exceptions import NbtasksError
-from nbtasks.notebook.cells.cell_task import CellTask
+from nbtasks.notebook.cells.cell_task import WAITS_FOR_EARLIER, CellTask
 from nbtasks.notebook.cells.errors import as_in_foreground, show_as_rendered
 from nbtasks.notebook.cells.recurring_cell import CellRun, CellRuns
 from nbtasks.notebook.cells.source import CellSource
@@ -88,7 +88,7 @@ class TaskMagics(Magics):
             if task is None:
                 return
             if schedule is None:
-                self._session.launch(task, quiet=options.quiet)
+                self._session.launch(task, quiet=options.quiet, replaces=options.if_running == "replace")
             else:
                 assert isinstance(task, CellRun)
                 self._session.launch_schedule(
@@ -140,6 +140,7 @@ class TaskMagics(Magics):
         # A program that runs the notebook drops late output of this cell: `Slots` deliver it with later cells.
         dropped = launching.headless and not (options.wait or options.quiet)
         send = None if dropped else functools.partial(self._session.kernel.send, launching)
+        waits = options.if_running == "queue" or (options.if_running == "replace" and not recurs)
         kind: Callable[..., CellTask] = CellTask
         if recurs:
             kind = functools.partial(CellRun, runs=CellRuns(send, self._session.publisher))
@@ -152,7 +153,8 @@ class TaskMagics(Magics):
             timeout=timeout,
             retry=retry,
             backend=options.backend or _backend(code, elsewhere),
-            after=[*after, *(earlier if options.if_running == "queue" else ())],
+            after=[*after, *(earlier if waits else ())],
+            body=WAITS_FOR_EARLIER if waits and options.if_running == "replace" and earlier else None,
             code=code,
             notebook=self._session.notebook,
             cell=launching,

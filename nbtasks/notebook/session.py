@@ -14,6 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
 from nbtasks.exceptions import InvalidValueError, NbtasksError
+from nbtasks.formatting import duration
 from nbtasks.history.history import History
 from nbtasks.history.records import ScheduleRecord
 from nbtasks.manager import get_manager
@@ -98,19 +99,33 @@ class NotebookSession:
 
     # -- launching cells ------------------------------------------------------------------------------------------
 
-    def launch(self, task: CellTask, *, quiet: bool) -> None:
-        """Start the task of a cell, with a panel under the cell unless it is `quiet`."""
+    def launch(self, task: CellTask, *, quiet: bool, replaces: bool = False) -> None:
+        """Start the task of a cell, with a panel under the cell unless it is `quiet`.
+
+        A task that `replaces` earlier runs is cancelled if those do not stop in time.
+        """
         task.output.header = functools.partial(self.panels.header, task, task.cell)
         with task.output.held():
             # What the launching cell itself has written, such as warnings of the compiler, comes first.
             sys.stdout.flush()
             sys.stderr.flush()
             self.manager.add_task(task)
+            if replaces and not all(run.done for run in task.earlier_runs):
+                self.manager.timer.call_later(
+                    self.settings.replace_timeout, functools.partial(self._give_up_replacing, task)
+                )
             for former in self._schedules_of(task.cell):  # the cell is launched without its schedule now
                 former.remove()
             self.bind(task.name, task)
             if not quiet:
                 self._show_launched(task, task.cell, headless=task.cell.headless and not task.raises_in_cell)
+
+    def _give_up_replacing(self, task: CellTask) -> None:
+        running = [run for run in task.earlier_runs if not run.done]
+        if running:
+            seconds = duration(self.settings.replace_timeout)
+            reason = f"the earlier run {running[0].name!r} ({running[0].id}) has not stopped within {seconds}"
+            self.manager.cancel_task(task, running=False, reason=reason)
 
     def launch_schedule(
         self, template: CellRun, schedule: Schedule | str, *, timezone: str | None, max_concurrent: int, quiet: bool

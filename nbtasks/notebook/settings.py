@@ -29,6 +29,12 @@ class BackgroundTasks(Configurable):
         "interpreter's own value, usually 0.005, is restored when the last such cell finishes.",
     ).tag(config=True)
 
+    replace_timeout = Float(
+        30.0,
+        min=0.0,
+        help="Seconds after which a cell with --if-running replace is cancelled, if the earlier run has not stopped.",
+    ).tag(config=True)
+
     notify_after = Float(
         None,
         min=0.0,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -66,6 +68,13 @@ _numbers = itertools.count(1)
 def notebook(module_kernel: KernelDriver) -> KernelDriver:
     load(module_kernel).run(SET_UP).check()
     return module_kernel
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def new_mark() -> str:
@@ -244,6 +253,61 @@ def test_the_resource_tracker_and_the_fork_server_outlive_a_cancelled_task(noteb
     assert all(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
 
 
+SERVER = """
+import signal, socket, sys, time
+server = socket.socket()
+server.bind(("127.0.0.1", int(sys.argv[1])))
+server.listen()
+def stop(*_):
+    time.sleep(1)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+print("listening", flush=True)
+while True: time.sleep(60)
+"""
+
+
+def test_a_replaced_server_has_released_its_address_when_the_new_one_starts(
+    notebook: KernelDriver, unused_port: int
+) -> None:
+    body = (
+        f"with subprocess.Popen([sys.executable, '-c', {SERVER!r}, '{unused_port}'], text=True, "
+        "stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as p:\n"
+        "    print('first line', p.stdout.readline())\n    p.wait()"
+    )
+    first = notebook.run(f"%%bgtask server --if-running replace\n{body}").check()
+    first.wait_output("first line listening")
+    notebook.run("earlier = server").check()
+    for _ in range(3):
+        again = notebook.run(f"%%bgtask server --if-running replace\n{body}").check()
+        assert notebook.value("(server.state.value, server.body)") == (
+            "pending", "waits until the earlier run has stopped"
+        )  # fmt: skip
+        again.wait_output("first line listening")
+        assert notebook.value("(earlier.state.value, server.state.value, server.body)") == (
+            "cancelled", "running", None
+        )  # fmt: skip
+        notebook.run("earlier = server").check()
+    notebook.run("server.cancel()").check()
+    wait_over(notebook, "server")
+
+
+def test_a_run_that_cannot_replace_the_earlier_one_gives_up(notebook: KernelDriver) -> None:
+    notebook.run("%config BackgroundTasks.replace_timeout = 0.5").check()
+    code = "while not gates['end'].is_set():\n    try: gates['end'].wait()\n    except BaseException: pass"
+    notebook.run(f"%%bgtask deaf --quiet\n{code}").check()
+    notebook.run("earlier = deaf").check()
+    cell = notebook.run("%%bgtask deaf --if-running replace\nprint('ran')").check()
+    until(lambda: state_of(notebook, "deaf") == "cancelled")
+    error = notebook.value("deaf.error")
+    assert error.startswith("the earlier run 'deaf' (") and error.endswith("has not stopped within 0.5 s")
+    assert notebook.value("(earlier.state.value, earlier.cancelling)") == ("running", True)
+    cell.wait_output("has not stopped within 0.5 s")
+    notebook.run("gates['end'].set()\nget_manager().wait(earlier)").check()
+    notebook.run("%config BackgroundTasks.replace_timeout = 30").check()
+    assert "ran" not in cell.stdout
+
+
 @pytest.mark.parametrize("end", ["shutdown", "kill", "exit"])
 def test_programs_end_with_the_kernel(start_kernel, end: str) -> None:  # type: ignore[no-untyped-def]
     notebook = load(start_kernel())
@@ -254,3 +318,33 @@ def test_programs_end_with_the_kernel(start_kernel, end: str) -> None:  # type: 
     else:
         getattr(notebook, end)()
     until(lambda: not any(running(mark) for mark in marks), 10)
+
+
+STRESS = {
+    "thread": ("run", "check_output", "communicate", "system", "bang", "poll loop", "grandchildren", "script magic"),
+    "loop": ("awaited", "awaited shell", "in a thread"),
+}
+CANCELS = 1000
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_a_thousand_cancels_at_random_moments_leave_no_program(notebook: KernelDriver) -> None:
+    """Cells are cancelled before, while and after they start their programs."""
+    chance = random.Random(1)
+    mark = new_mark()
+    ways = [(backend, way) for backend, of_backend in STRESS.items() for way in of_backend]
+    for number in range(CANCELS // 10):
+        names = [f"stress{number % 2}_{index}" for index in range(10)]
+        for name in names:
+            backend, way = chance.choice(ways)
+            code = WAYS[way].replace("§", mark)
+            notebook.run(f"%%bgtask {name} --lane multiple --quiet --backend {backend}\n{code}").check()
+            if chance.random() < 0.7:
+                notebook.run(f"time.sleep({chance.random() * 0.15})\n{name}.cancel()").check()
+        notebook.run(f"for task in [{', '.join(names)}]: task.cancel()").check()
+        notebook.run(f"get_manager().wait({', '.join(names)}, timeout=60)").check()
+        states = notebook.value(f"[task.state.value for task in [{', '.join(names)}]]")
+        assert states == ["cancelled"] * 10 and running(mark) == [], number
+    children = notebook.value("[c.name() for c in __import__('psutil').Process().children() if c.status() == 'zombie']")
+    assert len(children) < 20

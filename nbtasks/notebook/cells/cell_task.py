@@ -31,7 +31,7 @@ from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
 from nbtasks.workers.process_settings import put_settings
 
-__all__ = ["CellTask", "Elsewhere", "Notebook"]
+__all__ = ["WAITS_FOR_EARLIER", "CellTask", "Elsewhere", "Notebook"]
 
 
 class Elsewhere(Protocol):
@@ -51,6 +51,10 @@ class Notebook:
     variables: NotebookVariables
     elsewhere: Elsewhere
     """Where cells of the `process` and `dask` backends run, if they were launched without options for that."""
+
+
+WAITS_FOR_EARLIER = "waits until the earlier run has stopped"
+"""The `body` of a cell that replaces an earlier run, until it starts."""
 
 
 class _StoppedError(Exception):
@@ -179,6 +183,8 @@ class CellTask(Task):
 
     def enter(self) -> dict[str, Any]:
         """Set up the current context for an attempt: output, plots and names. Returns the namespace to run in."""
+        if self.body == WAITS_FOR_EARLIER:
+            self.body = None
         self._decide(commit=False)  # on the attempt before: this one starts from the notebook's names
         self._variables, self._settings, self._put_shell_state = None, {}, None
         use_sink(self.output)
