@@ -136,6 +136,8 @@ class Dispatcher:
                 lane = self.lanes[internals.lane]  # raises UnknownLaneError, if it was removed meanwhile
                 internals.manager = self.owner
                 self._add(task, lane, after, parent)
+                if not (self._starting or self.effects or self._doomed):
+                    return None
                 starting, effects = self._take()
         except (AlreadyAddedError, ManagerStoppedError, UnknownLaneError):
             raise
@@ -185,7 +187,7 @@ class Dispatcher:
 
     def lane_of(self, task: Task) -> Lane:
         """The lane of a task that was added, or is about to be."""
-        return self.lanes[task.internals.lane]
+        return self.lanes.by_name[task.internals.lane]
 
     # -- an attempt: running ----------------------------------------------------------------------------------
 
@@ -196,7 +198,7 @@ class Dispatcher:
         assert context is not None  # the manager sets it before a task is submitted
         attempt = _ManagedAttempt(
             task,
-            internals.work or task.run,
+            task.run if internals.work is None else internals.work,
             (task,) if internals.takes_task else (),
             self.backends[internals.backend],  # type: ignore[index]  # set by the manager's checks
             context if internals.retry is None else context.copy(),
@@ -371,7 +373,8 @@ class Dispatcher:
     def _end(self, task: Task, outcome: Outcome, now: float, reason: str | None = None) -> None:
         """Move the task into its final state; wake waiters, start or cancel dependants, prune."""
         internals, state = task.internals, outcome.state
-        self.bus.settle(task)
+        if self.bus.listeners:
+            self.bus.settle(task)
         internals.completed_at = now
         self.registry.move(task, state)
         internals.exception = outcome.exception if state is TaskState.FAILED else None
@@ -383,13 +386,13 @@ class Dispatcher:
         else:
             internals.reason = reason or internals.reason or "cancelled"
         internals.context = internals.loop = None
-        self._report(task, _END_EVENTS[state])
+        if self.note is not None or self.bus.listeners:
+            self._report(task, _END_EVENTS[state])
         if type(task) is not Task:
             self.effects.append(partial(call_hook, task.on_end))
         if internals.relations is not None:
             self._end_relations(task, internals.relations)
-        if self.waiters.watermarks:
-            self._wake_watermarks(task)
+        self._wake_watermarks(task)
         if self.keep is not None and state is not TaskState.FAILED:
             oldest = self.registry.pop_oldest(state, self.keep)
             if oldest is not None:
@@ -419,8 +422,9 @@ class Dispatcher:
 
     def _wake_watermarks(self, task: Task) -> None:
         """Count the task for those who wait for everything up to a number."""
+        number = task.internals.number
         for waiter in self.waiters.watermarks:
-            if task.number <= waiter.last_number and task is not waiter.for_task:
+            if number <= waiter.last_number and task is not waiter.for_task:
                 self._count_down(waiter)
 
     def _count_down(self, waiter: Waiter) -> None:
@@ -430,7 +434,8 @@ class Dispatcher:
 
     def pruned(self, task: Task) -> None:
         """Under the lock: report that the registry no longer has a finished task."""
-        self.bus.publish(task, EventType.PRUNED)
+        if self.bus.listeners:
+            self.bus.publish(task, EventType.PRUNED)
         if type(task) is not Task:
             self.effects.append(partial(call_hook, task.on_release))
 

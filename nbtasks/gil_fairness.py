@@ -8,9 +8,9 @@ the other thread is awake: panels, output and threads stood still for up to five
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import weakref
-from weakref import WeakKeyDictionary
 
 __all__ = ["GilYielder", "yielding_gil"]
 
@@ -21,14 +21,19 @@ _BUSY_SECONDS = 0.02
 _IDLE_SECONDS = 0.25
 """Between two checks of a loop that was not busy."""
 
-_yielders: WeakKeyDictionary[asyncio.AbstractEventLoop, GilYielder] = WeakKeyDictionary()
+
+class _LastUsed(threading.local):
+    yielder: GilYielder | None = None
+
+
+_last_used = _LastUsed()
 
 
 def yielding_gil(loop: asyncio.AbstractEventLoop) -> GilYielder:
     """Context manager: pause `loop`, on whose thread it is entered, now and then while it is busy."""
-    yielder = _yielders.get(loop)
-    if yielder is None:
-        yielder = _yielders[loop] = GilYielder(loop)
+    yielder = _last_used.yielder
+    if yielder is None or yielder.loop() is not loop:
+        yielder = _last_used.yielder = GilYielder(loop)
     return yielder
 
 
@@ -36,7 +41,7 @@ class GilYielder:
     """Sleeps briefly on the thread of a loop if it is busy. See `yielding_gil`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)
+        self.loop = weakref.ref(loop)
         self._entered = 0
         self._checked_at = self._cpu_at_check = 0.0
         self.is_checking = False
@@ -61,7 +66,7 @@ class GilYielder:
         self._check_after(_BUSY_SECONDS if is_busy else _IDLE_SECONDS)
 
     def _check_after(self, seconds: float) -> None:
-        loop = self._loop()
+        loop = self.loop()
         if loop is not None:
             self._checked_at, self._cpu_at_check = time.monotonic(), time.thread_time()
             loop.call_later(seconds, self._check)

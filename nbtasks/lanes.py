@@ -230,7 +230,9 @@ class Lanes(Mapping[str, Lane]):
     def pass_on(self, lane: Lane) -> Task | None:
         """Give back a slot of `lane`; the task that takes it, if one may. (One free slot admits one task.)"""
         lane.running -= 1
-        return self.admit(lane) if self.max_running is None else self.admit_any()
+        if self.max_running is not None:
+            return self.admit_any()
+        return self.admit(lane) if lane.queued else None
 
     def pause(self, lane: Lane) -> None:
         """A running task of `lane` begins to wait for another: its slot can be lent."""

@@ -192,7 +192,7 @@ class TaskManager:
             internals.timeout = validation.timeout(internals.timeout)
         if internals.update_sleep_time != 1.0:
             internals.update_sleep_time = validation.update_interval(internals.update_sleep_time)
-        if checked_retry(internals.retry) is not None and isinstance(work, Once):
+        if internals.retry is not None and checked_retry(internals.retry) is not None and isinstance(work, Once):
             name = internals.name
             raise RetryError(f"{name!r}: a coroutine object runs once; to retry it give the coroutine function")
 
@@ -210,14 +210,16 @@ class TaskManager:
         after = [] if internals.after == () else self._dependencies(task)
         parent_task = None if parent is None else self._known(parent)
         self.check_task(task)
-        internals.after = tuple(other.id for other in after)
+        internals.after = tuple([other.id for other in after]) if after else ()
         if parent is not None:
             internals.parent_id = parent_task.id if parent_task is not None else str(parent)
         # The loop of the schedule that created it comes first: a front end may have started it, on a loop of no use.
-        loop = internals.loop or _get_running_loop()
-        if loop is None or loop.is_closed():
-            loop = self.default_loop() if internals.backend == "loop" else self.loop
-        internals.loop = loop
+        if internals.loop is None:
+            internals.loop = _get_running_loop()
+        elif internals.loop.is_closed():
+            internals.loop = None
+        if internals.loop is None:
+            internals.loop = self.default_loop() if internals.backend == "loop" else self.loop
         internals.context = copy_context()
         return self._dispatcher.submit(task, after, parent_task, taker)
 

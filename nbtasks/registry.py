@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from nbtasks.states import TRANSITIONS, TaskState, check_transition, task_state
+from nbtasks.states import FINAL_STATES, TRANSITIONS, TaskState, check_transition, task_state
 from nbtasks.task import Task
 
 __all__ = ["PRUNED_STATES", "Registry", "matches", "states_of"]
@@ -27,11 +27,12 @@ class Registry:
     task is a dict operation; counting does not iterate.
     """
 
-    __slots__ = ("by_state",)
+    __slots__ = ("_final", "by_state")
 
     def __init__(self) -> None:
         # Ordered dicts, for `pop_oldest`: a plain dict finds its first entry by passing all those deleted before it.
-        self.by_state: dict[TaskState, OrderedDict[int, Task]] = {state: OrderedDict() for state in TaskState}
+        self._final: dict[TaskState, OrderedDict[int, Task]] = {state: OrderedDict() for state in FINAL_STATES}
+        self.by_state: dict[TaskState, dict[int, Task]] = {state: self._final.get(state, {}) for state in TaskState}
 
     def __len__(self) -> int:
         return sum(map(len, self.by_state.values()))
@@ -73,7 +74,7 @@ class Registry:
 
     def pop_oldest(self, state: TaskState, keep: int) -> Task | None:
         """Remove and return the task that has been longest in that state, if there are more than `keep`."""
-        tasks = self.by_state[state]
+        tasks = self._final[state]
         return tasks.popitem(last=False)[1] if len(tasks) > keep else None
 
     def surplus(self, state: TaskState, keep: int | None) -> list[Task]:

@@ -180,7 +180,6 @@ class KeptRuns(Protocol):
 # -- the data behind a task ---------------------------------------------------------------------------------------
 
 _id_prefix = os.urandom(4).hex()
-_numbers = itertools.count(1)
 
 
 def id_prefix() -> str:
@@ -200,12 +199,12 @@ def number_of(task_id: object) -> int | None:
     return int(number) if prefix == _id_prefix and number.isdecimal() else None
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class TaskInternals:
     """The data of a task (`Task.internals`), for nbtasks and its backends.
 
     Once the task was added, the manager's lock guards all of it but `progress`, `heading`, `body` and `img`, which work
-    sets without a lock. Only `Registry.move` changes `state`. Times are seconds since 1970. No slots: a value that few
-    tasks set is that of the class, which saves a third of the time to make a task.
+    sets without a lock. Only `Registry.move` changes `state`. Times are seconds since 1970.
     """
 
     # The fields of `Task`, and their defaults.
@@ -250,9 +249,7 @@ class TaskInternals:
     """Relations to other tasks and to waiters (`dependencies.Relations`), of tasks that have any."""
     wanted: int = 0
     """How many running tasks wait for this one."""
-
-    def __init__(self) -> None:
-        self.number = next(_numbers)
+    number: int = field(default_factory=itertools.count(1).__next__)
 
 
 class TaskField:
@@ -664,7 +661,7 @@ class Task:
 
 _FIELDS = tuple(f.name for f in fields(Task))
 # Not before `@dataclass` has seen Task: in its constructor, and those of subclasses, None stands for the default.
-Task.class_defaults = {name: value for name in _FIELDS if (value := getattr(TaskInternals, name)) is not None}
+Task.class_defaults = {f.name: f.default for f in fields(TaskInternals) if f.name in _FIELDS and f.default is not None}
 _RESERVED = frozenset(name for name in dir(Task) if not name.startswith("__")) - set(_FIELDS)
 _RECORD = (
     *("id", "name", "state", "priority", "lane", "backend", "progress", "heading", "body", "img", "parameters"),

@@ -23,7 +23,7 @@ class Backends(dict[str, Backend]):
         return self.setdefault(name, made)
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or name in _LATER
+        return dict.__contains__(self, name) or name in _LATER
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the backend of that name, else `default`."""

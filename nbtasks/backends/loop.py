@@ -53,11 +53,12 @@ class LoopBackend(Backend):
             loop = attempt.loop = self._elsewhere()
         if loop is None:
             raise TaskFailedError(f"{attempt.task.name!r} cannot run: there is no event loop for it")
-        if loop.is_closed():
+        is_running_here = running_loop() is loop
+        if not is_running_here and loop.is_closed():
             raise TaskFailedError(f"{attempt.task.name!r} cannot run: Event loop is closed")
         coroutine = _run(attempt, loop)
         coroutine.send(None)
-        if running_loop() is loop:
+        if is_running_here:
             _create_task(loop, coroutine, attempt)
             return
         try:
@@ -149,7 +150,7 @@ def _create_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any,
     # Not by `loop.create_task`: an eager task factory would start each task inside the end of the one before it.
     # `asyncio.Task` is looked up each time, since nest_asyncio replaces it.
     try:
-        attempt.handle = asyncio.Task(coroutine, loop=loop, name=attempt.task.name, context=attempt.context)
+        attempt.handle = asyncio.Task(coroutine, loop=loop, name=attempt.task.internals.name, context=attempt.context)
     except BaseException as error:  # noqa: BLE001 - of a replaced `asyncio.Task`; the outcome of the attempt
         with suppress(StopIteration):
             coroutine.throw(error)
