@@ -74,3 +74,18 @@ def test_a_task_that_keeps_its_loop_busy_pauses(
             await asyncio.sleep(0)
 
     manager.create_task("busy", work, backend=backend).wait(60)
+
+
+def test_a_loop_that_gets_little_of_a_core_since_others_compute_pauses(
+    pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gil_fairness.time, "monotonic", lambda: time.thread_time() * 13)  # as at a load of 26
+
+    async def main() -> None:
+        with yielding_gil(asyncio.get_running_loop()):
+            while not pauses:
+                sum(range(1_000))
+                await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+    assert pauses
