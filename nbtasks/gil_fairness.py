@@ -19,7 +19,7 @@ YIELD_SECONDS = 0.0002
 _BUSY_SECONDS = 0.02
 """Between two pauses of a busy loop: they cost a hundredth of its time, and others run fifty times a second."""
 _BUSY_SHARE = 0.04
-"""A loop is busy if it uses more of one core. Where other programs compute, one that never waits gets no more either."""
+"""A loop is busy if it uses more of one core. Where other programs compute, one that never waits gets little more."""
 _IDLE_SECONDS = 0.25
 """Between two checks of a loop that was not busy."""
 

@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
+import gc
 import importlib
 import io
 import linecache
@@ -28,11 +29,18 @@ from multiprocessing.pool import Pool, ThreadPool
 from typing import Any, TypeVar
 
 import cloudpickle
-from cloudpickle.cloudpickle import _make_skeleton_class
+from cloudpickle.cloudpickle import _class_setstate, _make_skeleton_class
 
 from nbtasks.workers.text_columns import reduced_texts
 
-__all__ = ["Reduced", "made_quietly", "reduced_specially", "reduces"]
+__all__ = [
+    "Reduced",
+    "annotations_of",
+    "made_quietly",
+    "reduced_specially",
+    "reduces",
+    "without_annotations",
+]
 
 Reduced = tuple[Any, ...]
 """A function, its arguments and so on, as `object.__reduce__` returns them."""
@@ -180,13 +188,129 @@ def _type_here(kind: Any, args: list[Any], options: dict[str, Any]) -> Any:
     return eval("kind(*args, **options)", {"__name__": "__main__", "kind": kind, "args": args, "options": options})  # noqa: S307
 
 
+_sentinels: dict[str, Any] = {}
+"""The sentinels of the notebook that were sent or have arrived, by their mark: they are compared by identity."""
+_marks: dict[int, str] = {}
+
+
+@reduces("builtins.sentinel")
+def _sentinel(obj: Any) -> Reduced | None:
+    """A `sentinel("M")` of the notebook (from Python 3.15), which pickle sends by its name alone."""
+    if obj.__module__ != "__main__":
+        return None
+    mark = _marks.setdefault(id(obj), uuid.uuid4().hex)
+    _sentinels[mark] = obj
+    return _sentinel_of_mark, (type(obj), obj.__name__, mark)
+
+
+def _sentinel_of_mark(kind: Any, name: str, mark: str) -> Any:
+    if mark not in _sentinels:
+        _sentinels[mark] = made = _type_here(kind, [name], {})
+        _marks[id(made)] = mark
+    return _sentinels[mark]
+
+
+@reduces("builtins.lazy_import")
+def _lazy_import(obj: Any) -> Reduced:
+    """A name of a `lazy import` statement that was not used yet (from Python 3.15)."""
+    module_or_none, *_ = gc.get_referents(obj)
+    path = repr(obj).split("'")[1]
+    return _lazy_here, (path, type(module_or_none) is type(obj))
+
+
+def _lazy_here(path: str, is_attribute: bool) -> Any:
+    names: dict[str, Any] = {}
+    module, _, name = path.rpartition(".")
+    statement = f"lazy from {module} import {name}" if is_attribute else f"lazy import {path}"
+    exec(statement, names)
+    return names[name if is_attribute else path.partition(".")[0]]
+
+
+# -- annotations that are evaluated when they are read (from Python 3.14) ----------------------------------------
+
+
+def without_annotations(function: types.FunctionType) -> types.FunctionType:
+    """A copy of a function that has none: cloudpickle would evaluate them, and they may name what does not exist."""
+    bare = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    bare.__kwdefaults__, bare.__doc__ = function.__kwdefaults__, function.__doc__
+    bare.__module__, bare.__qualname__ = function.__module__, function.__qualname__
+    bare.__dict__.update(function.__dict__)
+    if sys.version_info >= (3, 12):
+        bare.__type_params__ = function.__type_params__
+    return bare
+
+
+def annotations_of(obj: Any) -> dict[str, Any]:
+    """What to set on a function or class so that its annotations are those of `obj`; they are not evaluated."""
+    annotate = getattr(obj, "__annotate__", None)
+    if sys.version_info < (3, 14) or annotate is None:
+        return {}
+    if isinstance(annotate, types.FunctionType) and annotate.__module__ == "__main__":
+        return {"__annotate__": _without_class(annotate)}
+    from annotationlib import Format, get_annotations  # those that a library makes, such as `typing.TypedDict`
+
+    return {"__annotations__": get_annotations(obj, format=Format.FORWARDREF)}
+
+
+def _without_class(annotate: types.FunctionType) -> types.FunctionType:
+    """The function without the names of the class body, which it looks up first: `_set_class_state` puts them back."""
+    if "__classdict__" not in annotate.__code__.co_freevars:
+        return annotate
+    cells = zip(annotate.__code__.co_freevars, annotate.__closure__ or (), strict=True)
+    closure = tuple(types.CellType() if name == "__classdict__" else cell for name, cell in cells)
+    made = types.FunctionType(
+        annotate.__code__, annotate.__globals__, annotate.__name__, annotate.__defaults__, closure
+    )
+    made.__module__, made.__qualname__ = annotate.__module__, annotate.__qualname__
+    return made
+
+
+def _set_class_state(kind: Any, state: Any) -> Any:
+    annotate = state[0].pop("__annotate__", None)
+    _class_setstate(kind, state)
+    if annotate is not None:
+        for name, cell in zip(annotate.__code__.co_freevars, annotate.__closure__ or (), strict=True):
+            if name == "__classdict__":
+                cell.cell_contents = vars(kind)
+        kind.__annotate__ = annotate
+    return kind
+
+
+@reduces("annotationlib.ForwardRef")
+def _forward_ref(obj: Any) -> Reduced:
+    """A name in an annotation that could not be evaluated, without the globals where it is looked up."""
+    of_class = isinstance(obj.__owner__, type) and obj.__owner__.__module__ == "__main__"
+    options = {
+        "module": obj.__forward_module__ or (None if of_class else "__main__"),
+        "is_argument": obj.__forward_is_argument__,
+        "is_class": obj.__forward_is_class__,
+        "owner": obj.__owner__ if of_class else None,
+    }
+    return _forward_ref_here, (obj.__forward_arg__, options)
+
+
+def _forward_ref_here(text: str, options: dict[str, Any]) -> Any:
+    return typing.ForwardRef(text, **options)
+
+
+# -- classes ----------------------------------------------------------------------------------------------------------
+
+
 def made_quietly(obj: Any, reduced: Any) -> Any:
     """Rebuild a class without calling `__init_subclass__`, and with its slots: cloudpickle does otherwise."""
     if not isinstance(reduced, tuple) or reduced[0] is not _make_skeleton_class:
         return reduced
     if "__slots__" in vars(obj) and not issubclass(obj, tuple):  # they have no effect once the class exists
         reduced[1][3]["__slots__"] = obj.__slots__
-    return _skeleton, *reduced[1:]
+    if sys.version_info < (3, 14):
+        return _skeleton, *reduced[1:]
+    content = reduced[2][0]
+    for name in ("__annotate_func__", "__annotations_cache__"):
+        content.pop(name, None)
+    content.update(annotations_of(obj))
+    return _skeleton, *reduced[1:5], _set_class_state
 
 
 def _skeleton(metaclass: type, name: str, bases: tuple[type, ...], *rest: Any) -> Any:

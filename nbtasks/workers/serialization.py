@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cloudpickle
+from cloudpickle.cloudpickle import _should_pickle_by_reference
 
 from nbtasks.task import Task
-from nbtasks.workers.reducers import made_quietly, reduced_specially
+from nbtasks.workers.reducers import annotations_of, made_quietly, reduced_specially, without_annotations
 
 __all__ = [
     "Buffers",
@@ -163,6 +164,8 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self._is_main = is_main
         self._task = task
         self.collected: list[tuple[Any, frozenset[str]]] = []
+        self.annotated: set[str] = set()
+        """Names that annotations read which are not evaluated yet: they are sent if they can be."""
         self.looks_around = False
         self.limit: int | None = None
 
@@ -173,9 +176,13 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
             raise OverflowError("more than the limit")
         special = reduced_specially(obj)
         if special is not None:
+            if type(obj).__name__ == "ForwardRef":
+                self.annotated.update(_IDENTIFIER.findall(obj.__forward_arg__))
             return special
         if self._is_main is not None and type(obj) is types.FunctionType and self._is_main(obj.__globals__):
             return self._reduced_function(obj)
+        if type(obj) is types.FunctionType:
+            return self._with_annotations(obj)
         reduced = super().reducer_override(obj)
         if isinstance(obj, type) and obj.__module__ == "__main__":
             self.collected.append((obj, _annotated(obj)))
@@ -184,11 +191,24 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _reduced_function(self, function: types.FunctionType) -> Any:
         self.globals_ref.setdefault(id(function.__globals__), _MainNames(__name__="__main__"))
-        reduced = super().reducer_override(function)
+        reduced = self._with_annotations(function)
         if isinstance(reduced, tuple) and len(reduced) > 2:
-            self.collected.append((function, global_names(function.__code__) | _annotated(function)))
+            if function.__name__ == "__annotate__":
+                self.annotated |= global_names(function.__code__)
+            else:
+                self.collected.append((function, global_names(function.__code__) | _annotated(function)))
             self.looks_around |= _looks_around(function.__code__)
             reduced[2][1]["__globals__"] = {}
+        return reduced
+
+    def _with_annotations(self, function: types.FunctionType) -> Any:
+        """Reduce a function as cloudpickle does, but without evaluating its annotations."""
+        annotations = annotations_of(function)
+        if not annotations or _should_pickle_by_reference(function):
+            return super().reducer_override(function)
+        reduced = self._dynamic_function_reduce(without_annotations(function))
+        del reduced[2][1]["__annotations__"]
+        reduced[2][1].update(annotations)
         return reduced
 
 
@@ -210,12 +230,14 @@ def pack(
     packer = _Packer(head, is_main, task, apart)
     packer.dump(value)
     known = set(sent)
-    while reach is not None and packer.collected:
+    while reach is not None and (packer.collected or packer.annotated):
         collected, packer.collected = packer.collected, []
         more = {name: one for one, names in collected for name in names if name in reach and name not in known}
+        annotated, packer.annotated = packer.annotated & reach.keys() - known - more.keys(), set()
+        more |= {name: None for name in annotated if _can_be_sent(reach[name], is_main, task)}
         if packer.looks_around:
             others = [name for name in list(reach) if name not in known and not name.startswith("_")]
-            more |= {name: collected[-1][0] for name in others if _can_be_sent(reach[name], is_main, task)}
+            more |= {name: None for name in others if name not in more and _can_be_sent(reach[name], is_main, task)}
         known |= more.keys()
         try:
             packer.dump({name: reach[name] for name in more})
@@ -350,8 +372,13 @@ def unpack(
 
 def _annotated(obj: Any) -> frozenset[str]:
     """The names in annotations that are strings, which `typing.get_type_hints` looks up."""
-    texts = [one for one in getattr(obj, "__annotations__", {}).values() if isinstance(one, str)]
+    annotations = vars(obj).get("__annotations__", {}) if isinstance(obj, type) else _evaluated(obj)
+    texts = [one for one in annotations.values() if isinstance(one, str)]
     return frozenset(name for text in texts for name in _IDENTIFIER.findall(text))
+
+
+def _evaluated(function: Any) -> dict[str, Any]:
+    return {} if getattr(function, "__annotate__", None) else function.__annotations__
 
 
 def _looks_around(code: types.CodeType) -> bool:
