@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check style types layers docs test-long test-matrix test-latest lock coverage bench chromium clean
+.PHONY: help lab test check style types layers docs test-long test-matrix pythons test-latest lock coverage bench chromium clean
 
 help:
 	@echo "make lab          JupyterLab with the quickstart notebook"
@@ -15,6 +15,7 @@ help:
 	@echo "make docs         the documentation as a site, in build/docs"
 	@echo "make test-long    the tests that take minutes"
 	@echo "make test-matrix  unit and kernel tests on every supported Python, ipykernel and croniter"
+	@echo "make pythons      Python 3.14 and 3.15 for that, in .pythons; needs root's rights, apt and debootstrap"
 	@echo "make test-latest  the tests with the newest release of every package, and how that differs from the lock"
 	@echo "make lock         the versions that lab and test install, brought up to date"
 	@echo "make coverage     branch coverage of the unit and kernel tests"
@@ -91,6 +92,9 @@ test-latest: $(VENV)/set-up-test chromium
 
 test-matrix:
 	$(PYTHON) tests/matrix.py
+
+pythons:
+	$(PYTHON) tests/pythons.py
 
 # On Python 3.13: where code is traced on 3.11, the interpreter spins as long as an exception from another thread
 # is on its way, which is how running work is cancelled.

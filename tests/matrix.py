@@ -1,4 +1,4 @@
-"""Test matrix: unit and kernel tests on every Python, ipykernel and croniter.
+"""Test matrix: unit and kernel tests on every Python, ipykernel, croniter and cloudpickle.
 
 Uses the standard library only, since it runs before anything is installed. A Python that this machine lacks
 is reported as absent and fails the run: it was asked for and not tested. Arguments that are not its own go to
@@ -16,44 +16,65 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tests.pythons import ROOTS, Root, roots
+
 ROOT = Path(__file__).resolve().parent.parent
 VENVS = ROOT / ".venvs"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An environment: Python, ipykernel and croniter, by leading version numbers."""
+    """An environment: Python, ipykernel, croniter and cloudpickle (newest if empty), by leading version numbers."""
 
     python: str
     ipykernel: str
     croniter: str
+    cloudpickle: str = ""
 
     @property
     def name(self) -> str:
-        return f"py{self.python}-ipykernel{self.ipykernel}-croniter{self.croniter}"
+        cloudpickle = f"-cloudpickle{self.cloudpickle}" if self.cloudpickle else ""
+        return f"py{self.python}-ipykernel{self.ipykernel}-croniter{self.croniter}{cloudpickle}"
 
     @property
     def pins(self) -> list[str]:
-        return [f"ipykernel=={self.ipykernel}.*", f"croniter=={self.croniter}.*"]
+        cloudpickle = [f"cloudpickle=={self.cloudpickle}.*"] if self.cloudpickle else []
+        return [f"ipykernel=={self.ipykernel}.*", f"croniter=={self.croniter}.*", *cloudpickle]
 
 
 # Every Python, every kernel and every croniter at least once; the oldest together, the newest on each Python.
 ENTRIES = (
-    Entry("3.11", "6.29", "1.4"),
+    Entry("3.11", "6.29", "1.4", "3.0"),
     Entry("3.11", "7.1", "6.2"),
     Entry("3.11", "7.4", "7"),
     Entry("3.12", "6.30", "2.0"),
     Entry("3.12", "7.4", "7"),
     Entry("3.13", "7.1", "7"),
     Entry("3.13", "7.4", "7"),
+    Entry("3.14", "7.4", "7"),
+    Entry("3.15", "7.4", "7"),
 )
 
 
-def is_python(path: str | Path, version: str) -> bool:
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python of this machine, or of a root folder made by `make pythons`."""
+
+    path: str
+    root: Root | None = None
+
+    def command(self, arguments: list[str | Path]) -> list[str]:
+        """The command, in the root if there is one."""
+        command = [str(argument) for argument in arguments]
+        return command if self.root is None else self.root.command(command)
+
+
+def is_python(interpreter: Interpreter, version: str) -> bool:
     """Whether it runs and is that version. A pyenv shim may exist on PATH and still refuse to run."""
     try:
         done = subprocess.run(
-            [str(path), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            interpreter.command([interpreter.path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]),
             capture_output=True,
             text=True,
             check=False,
@@ -63,20 +84,25 @@ def is_python(path: str | Path, version: str) -> bool:
     return done.returncode == 0 and done.stdout.strip() == version
 
 
-def find_python(version: str) -> str | None:
-    """A CPython of that version: this one, one on PATH, or one of pyenv's."""
+def find_python(version: str) -> Interpreter | None:
+    """A CPython of that version: this one, one on PATH, one of pyenv's, or one in a root under NBTASKS_PYTHONS."""
     candidates = [sys.executable, shutil.which(f"python{version}")]
     pyenv_root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     candidates += sorted(map(str, pyenv_root.glob(f"versions/{version}.*/bin/python")))
-    return next((path for path in candidates if path and is_python(path, version)), None)
+    found = [Interpreter(path) for path in candidates if path]
+    for root in roots():
+        if (root.folder / "usr" / "bin" / f"python{version}").exists():
+            root.mount(ROOT)
+            found.append(Interpreter(f"/usr/bin/python{version}", root))
+    return next((one for one in found if is_python(one, version)), None)
 
 
-def run(command: list[str | Path]) -> int:
-    print("$", " ".join(map(str, command)), flush=True)
+def run(command: list[str]) -> int:
+    print("$", " ".join(command), flush=True)
     return subprocess.run(command, check=False, cwd=ROOT).returncode
 
 
-def set_up(entry: Entry, interpreter: str) -> Path | None:
+def set_up(entry: Entry, interpreter: Interpreter) -> Path | None:
     """The environment's Python, made again when pyproject.toml changed; None if it could not be made."""
     venv = VENVS / entry.name
     python, stamp = venv / "bin" / "python", venv / "set-up"
@@ -84,11 +110,11 @@ def set_up(entry: Entry, interpreter: str) -> Path | None:
     if stamp.exists() and stamp.read_text() == wanted:
         return python
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    steps = [
-        [interpreter, "-m", "venv", "--clear", venv],
+    steps: list[list[str | Path]] = [
+        [interpreter.path, "-m", "venv", "--clear", venv],
         [*install, "--editable", ".[test-core]", *entry.pins],
     ]
-    if any(run(step) for step in steps):
+    if any(run(interpreter.command(step)) for step in steps):
         return None
     stamp.write_text(wanted)
     return python
@@ -97,13 +123,13 @@ def set_up(entry: Entry, interpreter: str) -> Path | None:
 def test(entry: Entry, pytest_arguments: list[str]) -> str:
     interpreter = find_python(entry.python)
     if interpreter is None:
-        return f"ABSENT: no CPython {entry.python} on PATH or under pyenv"
+        return f"ABSENT: no CPython {entry.python} on PATH, under pyenv or in {ROOTS} (make pythons)"
     python = set_up(entry, interpreter)
     if python is None:
         return "FAILED: the environment could not be made"
     # The browser's tests drive one JupyterLab, and need what these environments lack.
     selection = ["-m", "not browser and not long", "--ignore=tests/browser"]
-    code = run([python, "-m", "pytest", *selection, *(pytest_arguments or ["tests"])])
+    code = run(interpreter.command([python, "-m", "pytest", *selection, *(pytest_arguments or ["tests"])]))
     return "passed" if code == 0 else f"FAILED: pytest exited with {code}"
 
 
