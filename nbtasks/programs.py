@@ -41,11 +41,17 @@ class Programs:
         self._has_thread = False
         self._on_gone: Callable[[], object] | None = None
 
-    def start(self, call: Callable[[], int], *, cleans_up: bool = False) -> int:
+    @property
+    def closed(self) -> bool:
+        """Whether the attempt was stopped, and no program of it may be left."""
+        return self._closed
+
+    def start(self, call: Callable[[], int], *, cleans_up: bool = False, ends_with_work: bool = False) -> int:
         """Start a program by `call`, which returns its process id; returns that.
 
         The program is terminated if the attempt is interrupted meanwhile. After an interrupt only code that `cleans_up`
-        may start programs; those of other code, which the interrupt has not reached, are terminated.
+        may start programs; those of other code, which the interrupt has not reached, are terminated. A program that
+        `ends_with_work` is ended by the work itself, and terminated only if it is left over.
         """
         with self._lock:
             interrupts = self._interrupts
@@ -55,7 +61,9 @@ class Programs:
         if program is not None:
             with self._lock:
                 self._started.append(program)
-                if unwanted or self._closed or self._interrupts != interrupts:
+                program.ends_with_work = ends_with_work
+                is_late = not ends_with_work and (unwanted or self._interrupts != interrupts)
+                if is_late or self._closed:
                     self._end([program])
             self._sweep()
         return pid
@@ -64,7 +72,7 @@ class Programs:
         """Terminate the programs that have been started, without waiting; after the grace time they are killed."""
         with self._lock:
             self._interrupts += 1
-            self._end(self._started)
+            self._end([program for program in self._started if not program.ends_with_work])
 
     def close(self, on_gone: Callable[[], object]) -> bool:
         """Terminate all programs, and those that are started from now on; call `on_gone` when they have ended.
@@ -132,6 +140,7 @@ class _Program:
         self._known: set[psutil.Process] = {process}
         self._terminated: set[psutil.Process] = set()
         self.kill_at: float | None = None
+        self.ends_with_work = False
 
     @classmethod
     def of(cls, pid: int) -> _Program | None:

@@ -70,12 +70,12 @@ class Attempt(ABC):
     def __repr__(self) -> str:
         return f"<Attempt {self.task.attempts} of {self.task!r}>"
 
-    def start_program(self, call: Callable[[], int]) -> int:
-        """Start a child process by `call`, as a part of this work; returns the process id, as `call` does."""
+    def start_program(self, call: Callable[[], int], *, ends_with_work: bool = False) -> int:
+        """Start a child process by `call`, as a part of this work; returns the process id (see `Programs.start`)."""
         with _programs_lock:
             if self.programs is None:
                 self.programs = Programs()
-        return self.programs.start(call, cleans_up=self.backend.is_here(self))
+        return self.programs.start(call, cleans_up=self.backend.is_here(self), ends_with_work=ends_with_work)
 
     def interrupt(self) -> None:
         """Ask the work to stop, and terminate its child processes, without waiting."""

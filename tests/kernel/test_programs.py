@@ -225,6 +225,29 @@ def test_an_interrupt_of_the_kernel_does_not_reach_programs_of_background_cells(
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "with pool: pool.map(subprocess.run, [program('§')] * 2)",
+        "pool.map(subprocess.run, [program('§')] * 2)",
+        "with pool: list(pool.imap_unordered(subprocess.run, [program('§')] * 2))",
+        "result = pool.apply_async(subprocess.run, [program('§')])\nwith pool: result.get(600)",
+    ],
+)
+def test_cancel_ends_a_pool_that_a_cell_waits_for(notebook: KernelDriver, method: str, wait: str) -> None:
+    body = f"pids = []\npool = multiprocessing.get_context({method!r}).Pool(2)\n"
+    mark = launch(notebook, "pooled", f"{body}for p in pool._pool: pids.append(p.pid)\n{wait}")
+    notebook.run("pooled.cancel()").check()
+    until(lambda: state_of(notebook, "pooled") != "running", 8)
+    assert running(mark) == [] and state_of(notebook, "pooled") == "cancelled"
+    pids = notebook.value("pooled.namespace['pids']")
+    until(lambda: not [p for p in psutil.process_iter() if p.pid in pids and p.status() != psutil.STATUS_ZOMBIE], 2)
+    left = "[p.pid for p in pooled.namespace['pool']._pool if p.is_alive()]"
+    time.sleep(0.3)  # a pool looks for processes to replace ten times a second
+    assert notebook.value(left) == []
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_an_interrupt_of_the_kernel_does_not_reach_a_pool_of_a_background_cell(
     notebook: KernelDriver, method: str
 ) -> None:

@@ -7,11 +7,15 @@ group, does not reach it. It is also noted with the attempt that starts it, and 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
+import math
+import multiprocessing
 import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -33,6 +37,10 @@ _SETSID, _GROUP, _PREEXEC = 15, 16, 21
 _SERVERS = re.compile(rb"\b(resource_tracker|forkserver) import main\b")
 """Processes that multiprocessing and loky start for all work of the kernel, whichever needs them first."""
 
+_STRETCH_SECONDS = 0.1
+
+_is_noted: contextvars.ContextVar[bool] = contextvars.ContextVar("nbtasks_is_noted", default=False)
+"""Whether the process that is being started is noted by the caller."""
 _watchdog = Watchdog()
 
 
@@ -45,6 +53,7 @@ def program_patches() -> PatchSet:
     import _posixsubprocess
 
     patches += [
+        Patch(subprocess.Popen, "_execute_child", _execute_child_whole),
         Patch(subprocess, "_fork_exec", _fork_exec),
         Patch(_posixsubprocess, "fork_exec", _fork_exec),
         Patch(os, "fork", _fork),
@@ -53,6 +62,7 @@ def program_patches() -> PatchSet:
         Patch(os, "posix_spawnp", _posix_spawn),
         ModulePatches("multiprocessing.process", lambda module: [Patch(module.BaseProcess, "start", _start_process)]),
         ModulePatches("multiprocessing.spawn", _preparation_patches),
+        ModulePatches("multiprocessing.pool", _pool_patches),
     ]
     return PatchSet(patches)
 
@@ -62,8 +72,10 @@ def _background_task() -> Task | None:
     return current_task() if os.getpid() == _PID else None
 
 
-def _start(task: Task, start: Callable[[], int], *, own_group: bool = True) -> int:
+def _start(task: Task, start: Callable[[], int], *, own_group: bool = True, ends_with_work: bool = False) -> int:
     """Start a program of a task by `start`, which returns its process id."""
+    if _is_noted.get():
+        return start()
 
     def start_and_watch() -> int:
         pid = start()
@@ -73,7 +85,7 @@ def _start(task: Task, start: Callable[[], int], *, own_group: bool = True) -> i
 
     attempt: Attempt | None = task.internals.attempt
     if attempt is not None:
-        return protected(attempt.start_program, start_and_watch)
+        return protected(functools.partial(attempt.start_program, start_and_watch, ends_with_work=ends_with_work))
     pid = protected(start_and_watch)
     if task.state is TaskState.CANCELLED and pid:  # by a thread that the cell has left running
         with contextlib.suppress(OSError):
@@ -172,6 +184,19 @@ def _system(system: Callable[[Any], int]) -> Callable[[Any], int]:
     return apart
 
 
+def _execute_child_whole(execute: Callable[..., None]) -> Callable[..., None]:
+    """Raise no interrupt before the object knows its process: nothing would take that off the system's table."""
+
+    @functools.wraps(execute)
+    def whole(popen: Any, *args: Any, **kwargs: Any) -> None:
+        if _background_task() is None:
+            execute(popen, *args, **kwargs)
+        else:
+            protected(functools.partial(execute, popen, *args, **kwargs))
+
+    return whole
+
+
 def _execute_child(execute: Callable[..., None]) -> Callable[..., None]:
     """Windows: note the process. It need not leave a group, since interrupts go to the kernel alone there."""
 
@@ -192,7 +217,11 @@ def _execute_child(execute: Callable[..., None]) -> Callable[..., None]:
 
 
 def _start_process(start: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Note a process of multiprocessing that its fork server has started."""
+    """Note a process of multiprocessing, also one that its fork server starts.
+
+    Those of a pool are left to the pool, which is ended by the work: one that is terminated while it holds a lock of
+    the pool would block the pool's own end. The thread that replaces processes of a pool ends with the task.
+    """
 
     @functools.wraps(start)
     def noted(process: Any) -> None:
@@ -202,12 +231,61 @@ def _start_process(start: Callable[[Any], None]) -> Callable[[Any], None]:
             return
 
         def start_and_find() -> int:
-            start(process)
+            token = _is_noted.set(True)
+            try:
+                start(process)
+            finally:
+                _is_noted.reset(token)
             return int(process.pid)
 
-        _start(task, start_and_find)
+        pool = sys.modules.get("multiprocessing.pool")
+        of_pool = pool is not None and process._target is pool.worker
+        if of_pool and _has_stopped(task):
+            raise SystemExit
+        _start(task, start_and_find, ends_with_work=of_pool)
 
     return noted
+
+
+def _has_stopped(task: Task) -> bool:
+    """Whether the task was cancelled or timed out, and its work is over."""
+    attempt: Attempt | None = task.internals.attempt
+    if attempt is None:
+        return task.state is TaskState.CANCELLED
+    return attempt.programs is not None and attempt.programs.closed
+
+
+def _pool_patches(module: ModuleType) -> list[Patch]:
+    iterator = module.IMapIterator
+    return [Patch(module.ApplyResult, "wait", _wait), *(Patch(iterator, name, _next) for name in ("next", "__next__"))]
+
+
+def _wait(wait: Callable[..., None]) -> Callable[..., None]:
+    """Wait for a result of a pool in short stretches: an interrupt does not reach a thread that waits for a lock."""
+
+    @functools.wraps(wait)
+    def in_stretches(result: Any, timeout: float | None = None) -> None:
+        if _background_task() is None:
+            wait(result, timeout)
+            return
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while not result.ready() and (left := end - time.monotonic()) > 0:
+            wait(result, min(_STRETCH_SECONDS, left))
+
+    return in_stretches
+
+
+def _next(next_result: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for the next of several results."""
+
+    @functools.wraps(next_result)
+    def in_stretches(results: Any, timeout: float | None = None) -> Any:
+        while timeout is None and _background_task() is not None:
+            with contextlib.suppress(multiprocessing.TimeoutError):
+                return next_result(results, _STRETCH_SECONDS)
+        return next_result(results, timeout)
+
+    return in_stretches
 
 
 def _preparation_patches(module: ModuleType) -> list[Patch]:
