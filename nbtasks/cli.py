@@ -26,7 +26,7 @@ LOCK_SECONDS = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0: nothing failed, 1: a cell or a task failed, 2: the command could not be carried out."""
+    """Run the command; return 0 if nothing failed, 1 if a cell or task failed, 2 if it could not run."""
     options = _parser().parse_args(arguments)
     try:
         return 0 if _run(options) else 1
@@ -119,7 +119,7 @@ def _lock(source: Path) -> ProcessLock:
 
 
 def _check_not_open(source: Path, *, may_write: bool) -> None:
-    """Say that the notebook is open in a kernel that keeps a history; refuse to write the file it has open."""
+    """Warn if the notebook is open in a kernel with a history; refuse to write the file it has open."""
     from nbtasks.history.history import History
     from nbtasks.notebook.settings import history_path
 

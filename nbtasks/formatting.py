@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-__all__ = ["align_columns", "clock", "duration", "plural", "size"]
+__all__ = ["align_columns", "clock", "duration", "error_text", "plural", "size"]
 
 DAY_SECONDS = 86_400
 
@@ -23,6 +23,14 @@ def clock(seconds: float) -> str:
 def duration(seconds: float) -> str:
     """How long something took, to three digits: "0.532 s", "12.5 s"; from a minute on as `clock`."""
     return f"{seconds:.3g} s" if seconds < 59.95 else clock(seconds)
+
+
+def error_text(error: BaseException) -> str:
+    """The text of an exception; of one whose `__str__` raises, the same as in a traceback of Python."""
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - the user's code; whatever it raises, the error is another one
+        return "<exception str() failed>"
 
 
 def size(count: float) -> str:

@@ -9,6 +9,7 @@ import contextvars
 import ctypes
 import functools
 import math
+import operator
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from nbtasks.gil_fairness import yielding_gil
 from nbtasks.patch import Patch, core_patches
+from nbtasks.with_statements import has_just_entered, may_leave_locked
 
 __all__ = [
     "CTRL_C_SECONDS",
@@ -42,6 +44,11 @@ _STUCK_SECONDS = 0.2
 """An event loop that does not react to an interrupt for so long is interrupted like any other thread."""
 _STUCK_CHECKS = 10
 """How often that is checked in this time."""
+
+_UNSAFE_SECONDS, _UNSAFE_SECONDS_MAX = 0.0005, 0.01
+"""Time between two looks whether a thread that was at an unsafe place has left it, at first and later."""
+_CAREFUL_SECONDS = 0.3
+"""For so long a safe place is waited for; for as long again, one that is most probably safe."""
 
 CTRL_C_SECONDS = 0.5
 """How late the main thread may notice a Ctrl-C that arrives in the moment when it begins to wait."""
@@ -107,8 +114,7 @@ class Gate:
         while True:  # each round survives one late interrupt; no new one begins once the gate is closed
             try:
                 if self._lock.locked():
-                    with self._lock:  # the interrupt that another thread was raising has been raised
-                        pass
+                    self._under_lock(_checkpoint)  # the interrupt that another thread was raising has been raised
                 if self._raised:
                     self._swallow()
             except TaskInterrupt:
@@ -138,14 +144,29 @@ class Gate:
         """Under `_lock`: raise the requested interrupt in the thread, if it still runs that work."""
         if self._requested is None or self._requested is not self._open_for:
             return
-        self._requested = None
+        if not self._serve_if_safe(self._requested):
+            _thread.start_new_thread(self._interrupt_later, (self._requested,))  # see `repeat_interrupt`
+
+    def _serve_if_safe(self, work: object, waited: float = 0.0) -> bool:
+        """Under `_lock`: serve the request to interrupt `work`; False if this is not the moment."""
+        if self._requested is not work or work is not self._open_for:
+            return True
         if self.on_interrupt is not None:
+            self._requested = None
             self.on_interrupt()
-            return
+            return True
         loop = None if self.sleeping_on is not None else _loop_run_by(self._thread_id)
         if loop is not None:
-            _LoopInterrupter(self, self._open_for, loop)()
-            return
+            self._requested = None
+            _LoopInterrupter(self, work, loop)()
+            return True
+        if not self._is_safe(waited):
+            return False
+        self._requested = None
+        self._raise()
+        return True
+
+    def _raise(self) -> None:
         now = time.monotonic()
         if not self._raised or now - self._raised_at >= _SAME_INTERRUPT_SECONDS:
             self._raised = True
@@ -153,8 +174,35 @@ class Gate:
             _raise_in(self._thread_id, TaskInterrupt)
             wake(self.sleeping_on)
 
+    def _is_safe(self, waited: float = 0.0) -> bool:
+        """Whether an exception raised in the thread now leaves no lock locked, as far as can be told.
+
+        After `waited` seconds less certainty is enough: an `__enter__` or `__exit__` may take long. The thread's own
+        code here is safe, and so are our own waits.
+        """
+        if threading.get_ident() == self._thread_id or self.sleeping_on is not None:
+            return True
+        if has_just_entered(self._thread_id):
+            return False
+        return waited > 2 * _CAREFUL_SECONDS or not may_leave_locked(
+            self._thread_id, in_call=waited <= _CAREFUL_SECONDS
+        )
+
+    def _interrupt_later(self, work: object) -> None:
+        """Interrupt the work when it is safe."""
+        begin, seconds = time.monotonic(), _UNSAFE_SECONDS
+        while self._requested is work is self._open_for:
+            time.sleep(seconds)
+            seconds = min(seconds * 2, _UNSAFE_SECONDS_MAX)
+            if self._lock.acquire(blocking=False):
+                try:
+                    self._serve_if_safe(work, time.monotonic() - begin)
+                finally:
+                    self._lock.release()
+
     def interrupt_stuck(self, on_interrupt: Callable[[], object]) -> bool:
         """Any thread: raise in the thread, if its loop still has this `on_interrupt`; False if it has not."""
+        self._wait_until_safe(lambda: self.on_interrupt is on_interrupt)
         with self._lock:
             if self.on_interrupt is not on_interrupt or self._open_for is None:
                 return False
@@ -164,11 +212,17 @@ class Gate:
 
     def interrupt_thread(self, work: object) -> None:
         """Any thread: raise in the thread, if it still runs that work, whether or not it runs an event loop."""
+        self._wait_until_safe(partial(self.runs, work))
         with self._lock:
             if self.runs(work):
                 self._raised = True
                 _raise_in(self._thread_id, TaskInterrupt)
                 wake(self.sleeping_on)
+
+    def _wait_until_safe(self, is_wanted: Callable[[], bool]) -> None:
+        begin = time.monotonic()
+        while is_wanted() and not self._is_safe(time.monotonic() - begin):
+            time.sleep(_UNSAFE_SECONDS)
 
     def runs(self, work: object) -> bool:
         """Whether the thread runs that work now."""
@@ -195,17 +249,32 @@ class Gate:
 
     def run_protected(self, call: Callable[[], T]) -> T:
         """Own thread: call `call` without interrupts; one that arrives meanwhile is raised afterwards."""
-        with self._lock:
-            _checkpoint()  # one that was on its way is raised here, before anything is changed
-            self._is_protected = True
-            try:
-                result = call()
-            finally:
-                self._is_protected = False
+        result = self._under_lock(partial(self._without_interrupts, call))
         if self._requested is not None:
-            with self._lock:
-                self._serve()
+            self._under_lock(self._serve)
         return result
+
+    def _without_interrupts(self, call: Callable[[], T]) -> T:
+        _checkpoint()  # one that was on its way is raised here, before anything is changed
+        self._is_protected = True
+        try:
+            return call()
+        finally:
+            self._is_protected = False
+
+    def _under_lock(self, call: Callable[[], T]) -> T:
+        """Own thread: call `call` with the lock held. It is released, wherever an interrupt is raised.
+
+        A `with` statement does not see to that on Python 3.14 (see `with_statements`). Here one call of C code both
+        acquires the lock and notes it.
+        """
+        acquired: list[bool] = []
+        try:
+            acquired.extend(map(operator.call, (self._lock.acquire,)))
+            return call()
+        finally:
+            if acquired:
+                self._lock.release()
 
 
 class _SwallowedInterrupts:
@@ -370,11 +439,14 @@ class _Canceller:
 
 
 class _LoopInterrupt(TaskInterrupt, KeyboardInterrupt):
-    """An interrupt raised by a callback of an event loop, which lets no exceptions out but those of Ctrl-C and exit."""
+    """An interrupt raised by a callback of an event loop.
+
+    A loop lets only the exceptions of Ctrl-C and exit out.
+    """
 
 
 class _LoopInterrupter:
-    """Interrupts the event loop that the work itself runs on its thread, by `asyncio.run` or `run_forever`.
+    """Interrupts an event loop that the work itself runs on its thread.
 
     No exception would reach the thread while the loop waits. A loop that does not react is interrupted like any other
     code.

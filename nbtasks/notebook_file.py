@@ -66,7 +66,7 @@ def kernel_language(name: str) -> str:
 
 
 def assignments(parameters: Mapping[str, Any]) -> str:
-    """Python code that assigns the parameters; raises InvalidValueError for names and values that have no literal."""
+    """Return code that assigns the parameters; raises InvalidValueError for what has no literal."""
     for name, value in parameters.items():
         if not isinstance(name, str) or not name.isidentifier():
             raise InvalidValueError(f"the name of a parameter must be an identifier, not {name!r}")

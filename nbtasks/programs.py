@@ -1,4 +1,4 @@
-"""Child processes of tasks: which attempt started them, and how they are terminated."""
+"""Child processes of tasks: the attempts that started them, their termination."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SWEEP_AT = 32
 
 
 class Programs:
-    """The programs that one attempt of a task has started, with all processes that those start.
+    """The programs started by one attempt of a task, with all their processes.
 
     Any thread may call any method, a worker thread only where no interrupt is raised.
     """
@@ -69,7 +69,7 @@ class Programs:
         return pid
 
     def interrupt(self) -> None:
-        """Terminate the programs that have been started, without waiting; after the grace time they are killed."""
+        """Terminate the programs without waiting; after the grace time they are killed."""
         with self._lock:
             self._interrupts += 1
             self._end([program for program in self._started if not program.ends_with_work])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, Typ
 
 from nbtasks import validation
 from nbtasks.exceptions import NotAddedError, ReadOnlyError, ResultNotReadyError, WorkError
+from nbtasks.formatting import error_text
 from nbtasks.states import LIVE_STATES, TaskState
 
 if TYPE_CHECKING:
@@ -513,7 +514,7 @@ class Task:
         exception = self.internals.exception
         if exception is None:
             return self.internals.reason
-        text = str(exception)
+        text = error_text(exception)
         return f"{type(exception).__name__}: {text}" if text else type(exception).__name__
 
     @property

@@ -124,7 +124,7 @@ class Backend(ABC):
         """Ask running work to stop, without waiting. Any thread; idempotent, and harmless after the end."""
 
     def is_here(self, attempt: Attempt) -> bool:  # noqa: ARG002 - for others
-        """Whether the calling thread is the one in which `interrupt` raises, and not another that the work started."""
+        """Whether this is the thread in which `interrupt` raises, not another that the work started."""
         return False
 
     def usage(self, attempt: Attempt) -> str:  # noqa: ARG002 - for others

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
+import sys
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from IPython.core.error import UsageError
@@ -15,9 +18,11 @@ from nbtasks.exceptions import NbtasksError, unknown
 from nbtasks.formatting import plural
 from nbtasks.history.history import History
 from nbtasks.history.records import ScheduleRecord
+from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.cells.errors import without_own_frames
 from nbtasks.notebook.history_table import statistics_table, task_table
 from nbtasks.notebook.session import NotebookSession
+from nbtasks.schedules.export import TARGETS, export, exported_cell
 from nbtasks.schedules.interval import parse_interval
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
@@ -59,6 +64,7 @@ class Commands:
             "resume": self._resume,
             "run": self._run,
             "remove": self._remove,
+            "export": self._export,
         }
         self._all: dict[str, Callable[[list[str]], None]] = {
             **self._of_tasks,
@@ -88,6 +94,8 @@ class Commands:
             return list(self._all)
         if words[0] == "restore":
             return [offer.name for offer in self._offers_or_none()]
+        if words[0] == "export":
+            return list(TARGETS) if words[-2] == "--to" else [*self._schedules_by_name(), "--to", "--notebook"]
         if words[0] in self._of_schedules:
             return list(self._schedules_by_name())
         return [*dict.fromkeys(task.name for task in self._manager.list_tasks())]
@@ -209,6 +217,30 @@ class Commands:
         for one in self._recurring("remove", names):
             one.remove()
 
+    def _export(self, words: list[str]) -> None:
+        """Print what runs a recurring cell by another scheduler: NAME --to cron|systemd|... [--notebook PATH]"""
+        options = _export_options(words)
+        [recurring] = self._recurring("export", [options.name])
+        if not isinstance(recurring.template, CellTask):
+            raise UsageError(f"%bgtask export: {options.name!r} is no cell; nbtasks run --only runs cells")
+        notebook = self._notebook_path(options.notebook)
+        cell = exported_cell(recurring, notebook, sys.executable)
+        print(export(options.to, cell))
+        if not re.search(rf"%%bgtask\s+{re.escape(cell.name)}(?![^\s\"\\])", notebook.read_text(errors="replace")):
+            print(f"- save the notebook first: {notebook.name} has no cell that begins with %%bgtask {cell.name}")
+
+    def _notebook_path(self, given: str | None) -> Path:
+        """The notebook's file: the one given, or that of this kernel."""
+        name = given or self._session.kernel.notebook_name
+        if name is None:
+            raise UsageError("%bgtask export: this kernel does not know its notebook's file; add --notebook PATH")
+        # Servers pass the path from their root folder; a kernel runs in the folder of its notebook.
+        paths = [Path(name).expanduser().absolute()] + ([] if given else [Path(Path(name).name).absolute()])
+        for path in paths:
+            if path.is_file():
+                return path
+        raise UsageError(f"%bgtask export: there is no notebook {name!r}; add --notebook PATH, the path of its file")
+
     def _recurring(self, command: str, names: list[str]) -> list[RecurringTask]:
         """The newest schedule of each name."""
         return _named(f"%bgtask {command}", "schedule", names, self._schedules_by_name())
@@ -329,6 +361,20 @@ def _serve_options(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--host", action="append", default=[])
     parser.add_argument("--stop", action="store_true")
     return parser.parse_args(words)
+
+
+def _export_options(words: list[str]) -> argparse.Namespace:
+    parser = _OptionParser("%bgtask export")
+    parser.add_argument("name")
+    parser.add_argument("--to")
+    parser.add_argument("--notebook")
+    try:
+        options = parser.parse_args(shlex.split(" ".join(words)))
+    except ValueError as error:  # an open quote
+        raise UsageError(f"%bgtask export: {error}") from None
+    if options.to is None:
+        raise UsageError(f"%bgtask export: add --to and one of {', '.join(TARGETS)}")
+    return options
 
 
 def _history_options(words: list[str]) -> argparse.Namespace:

@@ -9,6 +9,7 @@ import sys
 from contextlib import ExitStack
 from typing import Any
 
+from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbtasks.backends.thread import ThreadBackend
@@ -46,10 +47,22 @@ _extensions: dict[int, Extension] = {}
 
 def load(shell: InteractiveShell) -> None:
     """Load the extension into `shell`, unless it is loaded. Manager and tasks stay the same."""
+    _check_kernel(shell)
     extension = _extensions.get(id(shell))
     if extension is None or extension.session.manager is not get_manager():  # the former manager was stopped
         extension = _extensions[id(shell)] = Extension(shell)
     extension.install()
+
+
+def _check_kernel(shell: InteractiveShell) -> None:
+    """Raise UsageError, which IPython shows as one line, in a kernel that ipykernel does not provide."""
+    kernel = getattr(shell, "kernel", None)
+    kernels = sys.modules.get("ipykernel.kernelbase")
+    if kernel is not None and (kernels is None or not isinstance(kernel, kernels.Kernel)):
+        raise UsageError(
+            f"nbtasks needs a kernel of ipykernel, not one of {type(shell).__module__.partition('.')[0]}: "
+            "choose the kernel 'Python 3 (ipykernel)'"
+        )
 
 
 def unload(shell: InteractiveShell) -> None:

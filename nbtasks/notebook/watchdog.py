@@ -1,4 +1,4 @@
-"""Process that terminates the programs of background cells when the kernel has ended or was killed.
+"""Watchdog process: terminates programs of background cells after the kernel.
 
 Such programs are in process groups of their own, which neither an interrupt nor the end of the kernel reaches. The
 watchdog is this file, run by itself: it imports nothing but the standard library.
@@ -25,7 +25,10 @@ _POLL_SECONDS = 0.02
 
 
 class Watchdog:
-    """Starts the watchdog with the first program. Any thread may call it, a worker thread only if shielded."""
+    """Starts the watchdog with the first program.
+
+    Any thread may call it, a worker thread only if shielded.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards the process

@@ -1,4 +1,4 @@
-"""What `nbtasks run` asks the kernel about its tasks and schedules, as plain values.
+"""Queries of `nbtasks run` in the kernel: tasks and schedules, as plain values.
 
 Evaluated in the kernel, as user expressions of empty requests.
 """

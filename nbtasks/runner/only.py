@@ -1,4 +1,7 @@
-"""`nbtasks run --only NAME`: the cells before a background cell, and that cell once, without its schedule."""
+"""`nbtasks run --only NAME`: one background cell, and the cells before it.
+
+The cell runs once, without its schedule.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def cell_name(source: str) -> str | None:
 
 
 def only(notebook: Any, name: str) -> Callable[[Any], str | None]:
-    """What to run of each cell: foreground cells before the one of that name as they are, that cell once, no other.
+    """Return the source to run of each cell: foreground cells before that one, and that one once.
 
     Raises InvalidValueError if the notebook has no background cell of that name.
     """

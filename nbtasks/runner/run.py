@@ -1,4 +1,4 @@
-"""The run of a notebook by `nbtasks run`: its kernel, its cells, and the time after them.
+"""`nbtasks run` of one notebook: its kernel, its cells, and the time after them.
 
 The kernel is restarted when it dies, and the cells run again in it, since their names are gone; schedules continue with
 the counters and times that the history has of them. The notebook file is replaced as a whole each time it is written.
@@ -44,7 +44,7 @@ class KernelDiedError(ActionError):
 
 @dataclass(frozen=True)
 class Server:
-    """That the tasks are to be served as a web page: on which port (0: a free one), for which hosts."""
+    """Settings of the web page of the tasks: port (0: any free one) and hosts."""
 
     port: int = 0
     hosts: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class Server:
 
 
 class _Request:
-    """A request to execute code: the reply to come, and whether its output is complete."""
+    """A request to execute code: its reply, and whether its output is complete."""
 
     def __init__(self, request_id: str) -> None:
         self.id = request_id
@@ -66,7 +66,7 @@ class _Request:
 
 
 class NotebookRun:
-    """One run of a notebook, from its first cell to the end of its last task and schedule.
+    """A run of a notebook, from its first cell to the end of its last schedule.
 
     `source_of` gives the code of a cell to run, or None for a cell that is left out. `say` prints a line for the user.
     """

@@ -168,6 +168,11 @@ class CronSchedule:
         return self._drawn
 
     @property
+    def fields(self) -> Fields:
+        """The values of its fields."""
+        return self._fields
+
+    @property
     def timezone(self) -> tzinfo:
         """The zone of the expression and of the fire times."""
         return self._zone

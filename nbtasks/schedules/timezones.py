@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, available_timezones
 
 from nbtasks.exceptions import UnknownTimezoneError
 
-__all__ = ["LOCAL", "ClockChange", "find_zone", "is_irregular", "is_steady", "zone_name"]
+__all__ = ["LOCAL", "ClockChange", "find_zone", "is_irregular", "is_steady", "local_zone_name", "zone_name"]
 
 SECOND = timedelta(seconds=1)
 
@@ -114,6 +115,19 @@ def find_zone(zone: str | tzinfo | None) -> tzinfo:
 def zone_name(zone: tzinfo) -> str:
     """A name that `find_zone` takes back wherever the zone has one: "local", "Europe/Paris"."""
     return "local" if zone is LOCAL else str(getattr(zone, "key", zone))
+
+
+def local_zone_name() -> str | None:
+    """The IANA name of the machine's own zone, by `TZ` or /etc/localtime; None if neither has it."""
+    name = os.environ.get("TZ", "").lstrip(":") or os.path.realpath("/etc/localtime").rpartition("zoneinfo/")[2]
+    try:
+        zone = ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return None
+    now = datetime.now(UTC)
+    moments = [now + timedelta(days=day) for day in range(0, 366, 7)]
+    same = all(moment.astimezone(zone).utcoffset() == moment.astimezone(LOCAL).utcoffset() for moment in moments)
+    return name if same else None
 
 
 def is_steady(zone: tzinfo) -> bool:

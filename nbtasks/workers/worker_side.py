@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn
 
 from nbtasks.exceptions import NbtasksError, NoInputError
+from nbtasks.formatting import error_text
 from nbtasks.interrupts import run_in_own_loop, start_thread
 from nbtasks.patch import ItemPatch, Patch, PatchSet
 from nbtasks.progress import CURRENT, meters_of
@@ -160,8 +161,11 @@ def _differs(value: Any, other: Any) -> bool:
 def call(task: Task, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Call plain or async work as a thread of the notebook would: without a running event loop around it."""
     token = CURRENT.set(task)
-    loop = asyncio._get_running_loop()
-    asyncio._set_running_loop(None)  # the kernel's own, on whose thread this is, so that interrupts reach it
+    loop = asyncio._get_running_loop()  # the kernel's own, on whose thread this is, so that interrupts reach it
+    aio_task = None if loop is None else asyncio.current_task(loop)
+    if aio_task is not None:  # from Python 3.14 a thread has one current task, whatever loops it has
+        asyncio._leave_task(loop, aio_task)  # type: ignore[arg-type]
+    asyncio._set_running_loop(None)
     try:
         result = function(*args)
         if inspect.isawaitable(result):
@@ -169,6 +173,8 @@ def call(task: Task, function: Callable[..., Any], args: tuple[Any, ...]) -> Any
         return result
     finally:
         asyncio._set_running_loop(loop)
+        if aio_task is not None:
+            asyncio._enter_task(loop, aio_task)  # type: ignore[arg-type]
         CURRENT.reset(token)
 
 
@@ -180,7 +186,7 @@ def pack_error(error: BaseException, is_main: IsMain | None = None) -> tuple[dic
     """An error to be sent: its name, text and traceback, and the object itself if it can be pickled."""
     content = {
         "ename": type(error).__name__,
-        "evalue": str(error),
+        "evalue": error_text(error),
         "text": "".join(traceback.format_exception(error)),
     }
     try:

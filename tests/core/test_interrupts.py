@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import queue
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nbtasks import Task, TaskManager
 from nbtasks import interrupts as threads
+from nbtasks.exceptions import TaskCancelledError
 from nbtasks.interrupts import Gate, TaskInterrupt, run_in_own_loop
+from tests.core.clocks import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -109,3 +115,86 @@ def test_a_stuck_loop_is_interrupted_and_none_that_came_after_it() -> None:
 
     in_thread(worker)
     assert outcomes == ["interrupted", False]
+
+
+def _lock() -> tuple[Callable[[], object], object]:
+    lock = threading.Lock()
+
+    def work() -> None:
+        with lock:
+            pass
+
+    return work, lock
+
+
+def _reentrant_lock() -> tuple[Callable[[], object], object]:
+    lock = threading.RLock()
+
+    def work() -> None:
+        with lock:
+            len("")
+
+    return work, lock
+
+
+def _condition() -> tuple[Callable[[], object], object]:
+    condition = threading.Condition()
+
+    def work() -> None:
+        with condition:
+            pass
+
+    return work, condition
+
+
+def _queue() -> tuple[Callable[[], object], object]:
+    shared: queue.Queue[int] = queue.Queue()
+
+    def work() -> None:
+        shared.put(1)
+        shared.get()
+
+    return work, shared.mutex
+
+
+@pytest.mark.parametrize("make", [_lock, _reentrant_lock, _condition, _queue])
+def test_a_cancelled_task_leaves_no_lock_locked(manager: TaskManager, make: Callable[[], Any]) -> None:
+    work, lock = make()
+
+    def repeat(task: Task) -> None:
+        turns = itertools.count()
+        while True:
+            work()
+            task.internals.body = next(turns)  # type: ignore[assignment]
+
+    for _ in range(20):
+        task = manager.create_task("locks", repeat)
+        wait_until(lambda: isinstance(task.internals.body, int) and task.internals.body > 100)  # noqa: B023
+        task.cancel()
+        with pytest.raises(TaskCancelledError):
+            task.wait(30)
+        assert lock.acquire(timeout=5), "the lock is left locked"
+        lock.release()
+
+
+def test_a_task_that_waits_in_an_enter_of_its_own_can_be_cancelled(manager: TaskManager) -> None:
+    begun = threading.Event()
+
+    class Slow:
+        def __enter__(self) -> None:
+            begun.set()
+            while True:
+                pass
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    def work() -> None:
+        with Slow():
+            pass
+
+    task = manager.create_task("slow", work)
+    assert begun.wait(30)
+    task.cancel()
+    with pytest.raises(TaskCancelledError):
+        task.wait(30)

@@ -1,4 +1,4 @@
-"""Programs that background cells start: cancel, timeouts, interrupts of the kernel, the end of the kernel."""
+"""Programs of background cells: cancel, timeouts, kernel interrupts, kernel end."""
 
 from __future__ import annotations
 

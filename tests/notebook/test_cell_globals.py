@@ -286,9 +286,19 @@ kept = [count]
 """
 
 
-def test_a_generator_that_had_begun_finds_the_notebooks_names(names: NotebookNames, notebook: dict[str, Any]) -> None:
+@pytest.fixture(params=["moved", "left on the view"])
+def moves_generators(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    if request.param != "moved":
+        monkeypatch.setattr(object_layout, "_generator_offsets", dict)
+    return request.param == "moved"
+
+
+def test_a_generator_that_had_begun_finds_the_notebooks_names(
+    names: NotebookNames, notebook: dict[str, Any], moves_generators: bool
+) -> None:
     cell = run(names, GENERATOR)
     assert notebook["count"].__globals__ is notebook
+    assert (notebook["counter"].gi_frame.f_globals is notebook) is moves_generators
     assert cell.globals in cell_globals._BORROWED
     del cell
     names.foreground_began("a")
@@ -300,13 +310,94 @@ def test_a_generator_that_had_begun_finds_the_notebooks_names(names: NotebookNam
     assert notebook["done"] == [7]
 
 
-def test_what_is_kept_for_frames_is_released_when_none_uses_it(names: NotebookNames, notebook: dict[str, Any]) -> None:
+def test_what_is_kept_for_frames_is_released_when_none_uses_it(
+    names: NotebookNames, notebook: dict[str, Any], moves_generators: bool
+) -> None:
     globals_ = run(names, GENERATOR).globals
     assert cell_globals._BORROWED.release()
-    assert globals_ in cell_globals._BORROWED
+    assert (globals_ in cell_globals._BORROWED) is not moves_generators
     notebook["counter"].close()
     assert cell_globals._BORROWED.release()
     assert globals_ not in cell_globals._BORROWED
+
+
+BEGUN = {
+    "generator": ("def f():\n while True: yield x\nheld = f(); next(held)", "gi_frame", next),
+    "generator that has not begun": ("def f():\n while True: yield x\nheld = f()", "gi_frame", next),
+    "generator expression": ("held = (x for _ in range(9)); next(held)", "gi_frame", next),
+    "one in an object": (
+        "class C:\n def __init__(self): self.made = self.f()\n def f(self):\n  while True: yield x\nc = C()\n"
+        "held = [[c]]\ndel c",
+        "gi_frame",
+        lambda held: next(held[0][0].made),
+    ),
+    "coroutine": (
+        "import types\n@types.coroutine\ndef step(): yield x\nasync def f():\n while True: await step()\n"
+        "held = f(); held.send(None)",
+        "cr_frame",
+        lambda held: held.send(None),
+    ),
+    "asynchronous generator": (
+        "async def f():\n while True: yield x\nheld = f()",
+        "ag_frame",
+        lambda held: drive(held.__anext__()),
+    ),
+}
+
+
+def drive(awaitable: Any) -> Any:
+    """What an awaitable that never waits gives."""
+    with pytest.raises(StopIteration) as stopped:
+        awaitable.send(None)
+    return stopped.value.value
+
+
+@pytest.mark.parametrize("case", BEGUN)
+def test_what_a_cell_has_begun_continues_with_the_notebooks_own_dict(
+    names: NotebookNames, notebook: dict[str, Any], case: str
+) -> None:
+    source, frame, step = BEGUN[case]
+    run(names, source)
+    held = notebook["held"]
+    running = held[0][0].made if isinstance(held, list) else held
+    for value in (7, 8):
+        notebook["x"] = value
+        assert step(held) == value
+        assert getattr(running, frame).f_globals is notebook
+    if case == "coroutine":
+        held.close()
+
+
+@pytest.mark.parametrize("reads", ["eval('x')", "globals()['x']", "late"])
+def test_a_generator_that_relies_on_its_view_stays_on_it(
+    names: NotebookNames, notebook: dict[str, Any], reads: str
+) -> None:
+    source = f"def f():\n while True: yield {reads}\nlate = 1\nheld = f(); next(held)"
+    cell = run(names, source, later=("late",))
+    assert notebook["held"].gi_frame.f_globals is cell.globals
+    notebook["x"] = notebook["late"] = 7
+    assert next(notebook["held"]) == 7
+
+
+def test_a_generator_that_another_thread_runs_continues_with_the_notebooks_names(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    source = """
+import threading
+gate, inside, got = threading.Event(), threading.Event(), []
+def f():
+    yield x
+    inside.set()
+    gate.wait(60)
+    yield x
+held = f(); got.append(next(held))
+thread = threading.Thread(target=lambda: got.append(next(held))); thread.start(); inside.wait(60)
+"""
+    run(names, source)
+    notebook["x"] = 7
+    notebook["gate"].set()
+    notebook["thread"].join()
+    assert notebook["got"] == [1, 7]
 
 
 def test_a_generator_that_garbage_collection_closes_still_has_its_globals(
@@ -320,13 +411,14 @@ class Node:
     def run(self):
         try: yield x
         finally: items.append(x)
-Node()
+out_of_sight = [Node()] * 2000
 """
     run(names, source)
     names.foreground_began("a")
     del notebook["Node"]
     cell_globals._BORROWED.release()
     notebook["x"] = 3
+    del notebook["out_of_sight"]
     gc.collect()
     assert notebook["items"] == [3]
 
@@ -492,6 +584,15 @@ def test_a_function_that_no_running_cell_concerns_is_not_lent(names: NotebookNam
     cell = names.open(binds=["y"])
     assert notebook["C"].read.__globals__ is notebook
     names.end(cell, commit=True)
+
+
+def test_a_generator_reads_what_a_running_cell_has_bound(names: NotebookNames, notebook: dict[str, Any]) -> None:
+    run(names, "def f():\n while True: yield x\ncounter = f(); next(counter)")
+    cell = names.open(binds=["x"])
+    execute("x = 5\nseen = next(counter)", cell)
+    assert cell.globals["seen"] == 5 and next(notebook["counter"]) == 1
+    names.end(cell, commit=False)
+    assert notebook["counter"].gi_frame.f_globals is notebook and next(notebook["counter"]) == 1
 
 
 def test_functions_that_are_gone_are_forgotten(notebook: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`nbtasks run`: whole notebooks in real kernels, started, stopped and killed as a service is."""
+"""`nbtasks run`: notebooks in real kernels, started, stopped and killed."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_the_tasks_are_served(run):
 @pytest.mark.long
 @pytest.mark.timeout(1_800)
 def test_killed_at_random_the_file_is_valid_and_nothing_runs_twice(run):
-    """Twenty times kill -9, of the run or of its kernel; each second of the schedule is logged by one process."""
+    """Kill the run or its kernel twenty times; one process logs each second of the schedule."""
     import random
 
     chance = random.Random(20)

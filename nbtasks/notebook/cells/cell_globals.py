@@ -7,9 +7,9 @@ CPython's fast paths for globals and builtins are for plain dicts only. The life
 2. At the end of the attempt it *becomes a view* (`names_view.py`) in place: its type pointer is set, once, and its
    content is reduced to the names that the cell has bound. All code that still uses it, in any thread, finds the
    notebook's live names from the next lookup on. It stays a view.
-3. At the commit, functions that can be found from the bound names are *moved* (`moved_functions.py`): their globals
-   become the notebook's own dict, and they stay the same objects. The names that the cell has bound are removed from
-   the view. Functions that are not found, or must not be moved, keep the view: they are correct, but slower.
+3. At the commit, functions and generators that can be found from the bound names are *moved* (`moved_functions.py`):
+   their globals become the notebook's own dict, and they stay the same objects. The names that the cell has bound are
+   removed from the view. What is not found, or must not be moved, keeps the view: it is correct, but slower.
 4. A view that has lost a function is kept alive as long as a frame may use it (`borrowed_globals.py`).
 5. At each boundary, views that are still referenced are searched for names bound by `global`.
 
@@ -36,7 +36,7 @@ from typing import Any
 
 from nbtasks.notebook.cells.borrowed_globals import BorrowedGlobals
 from nbtasks.notebook.cells.global_names import GlobalNames, global_names
-from nbtasks.notebook.cells.moved_functions import MovedFunctions, find_functions
+from nbtasks.notebook.cells.moved_functions import Movable, MovedFunctions, code_of, find_functions
 from nbtasks.notebook.cells.names_view import KEPT_IN_VIEW, Names, NamesView
 from nbtasks.notebook.cells.object_layout import is_supported, keep_for_good, set_type
 from nbtasks.notebook.cells.rebind import is_unshared, rebuild_unshared
@@ -66,16 +66,14 @@ class CellGlobals(abc.ABC):
         """Make the dict a view that itself has only the names that the cell has bound."""
 
     @abc.abstractmethod
-    def functions_to_move(
-        self, scope: Scope, bound: Names, bound_later: Collection[str]
-    ) -> list[tuple[types.FunctionType, bool]]:
+    def functions_to_move(self, scope: Scope, bound: Names, bound_later: Collection[str]) -> list[tuple[Movable, bool]]:
         """Return the functions to move at a commit, each with whether more than its name refers to it.
 
         `bound_later` are names that functions of the cell bind by `global`.
         """
 
     @abc.abstractmethod
-    def move(self, functions: list[tuple[types.FunctionType, bool]], scope: Scope) -> None:
+    def move(self, functions: list[tuple[Movable, bool]], scope: Scope) -> None:
         """Set the globals of the functions to the notebook's own dict."""
 
     @abc.abstractmethod
@@ -123,32 +121,31 @@ class ExactGlobals(CellGlobals):
         list(map(operator.call, (partial(dict.clear, names), partial(dict.update, names, content))))
         del values
 
-    def functions_to_move(
-        self, scope: Scope, bound: Names, bound_later: Collection[str]
-    ) -> list[tuple[types.FunctionType, bool]]:
+    def functions_to_move(self, scope: Scope, bound: Names, bound_later: Collection[str]) -> list[tuple[Movable, bool]]:
         """Return the functions that may be moved. No variable of a caller may hold one of them or the dict."""
         wanted = _references(scope) - scope.references
         unshared = _unshared_functions(bound, scope.names)
         found = find_functions(bound.values(), scope.names, wanted)
-        uses = {id(function): global_names(function.__code__) for function in found}
+        uses = {id(function): global_names(code_of(function)) for function in found}
         later = set(bound_later).union(*(use.binds for key, use in uses.items() if key not in unshared))
+        own_builtins = _builtins_of(self._notebook)
         return [
             (function, id(function) not in unshared)
             for function in found
-            if function.__builtins__ is _builtins_of(self._notebook)
+            if getattr(function, "__builtins__", own_builtins) is own_builtins  # a generator has none
             and (id(function) in unshared or _may_move(uses[id(function)], later))
         ]
 
-    def move(self, functions: list[tuple[types.FunctionType, bool]], scope: Scope) -> None:
+    def move(self, functions: list[tuple[Movable, bool]], scope: Scope) -> None:
         """Set the functions' globals; the view stays alive for frames of their earlier calls."""
         if not functions:
             return
         with _BORROWED.keep(scope.names):
             for function, is_shared in functions:
-                if is_shared:
-                    self._moved.move_lendable(function)
-                else:
+                if isinstance(function, types.FunctionType) and not is_shared:
                     self._moved.move(function)
+                else:
+                    self._moved.move_lendable(function, scope.names)
 
     def watch(self, scope: Scope) -> None:
         """A dict has no weak references, so it is held, and dropped by `views` when nothing else holds it."""
@@ -210,12 +207,12 @@ class LayeredGlobals(CellGlobals):
         scope: Scope,
         bound: Names,
         bound_later: Collection[str],  # noqa: ARG002 - nothing is moved
-    ) -> list[tuple[types.FunctionType, bool]]:
+    ) -> list[tuple[Movable, bool]]:
         """Rebuild functions that only their name refers to; move none."""
         rebuild_unshared(bound, scope.names, self._notebook)
         return []
 
-    def move(self, functions: list[tuple[types.FunctionType, bool]], scope: Scope) -> None:
+    def move(self, functions: list[tuple[Movable, bool]], scope: Scope) -> None:
         """Do nothing: the functions were rebuilt."""
 
     def watch(self, scope: Scope) -> None:

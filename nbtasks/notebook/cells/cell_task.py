@@ -174,7 +174,7 @@ class CellTask(Task):
         try:
             if self._plots is not None:
                 self._plots.show(self.notebook.shell)
-        except Exception as error:  # noqa: BLE001 - drawing runs the user's artists and formatters
+        except BaseException as error:  # noqa: BLE001 - drawing runs the user's artists, which may raise anything
             self.show_error(error)
 
     def show_error(self, error: BaseException) -> None:
@@ -261,7 +261,7 @@ class CellTask(Task):
         return other in self.earlier_runs or super().may_follow(other)
 
     def on_attempt_end(self, outcome: Outcome) -> Outcome:
-        """Show error and plots as after a foreground cell, and commit the names, unless another attempt follows."""
+        """Show error and plots as after a foreground cell; commit the names unless another attempt follows."""
         if isinstance(outcome.exception, _StoppedError):
             outcome = Outcome(outcome.state, None, outcome.exception.__cause__)
         completed = outcome.state is TaskState.COMPLETED
@@ -318,7 +318,10 @@ class CellTask(Task):
             self.output.take(messages)
             return
         if isinstance(error, shell.custom_exceptions):
-            shell.CustomTB(type(error), error, without_own_frames(error.__traceback__))
+            try:
+                shell.CustomTB(type(error), error, without_own_frames(error.__traceback__))
+            except BaseException as another:  # noqa: BLE001 - the user's handler
+                self.show_error(another)
             return
         self.show_error(error)
         if isinstance(error, SystemExit):

@@ -14,6 +14,7 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
+from nbtasks.formatting import error_text
 from nbtasks.notebook.output.output import Output
 
 __all__ = [
@@ -67,19 +68,19 @@ def show_error(shell: InteractiveShell, output: Output, error: BaseException) ->
     """Add `error` to `output` as the foreground would show it; if that fails, show why."""
     try:
         _show(shell, output, error)
-    except Exception as another:  # noqa: BLE001 - a user's `__str__` may raise
+    except BaseException as another:  # noqa: BLE001 - the user's code, such as a `__str__`, may raise anything
         _show(shell, output, another)
 
 
 def _show(shell: InteractiveShell, output: Output, error: BaseException) -> None:
     if isinstance(error, UsageError):
-        output.write("stderr", f"UsageError: {error}\n")
+        output.write("stderr", f"UsageError: {error_text(error)}\n")
     elif _contains_group(error):
         # IPython leaves exception groups to the standard library, as text.
         own = without_own_frames(error.__traceback__)
         output.write("stderr", "".join(traceback.format_exception(type(error), error, own)))
     else:
-        output.error(type(error).__name__, str(error), render_error(shell, error))
+        output.error(type(error).__name__, error_text(error), render_error(shell, error))
 
 
 def show_as_rendered(shell: InteractiveShell, error: BaseException) -> None:
@@ -116,7 +117,7 @@ def render_error(shell: InteractiveShell, error: BaseException) -> list[str]:
         # The shell's formatter keeps the traceback it formats; the foreground may be using it.
         formatter = copy.copy(shell.InteractiveTB)
         return list(formatter.structured_traceback(kind, error, own, tb_offset=0))
-    except Exception:  # noqa: BLE001 - a user's __repr__ or __str__ may raise while the error is being formatted
+    except BaseException:  # noqa: BLE001 - a user's __repr__ or __str__ may raise anything
         return traceback.format_exception(kind, error, own)
 
 

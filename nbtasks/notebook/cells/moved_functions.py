@@ -9,6 +9,7 @@ there, and the notebook's everywhere else. For that time it is *lent* to a view,
 from __future__ import annotations
 
 import gc
+import inspect
 import types
 import weakref
 from collections import Counter, deque
@@ -17,9 +18,17 @@ from typing import Any
 
 from nbtasks.notebook.cells.global_names import global_names
 from nbtasks.notebook.cells.names_view import Names, NamesView
-from nbtasks.notebook.cells.object_layout import set_globals
+from nbtasks.notebook.cells.object_layout import (
+    Generator,
+    has_globals,
+    is_generator,
+    set_generator_globals,
+    set_globals,
+)
 
-__all__ = ["MovedFunctions", "find_functions"]
+__all__ = ["Movable", "MovedFunctions", "code_of", "find_functions"]
+
+Movable = types.FunctionType | Generator
 
 _SEARCHED = 3_000
 """How many objects are searched for functions: about a millisecond."""
@@ -28,39 +37,49 @@ _AT_ONCE = 16
 _CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 _PRUNED_AT_LEAST = 1_000
 
-_Reference = weakref.ref[types.FunctionType]
+_Reference = weakref.ref[Movable]
+_GENERATOR = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
-def find_functions(roots: Iterable[Any], over: Names, wanted: int) -> list[types.FunctionType]:
-    """The functions with the globals `over` that can be reached from `roots`, until `wanted` are found.
+def find_functions(roots: Iterable[Any], over: Names, wanted: int) -> list[Movable]:
+    """The functions and generators with the globals `over` that can be reached from `roots`.
 
-    Modules, classes of other modules and long containers are not searched.
+    The search ends when `wanted` functions are found and none of them makes generators. Modules, classes of other
+    modules and long containers are not searched.
     """
     found: list[types.FunctionType] = []
+    generators: list[Generator] = []
     level = {id(root): root for root in roots}  # an id is unique as long as its object lives
     seen: dict[int, Any] = {id(over): None, **level}
     left = _SEARCHED
     while level:
         functions = [one for one in level.values() if type(one) is types.FunctionType]
         found += [function for function in functions if function.__globals__ is over]
-        if len(found) >= wanted or left <= 0:
+        generators += [one for one in level.values() if is_generator(one) and has_globals(one, over)]
+        if left <= 0 or (len(found) >= wanted and not any(one.__code__.co_flags & _GENERATOR for one in found)):
             break
         for function in functions:  # a wrapper leads to what it wraps, and not to the module that it is of
-            seen[id(function.__globals__)] = seen[id(function.__builtins__)] = None
-        searched = [one for one in level.values() if _may_lead_to_functions(one, over)]
-        level = {}
-        for start in range(0, len(searched), _AT_ONCE):
-            if left > 0:
-                referents = gc.get_referents(*searched[start : start + _AT_ONCE])
-                new = {id(one): one for one in filter(gc.is_tracked, referents) if id(one) not in seen}
-                seen |= new
-                level |= new
-                left -= len(new) + _AT_ONCE
-    return found
+            seen[id(function.__globals__)] = seen[id(function.__builtins__)] = None  # type: ignore[attr-defined]
+        level = _next_level(level, over, seen, left)
+        left -= len(level)
+    return [*found, *generators]
+
+
+def _next_level(level: dict[int, Any], over: Names, seen: dict[int, Any], left: int) -> dict[int, Any]:
+    """Return new referents of a level's objects, add them to `seen`; not many more than `left`."""
+    searched = [one for one in level.values() if _may_lead_to_functions(one, over)]
+    following: dict[int, Any] = {}
+    for start in range(0, len(searched), _AT_ONCE):
+        if len(following) < left:
+            referents = gc.get_referents(*searched[start : start + _AT_ONCE])
+            new = {id(one): one for one in filter(gc.is_tracked, referents) if id(one) not in seen}
+            seen |= new
+            following |= new
+    return following
 
 
 def _may_lead_to_functions(value: Any, over: Names) -> bool:
-    """Whether the search goes on from here. It must not run code of the object or of its class."""
+    """Whether to search what the object refers to. Runs no code of the object or its class."""
     kind = type(value)
     if issubclass(kind, _CONTAINERS):
         base = next(base for base in _CONTAINERS if issubclass(kind, base))
@@ -68,6 +87,15 @@ def _may_lead_to_functions(value: Any, over: Names) -> bool:
     if issubclass(kind, type):
         return bool(type.__getattribute__(value, "__module__") == dict.get(over, "__name__"))
     return kind is not types.CodeType and not issubclass(kind, types.ModuleType)
+
+
+def code_of(movable: Movable) -> types.CodeType:
+    """The code of a function or generator."""
+    if isinstance(movable, types.FunctionType):
+        return movable.__code__
+    if isinstance(movable, types.GeneratorType):
+        return movable.gi_code
+    return movable.cr_code if isinstance(movable, types.CoroutineType) else movable.ag_code
 
 
 class MovedFunctions:
@@ -89,14 +117,16 @@ class MovedFunctions:
         """Move a function that only its name refers to: no cell can need it on a view."""
         set_globals(function, self._notebook)
 
-    def move_lendable(self, function: types.FunctionType) -> None:
-        """Move a function, except while a cell claims a name that it reads."""
+    def move_lendable(self, function: Movable, before: Names) -> None:
+        """Move a function or generator from `before`, except while a cell claims a name that it reads."""
         if len(self._functions) >= self._prune_at:
             self._prune()
         reference = weakref.ref(function)
         self._functions.append(reference)
-        for name in global_names(function.__code__).reads:
+        for name in global_names(code_of(function)).reads:
             self._readers.setdefault(name, []).append(reference)
+        if not isinstance(function, types.FunctionType):
+            set_generator_globals(function, before, self._notebook)
         self._place(function)
 
     def claim(self, names: Collection[str], *, any_name: bool) -> None:
@@ -125,11 +155,13 @@ class MovedFunctions:
             self._place(function)
         return [reference for reference, _ in alive]
 
-    def _place(self, function: types.FunctionType) -> None:
-        claimed = self._any_claimed or not global_names(function.__code__).reads.isdisjoint(self._claims)
-        globals_ = self._view if claimed else self._notebook
-        if function.__globals__ is not globals_:
-            set_globals(function, globals_)
+    def _place(self, function: Movable) -> None:
+        claimed = self._any_claimed or not global_names(code_of(function)).reads.isdisjoint(self._claims)
+        before, to = (self._notebook, self._view) if claimed else (self._view, self._notebook)
+        if not isinstance(function, types.FunctionType):
+            set_generator_globals(function, before, to)
+        elif function.__globals__ is not to:
+            set_globals(function, to)
 
     def _prune(self) -> None:
         """Forget the functions that are gone."""

@@ -12,9 +12,13 @@ What has to hold, because the interpreter cannot know of the change:
 - **A frame borrows its globals from its function**: it holds the function, not the dict. After `set_globals` the frames
   of earlier calls, suspended generators among them, still use the dict that the function had before. The
   caller of `set_globals` keeps that dict alive (see `borrowed_globals.py`).
+- The frame of a generator is part of the generator. Where in it the globals are is found out by looking for them in
+  generators made for that. A generator whose globals are not there, as expected, is left alone. The dict that it is
+  given has to live for good, since the frame does not hold it.
 
-`is_supported` tries all of it on objects of its own. It is False on other implementations of Python, on free-threaded
-builds, where these writes would be data races, and with the JIT compiler, whose code no longer checks the globals.
+`is_supported` tries the first two on objects of its own. It is False on other implementations of Python, on
+free-threaded builds, where these writes would be data races, and with the JIT compiler, whose code no longer checks the
+globals.
 """
 
 from __future__ import annotations
@@ -23,9 +27,13 @@ import functools
 import sys
 import sysconfig
 import types
-from typing import Any
+from typing import Any, TypeGuard
 
-__all__ = ["is_supported", "keep_for_good", "set_globals", "set_type"]
+__all__ = ["Generator", "has_globals", "is_generator", "is_supported", "keep_for_good", "set_generator_globals"]
+__all__ += ["set_globals", "set_type"]
+
+Generator = types.GeneratorType | types.CoroutineType | types.AsyncGeneratorType  # type: ignore[type-arg]
+"""All that has a frame of its own, which it runs in steps."""
 
 try:
     import ctypes
@@ -61,6 +69,22 @@ def set_globals(function: types.FunctionType, to: dict[str, Any]) -> None:
     _decrement(before)
 
 
+def is_generator(value: object) -> TypeGuard[Generator]:
+    """Whether `set_generator_globals` is for such an object."""
+    return id(type(value)) in _generator_offsets()
+
+
+def has_globals(generator: Generator, names: dict[str, Any]) -> bool:
+    """Whether the frame of a generator has `names` as globals."""
+    return bool(_pointer(generator, _generator_offsets()[id(type(generator))]).value == id(names))
+
+
+def set_generator_globals(generator: Generator, before: dict[str, Any], to: dict[str, Any]) -> None:
+    """Replace the globals `before` of a generator by `to`. Both must live longer than it does."""
+    if has_globals(generator, before):
+        _pointer(generator, _generator_offsets()[id(type(generator))]).value = id(to)
+
+
 def keep_for_good(value: object) -> None:
     """Never free an object, not even when the interpreter exits."""
     _increment(value)
@@ -72,7 +96,7 @@ def _pointer(value: object, offset: int) -> Any:
 
 @functools.cache
 def is_supported() -> bool:
-    """Whether both operations work in this interpreter."""
+    """Whether types of dicts and globals of functions can be replaced in this interpreter."""
     return _HAS_CTYPES and _is_plain_cpython() and _layout_is_as_expected() and _works()
 
 
@@ -83,6 +107,52 @@ def _is_plain_cpython() -> bool:
     if jit is not None:
         return not jit.is_enabled()
     return "experimental-jit" not in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+
+
+_GENERATORS = """
+def generator(a=1): yield value
+async def coroutine(a=1, b=2): await wait
+async def asynchronous(a=1, b=2, c=3): yield value
+"""
+
+
+@functools.cache
+def _generator_offsets() -> dict[int, int]:
+    """Return, by the id of each type, where its objects have their frames' globals; empty if unknown."""
+    names: dict[str, Any] = {}
+    exec(_GENERATORS, names)
+    made = names["generator"](), names["coroutine"](), names["asynchronous"]()
+    found = {id(type(generator)): _places(generator, id(names)) for generator in made}
+    made[1].close()  # one that never ran would warn
+    works = len(found) == 3 and all(len(places) == 1 for places in found.values()) and is_supported()
+    offsets = {kind: places[0] for kind, places in found.items()} if works else {}
+    return offsets if works and _generators_work(offsets[id(types.GeneratorType)]) else {}
+
+
+def _places(value: object, pointer: int) -> list[int]:
+    """The offsets at which an object has a pointer."""
+    words = range(2 * _POINTER, value.__sizeof__() // _POINTER * _POINTER, _POINTER)
+    return [offset for offset in words if _pointer(value, offset).value == pointer]
+
+
+def _generators_work(offset: int) -> bool:
+    first: dict[str, Any] = {"value": 1}
+    second: dict[str, Any] = {"value": 2}
+    exec(_PROBE_GENERATOR, first)
+    generator = first["generator"]()
+    found = [next(generator) for _ in range(100)]
+    pointer = _pointer(generator, offset)
+    pointer.value = id(second)
+    found += [next(generator) for _ in range(100)]
+    has_second = generator.gi_frame.f_globals is second
+    pointer.value = id(first)
+    return has_second and found == [1] * 100 + [2] * 100 and next(generator) == 1
+
+
+_PROBE_GENERATOR = """
+def generator():
+    while True: yield value
+"""
 
 
 class _ProbeView(dict[str, Any]):

@@ -18,6 +18,7 @@ from IPython.core.hooks import CommandChainDispatcher
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics
 
+from nbtasks.formatting import error_text
 from nbtasks.notebook.kernel import Kernel
 from nbtasks.notebook.output.sink import Sink, current_parent, current_sink
 from nbtasks.patch import ABSENT, ItemPatch, ListPatch, Patch, PatchSet
@@ -179,7 +180,7 @@ def _clear_sink(sink: Sink, wait: bool = False) -> None:
 
 
 def _show_traceback(sink: Sink, kind: type[BaseException], error: BaseException, lines: list[str]) -> None:
-    sink.error(kind.__name__, str(error), lines)
+    sink.error(kind.__name__, error_text(error), lines)
 
 
 def _write_payload(sink: Sink, data: dict[str, Any], *_: Any, **__: Any) -> None:

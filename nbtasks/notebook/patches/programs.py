@@ -1,4 +1,4 @@
-"""Monkeypatches of functions that start processes: process groups of background work.
+"""Monkeypatches of functions that start processes: groups of background work.
 
 Each process that a task starts gets a group of its own, so that an interrupt of the kernel, which goes to the kernel's
 group, does not reach it. It is also noted with the attempt that starts it, and terminated when that is stopped.
@@ -68,7 +68,7 @@ def program_patches() -> PatchSet:
 
 
 def _background_task() -> Task | None:
-    """The task whose work this code is part of; also None in a forked child, whose children stay in its group."""
+    """Return the task whose work calls this; None in a forked child, whose children stay in its group."""
     return current_task() if os.getpid() == _PID else None
 
 
@@ -169,7 +169,7 @@ def _posix_spawn(posix_spawn: Callable[..., int]) -> Callable[..., int]:
 
 
 def _system(system: Callable[[Any], int]) -> Callable[[Any], int]:
-    """Run the command by `subprocess`: C's `system` lets the kernel ignore interrupts until the command has ended."""
+    """Run the command by `subprocess`, since the kernel ignores interrupts during C's `system`."""
 
     @functools.wraps(system)
     def apart(command: Any) -> int:
@@ -293,7 +293,7 @@ def _preparation_patches(module: ModuleType) -> list[Patch]:
 
 
 def _with_own_group(get_preparation_data: Callable[[str], dict[str, Any]]) -> Callable[[str], dict[str, Any]]:
-    """Let a process of multiprocessing leave its fork server's group: the foreground may have started the server."""
+    """Let a process of multiprocessing leave its fork server's group, which may be the foreground's."""
 
     @functools.wraps(get_preparation_data)
     def get(name: str) -> dict[str, Any]:
@@ -304,7 +304,10 @@ def _with_own_group(get_preparation_data: Callable[[str], dict[str, Any]]) -> Ca
 
 
 class _OwnGroup:
-    """Makes the process that unpickles it the leader of a process group. That process needs no nbtasks for it."""
+    """Makes the process that unpickles it the leader of a process group.
+
+    That process does not need nbtasks.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.setpgid, (0, 0)

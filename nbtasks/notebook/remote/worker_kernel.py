@@ -8,12 +8,14 @@ import io
 import linecache
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType, NoneType
 from typing import Any, NoReturn
 
 from IPython.core.interactiveshell import ExecutionResult
 
+from nbtasks.formatting import error_text
 from nbtasks.notebook.cells.errors import ExitTask
 from nbtasks.notebook.patches.user_input import refuse_input
 from nbtasks.notebook.remote import widget_transfer
@@ -47,6 +49,7 @@ class CellKernel(WorkerKernel):
         shell = self.shell
         patches: list[Patch | PatchSet] = [
             Patch(shell, "run_cell_async", self._counted),
+            Patch(shell, "run_code", self._noting),
             Patch(shell, "showtraceback", self._diverted),
             Patch(shell, "showsyntaxerror", self._diverted),
             Patch(shell.display_trap, "hook", lambda _: _Recorder(shell.displayhook, self)),
@@ -134,6 +137,20 @@ class CellKernel(WorkerKernel):
 
         return counted
 
+    def _noting(self, run_code: Callable[..., Any]) -> Callable[..., Any]:
+        """Report an error of the cell that was shown by other code: the cell can replace what shows its errors."""
+
+        @functools.wraps(run_code)
+        async def noting(code: Any, result: Any = None, **kwargs: Any) -> Any:
+            try:
+                return await run_code(code, result, **kwargs)
+            finally:
+                error = None if result is None else result.error_in_exec
+                if error is not None and self._depth == 1 and not self._failure:
+                    self._report_failure(error, [])
+
+        return noting
+
     def _diverted(self, show: Callable[..., None]) -> Callable[..., None]:
         """Send the error that ends the cell to the notebook, which shows it, or tries the cell again."""
 
@@ -149,17 +166,25 @@ class CellKernel(WorkerKernel):
 
             def collect(kind: type[BaseException], value: BaseException, lines: list[str]) -> None:
                 self.shell._last_traceback = lines
-                shown.append(["error", {"ename": kind.__name__, "evalue": str(value), "traceback": lines}])
+                shown.append(["error", {"ename": kind.__name__, "evalue": error_text(value), "traceback": lines}])
 
             stderr = io.StringIO()
             if isinstance(error, MemoryError) and self.memory is not None:
                 stderr.write(f"nbtasks: this worker process was limited to {self.memory:,} bytes of memory\n")
                 error.args = error.args or ("the limit of the worker process is reached",)
-            collecting = Patch(self.shell, "_showtraceback", lambda _: collect)
+            collecting = PatchSet(
+                [
+                    Patch(self.shell, "_showtraceback", lambda _: collect),
+                    Patch(self.shell, "_call_pdb", lambda _: False),  # of `%pdb on`: no user can reply to it
+                ]
+            )
             collecting.apply()
             try:
                 with contextlib.redirect_stderr(stderr):
                     show(exc_tuple, *args, **kwargs)
+            except BaseException as another:  # noqa: BLE001 - the user's code; the cell has failed by `error`
+                shown[:] = shown or [_as_text(error)]
+                stderr.write(f"nbtasks: {type(another).__name__} while this error was shown: {error_text(another)}\n")
             finally:
                 collecting.revert()
             if stderr.getvalue():
@@ -202,6 +227,13 @@ class CellKernel(WorkerKernel):
             return get_code_name(raw_code, transformed_code, number)
 
         return named
+
+
+def _as_text(error: BaseException | None) -> list[Any]:
+    """The message that shows an error as Python itself does."""
+    lines = traceback.format_exception(error)
+    text = "" if error is None else error_text(error)
+    return ["error", {"ename": type(error).__name__, "evalue": text, "traceback": [line.rstrip() for line in lines]}]
 
 
 def _may_change(value: Any) -> bool:
