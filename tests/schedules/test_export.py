@@ -1,4 +1,4 @@
-"""Schedules exported to other schedulers, compared with what those schedulers make of them."""
+"""Export of schedules, compared with the fires of the other schedulers."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def expressions(draw: st.DrawFn) -> str:
 
 
 def exported_or_none(target: str, expression: str, zone: str = "UTC", start: datetime = START) -> Any:
-    """The export with its cell; None for what never fires or cannot be expressed, which the error explains."""
+    """The cell and its export; None for what never fires or, as an error explains, cannot be expressed."""
     try:
         one = cell(expression, zone, start=start)
     except InvalidScheduleError:
@@ -187,7 +187,7 @@ def test_a_service_runs_the_cell() -> None:
 
 
 def crontab_job(line: str) -> Job:
-    """A crontab's line by the grammar that all crons share: numbers, `*`, upward ranges, steps of `*` and ranges."""
+    """A line of a crontab in the grammar of all crons: numbers, `*`, upward ranges, steps of these."""
     texts = line.split(maxsplit=5)[:5]
     limits = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)]
     values = [
