@@ -39,6 +39,11 @@ $(VENV)/set-up-%: $(VENV)/made pyproject.toml locks/%.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Large libraries, of which the long tests use one or two settings each: not locked.
+$(VENV)/set-up-heavy: $(VENV)/set-up-test
+	$(PIP) install --progress-bar off --no-build-isolation --editable ".[test-heavy]"
+	@touch $@
+
 lock: $(VENV)/made
 	$(PIP) install --quiet uv
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --extra lab --output-file locks/lab.txt
@@ -83,7 +88,7 @@ test: $(VENV)/set-up-test chromium
 	if [ $$checked -ne 0 ]; then echo "make check failed: see the lines before pytest's"; exit 1; fi; \
 	exit $$tested
 
-test-long: $(VENV)/set-up-test chromium
+test-long: $(VENV)/set-up-heavy chromium
 	$(BIN)/python -m pytest -m long --timeout=3600 tests
 
 # In an environment of its own, with the open ranges of pyproject.toml in place of the lock.

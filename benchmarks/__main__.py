@@ -24,6 +24,7 @@ THEMES = (
     "scale",
     "notebook",
     "names",
+    "library_state",
     "reports",
     "views",
     "page",

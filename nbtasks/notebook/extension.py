@@ -6,6 +6,7 @@ The only module that composes the others and registers them in a shell. Nothing 
 from __future__ import annotations
 
 import sys
+import threading
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,6 +14,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbtasks.backends.thread import ThreadBackend
+from nbtasks.library_state import register_libraries
 from nbtasks.manager import get_manager
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.keepalive import KeepAlive
@@ -105,6 +107,7 @@ class Extension:
             undo.callback(core_patches.revert)
             self.patches.apply()
             undo.callback(self.patches.revert)
+            undo.callback(register_libraries())
             session.workers.install()
             undo.callback(session.workers.uninstall)
             undo.callback(session.publisher.close)
@@ -166,10 +169,14 @@ class Extension:
 
     def _foreground_began(self, *_: Any) -> None:
         self.session.variables.foreground_began()
+        if threading.current_thread() is threading.main_thread():  # not in a subshell
+            self.session.libraries.foreground_began()
         self.session.names.foreground_began(self.session.kernel.launching_cell().request_id)
 
     def _foreground_ended(self, result: Any = None) -> None:
         foreground_ended()
+        if threading.current_thread() is threading.main_thread():
+            self.session.libraries.note()
         self.session.names.foreground_ended()
         self.session.slots.deliver(self.session.kernel.launching_cell())
         error = getattr(result, "error_in_exec", None)

@@ -21,6 +21,7 @@ from nbtasks.manager import get_manager
 from nbtasks.notebook.cells.cell_task import CellTask, Notebook
 from nbtasks.notebook.cells.context_variables import NotebookVariables
 from nbtasks.notebook.cells.namespace import NotebookNames
+from nbtasks.notebook.cells.notebook_libraries import NotebookLibraries
 from nbtasks.notebook.cells.recurring_cell import CellRun, repeated, restored_template, run_once
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.notebook.output.headless import Slots
@@ -57,13 +58,14 @@ class NotebookSession:
         self.manager.loop_backend.passing_loop = self.kernel.passing_loop
         self.names = NotebookNames(shell.user_ns)
         self.variables = NotebookVariables()
+        self.libraries = NotebookLibraries()
         self.publisher = Publisher()
         self.settings = BackgroundTasks(parent=shell)
         self.panels = Panels(self.manager, self.kernel, self.retry, self.settings)
         self.slots = Slots(self.kernel)
         self.workers = Workers(self.manager, shell)
         self._server: Server | None = None
-        self.notebook = Notebook(shell, self.kernel, self.names, self.variables, WorkerProcess())
+        self.notebook = Notebook(shell, self.kernel, self.names, self.variables, self.libraries, WorkerProcess())
 
     def keep_history(self) -> None:
         """Record tasks and schedules in the history file, unless a history is kept already or is switched off."""
@@ -105,6 +107,7 @@ class NotebookSession:
         A task that `replaces` earlier runs is cancelled if those do not stop in time.
         """
         task.output.header = functools.partial(self.panels.header, task, task.cell)
+        self.libraries.note()
         with task.output.held():
             # What the launching cell itself has written, such as warnings of the compiler, comes first.
             sys.stdout.flush()
@@ -132,6 +135,7 @@ class NotebookSession:
     ) -> None:
         """Run a cell on a schedule, which replaces an earlier one of the same cell or the same name."""
         earlier = self._schedules_of(template.cell, template.name)
+        self.libraries.note()
         recurring = self._continued(template, schedule) or self.manager.add_recurring_task(
             schedule, template, timezone=timezone, max_concurrent=max_concurrent
         )

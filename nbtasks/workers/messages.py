@@ -14,11 +14,23 @@ from typing import Any
 from nbtasks.task import Task
 from nbtasks.workers.serialization import Buffers
 
-__all__ = ["FIGURES", "LOOPS", "RESULT", "SETTINGS", "STATE", "TASK_FIELDS", "Message", "Say", "task_fields"]
+__all__ = [
+    "FIGURES",
+    "LOOPS",
+    "RESULT",
+    "SETTINGS",
+    "STATE",
+    "TASK_FIELDS",
+    "THREAD_STATE",
+    "Message",
+    "Say",
+    "task_fields",
+]
 
 RESULT, SETTINGS, STATE, FIGURES = "", "\0settings", "\0state", "\0figures"
-"""The keys of the result, of changed settings, of what changed in the shell, and of the open figures, among the names
-that come back."""
+THREAD_STATE = "\0thread_state"
+"""The keys of the result, of changed settings, of what changed in the shell, of the open figures, and of the libraries'
+changed settings of threads, among the names that come back."""
 LOOPS = "\0loops"
 """The key, in a progress message, of the loops that are running: (id, total, unit, description, count) of each."""
 

@@ -145,6 +145,14 @@ def _put_pandas_options(options: dict[str, Any]) -> None:
         sys.modules["pandas"].set_option(key, value)
 
 
+def _take_decimal() -> Any:
+    return sys.modules["decimal"].getcontext()
+
+
+def _put_decimal(context: Any) -> None:
+    sys.modules["decimal"].setcontext(context)
+
+
 def _take_seeds() -> Any:
     return sys.modules["numpy.random"].get_state()
 
@@ -183,6 +191,7 @@ _SETTINGS: dict[str, _Setting] = {
     "path": _Setting("sys", lambda: list(sys.path), _put_path),
     "environment": _Setting("os", _take_environment, _put_environment),
     "warnings": _Setting("warnings", _take_filters, _put_filters),
+    "decimal": _Setting("decimal", _take_decimal, _put_decimal),
     "random": _Setting("random", random.getstate, random.setstate),
     "numpy.random": _Setting(
         "numpy.random",

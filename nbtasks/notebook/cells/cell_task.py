@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import inspect
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,12 +13,14 @@ from typing import Any, Protocol, Self
 
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
+from nbtasks import thread_state
 from nbtasks.backends.base import Attempt
 from nbtasks.backends.remote_work import RemoteWork
 from nbtasks.interrupts import run_in_own_loop
 from nbtasks.notebook.cells.context_variables import Changes, NotebookVariables, changes_since, take_over
 from nbtasks.notebook.cells.errors import ExitTask, remote_messages, show_error, warn_of_exit, without_own_frames
 from nbtasks.notebook.cells.namespace import CellNames, NotebookNames
+from nbtasks.notebook.cells.notebook_libraries import NotebookLibraries
 from nbtasks.notebook.cells.source import FUTURES, CellSource
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.notebook.output.output import Output
@@ -49,6 +52,7 @@ class Notebook:
     kernel: Kernel
     names: NotebookNames
     variables: NotebookVariables
+    libraries: NotebookLibraries
     elsewhere: Elsewhere
     """Where cells of the `process` and `dask` backends run, if they were launched without options for that."""
 
@@ -93,6 +97,9 @@ class CellTask(Task):
     _plots: Plots | None = field(default=None, init=False)
     _streams: TaskStreams | None = field(default=None, init=False)
     _variables: Changes | None = field(default=None, init=False)
+    # The settings of libraries on the thread that the cell runs on, and those that it has changed.
+    _carried: thread_state.Carried | None = field(default=None, init=False)
+    _libraries: thread_state.Changes = field(default_factory=dict, init=False)
     _failure_shown: BaseException | None = field(default=None, init=False)
     # Settings that the cell changed in the other process that it ran in.
     _settings: Mapping[str, Any] = field(default_factory=dict, init=False)
@@ -145,9 +152,11 @@ class CellTask(Task):
         self._drawn_elsewhere = True
         return (self.elsewhere or self.notebook.elsewhere).work(self, attempt)
 
-    def bring_back(self, settings: Mapping[str, Any], put_shell_state: Callable[[], None]) -> None:
+    def bring_back(
+        self, settings: Mapping[str, Any], put_shell_state: Callable[[], None], libraries: thread_state.Changes
+    ) -> None:
         """Keep what the cell has set in another process, to be set here when the names are committed."""
-        self._settings, self._put_shell_state = settings, put_shell_state
+        self._settings, self._put_shell_state, self._libraries = settings, put_shell_state, libraries
 
     def run_nested(self, source: str) -> ExecutionResult:
         """`shell.run_cell` as a part of this task: in its namespace, with its output; errors are shown."""
@@ -186,7 +195,7 @@ class CellTask(Task):
         if self.body == WAITS_FOR_EARLIER:
             self.body = None
         self._decide(commit=False)  # on the attempt before: this one starts from the notebook's names
-        self._variables, self._settings, self._put_shell_state = None, {}, None
+        self._variables, self._settings, self._put_shell_state, self._libraries = None, {}, None, {}
         use_sink(self.output)
         use_parent(self.cell.parent)
         use_run_cell(self.run_nested)
@@ -197,7 +206,25 @@ class CellTask(Task):
         names = self.notebook.shell.user_ns if self.shared else self._open_names()
         self._inside = self._began_in = contextvars.copy_context()
         self._undecided = True
+        self._enter_libraries()
         return names
+
+    def _enter_libraries(self) -> None:
+        """Have the notebook's settings of libraries on this thread."""
+        libraries = self.notebook.libraries
+        if self.backend == "thread":
+            self._carried = thread_state.Carried(libraries.snapshot())
+            self._carried.enter()
+        elif self.backend == "loop" and _on_main_thread() and not self.notebook.names.in_foreground:
+            libraries.foreground_began()
+
+    def _leave_libraries(self) -> None:
+        """On the thread that the cell ran on, which other cells may use: restore its own settings."""
+        if self._carried is not None:
+            carried, self._carried = self._carried, None
+            self._libraries = carried.leave()
+        elif self.backend == "loop" and _on_main_thread():
+            self.notebook.libraries.note()
 
     def _open_names(self) -> dict[str, Any]:
         exit_task, code = ExitTask(), self.code
@@ -269,6 +296,7 @@ class CellTask(Task):
         if outcome.state is TaskState.FAILED and outcome.exception is not None:
             self.show_failure(outcome.exception)
         self._show_plots()
+        self._leave_libraries()
         if not has_begun or not self._is_retried(outcome.exception):
             self._decide(commit=has_begun and (completed or not self.atomic))
         self._inside = None
@@ -343,6 +371,7 @@ class CellTask(Task):
         if self._put_shell_state is not None:
             self._put_shell_state()
         self.notebook.variables.commit(self._variables or {})
+        self.notebook.libraries.commit(self._libraries)
         self.notebook.shell.compile.flags |= self.code.flags & FUTURES
 
     def _put_settings(self, before: contextvars.Context) -> Changes:
@@ -352,14 +381,19 @@ class CellTask(Task):
 
     def on_wait_end(self) -> None:
         """Commit the names at once for a cell that waited for this task."""
-        if self._names is None or not self._committed:
+        if not self._committed:
             return
         waiting = current_task()
-        if isinstance(waiting, CellTask) and waiting._names is not None:
-            self.notebook.names.adopt(self._names, waiting._names)
-        elif not isinstance(waiting, CellTask):
-            self.notebook.names.commit(self._names)
+        if self._names is not None:
+            if not isinstance(waiting, CellTask):
+                self.notebook.names.commit(self._names)
+            elif waiting._names is not None:
+                self.notebook.names.adopt(self._names, waiting._names)
         take_over(self._variables or {})
+        if isinstance(waiting, CellTask) and waiting._carried is not None:
+            waiting._carried.rebase(self._libraries)
+        elif _on_main_thread():
+            self.notebook.libraries.take_over(self._libraries)
 
     def _report_kept(self, kept: tuple[str, ...]) -> None:
         """Write into the cell which names kept the value that the notebook has bound meanwhile."""
@@ -379,3 +413,7 @@ class CellTask(Task):
         super().release()
         self._names = self._plots = self._streams = self._variables = None
         self.output = Output()
+
+
+def _on_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

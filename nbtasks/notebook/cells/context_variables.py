@@ -16,6 +16,7 @@ Changes = dict["contextvars.ContextVar[Any]", tuple[Any, Any]]
 """The value of each variable before and after."""
 
 _ABSENT: Any = object()
+_times_set: contextvars.ContextVar[int] = contextvars.ContextVar("nbtasks_times_set", default=-1)
 
 
 def changes_since(before: contextvars.Context) -> Changes:
@@ -35,23 +36,39 @@ def take_over(changes: Changes) -> None:
 
 
 class NotebookVariables:
-    """Variables of completed cells, to be set in the foreground by its next cell.
+    """What cells have set, for the foreground, which alone can set it in its context.
 
-    `_lock` guards `_waiting`. Any thread may call `commit`.
+    A foreground cell that awaits runs in a copy of that context, and what is set there is gone with it. So what was set
+    is set once more, until a cell begins in whose context it has arrived. `_lock` guards all fields. Any thread may
+    call `commit`.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: Changes = {}
+        self._set: Changes = {}
+        self._times = 0
 
     def commit(self, changes: Changes) -> None:
         """Have the foreground take over `changes` when its next cell begins."""
         with self._lock:
-            for variable, (before, now) in changes.items():
-                self._waiting[variable] = (self._waiting.get(variable, (before, now))[0], now)
+            _add(self._waiting, changes)
 
     def foreground_began(self) -> None:
-        """Set the committed variables in the context of the cell that begins."""
+        """Set what waits, in the context of the cell that begins."""
         with self._lock:
-            changes, self._waiting = self._waiting, {}
+            if _times_set.get() == self._times:  # it has arrived
+                self._set = {}
+            _add(self._set, self._waiting)
+            self._waiting = {}
+            if not self._set:
+                return
+            self._times += 1
+            _times_set.set(self._times)
+            changes = self._set.copy()
         take_over(changes)
+
+
+def _add(changes: Changes, later: Changes) -> None:
+    for variable, (before, now) in later.items():
+        changes[variable] = (changes.get(variable, (before, now))[0], now)

@@ -11,6 +11,7 @@ from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec
 
+from nbtasks import thread_state
 from nbtasks.backends.base import Attempt
 from nbtasks.backends.remote_work import RemoteWork, error_from, outcome, request, take_progress
 from nbtasks.exceptions import NotSendableError
@@ -23,7 +24,7 @@ from nbtasks.notebook.remote.shell_state import put_state, take_state
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 from nbtasks.workers.kernel_process import python_kernel
-from nbtasks.workers.messages import FIGURES, RESULT, SETTINGS, STATE, Message
+from nbtasks.workers.messages import FIGURES, RESULT, SETTINGS, STATE, THREAD_STATE, Message
 from nbtasks.workers.serialization import Buffers, NotPackedError, kind_of, pack
 
 __all__ = ["CellWork", "WorkerProcess"]
@@ -56,6 +57,7 @@ class CellWork(RemoteWork):
         self._attempt = attempt
         self._failure: BaseException | None = None
         self._names: dict[str, Any] = {}
+        self._libraries: thread_state.State = {}
         self.memory = memory
 
     @property
@@ -68,6 +70,7 @@ class CellWork(RemoteWork):
         task = self._task
         self._names = task.enter()
         code, shell = task.code, task.notebook.shell
+        self._libraries = task.notebook.libraries.snapshot() | thread_state.capture(per_thread=False)
         work = {
             "source": code.source,
             "filename": code.filename,
@@ -75,6 +78,7 @@ class CellWork(RemoteWork):
             "state": take_state(shell),
             "figures": take_figures(),
             "sources": _sources(shell),
+            "libraries": thread_state.pack(self._libraries),
         }
         kind, content, buffers = request("cell", task, self._packed(work), memory=self.memory)
         return kind, {**content, "worker_module": worker_kernel.__name__}, buffers
@@ -174,10 +178,11 @@ class CellWork(RemoteWork):
         for name in content.get("deleted", ()):
             self._names.pop(name, None)
         changed, state = found.pop(SETTINGS, {}), found.pop(STATE, {})
+        libraries = thread_state.unpack_changes(found.pop(THREAD_STATE, {}), self._libraries)
         put_figures(found.pop(FIGURES, []))
         self._names.update(found)
         if ended.state is TaskState.COMPLETED:  # the answer, not the cell: it may have failed
-            self._task.bring_back(changed, partial(put_state, self._task.notebook.shell, state))
+            self._task.bring_back(changed, partial(put_state, self._task.notebook.shell, state), libraries)
             self._say_stayed(content["stayed"])
         if self._attempt.interrupted and (self._failure is not None or content["status"] == "failed"):
             return Outcome(TaskState.CANCELLED)

@@ -15,7 +15,9 @@ from typing import Any, NoReturn
 
 from IPython.core.interactiveshell import ExecutionResult
 
+from nbtasks import thread_state
 from nbtasks.formatting import error_text
+from nbtasks.library_state import register_libraries
 from nbtasks.notebook.cells.errors import ExitTask
 from nbtasks.notebook.patches.user_input import refuse_input
 from nbtasks.notebook.remote import widget_transfer
@@ -24,7 +26,7 @@ from nbtasks.notebook.remote.shell_state import changed_state, put_state, take_s
 from nbtasks.patch import ItemPatch, Patch, PatchSet
 from nbtasks.progress import CURRENT
 from nbtasks.task import Task
-from nbtasks.workers.messages import FIGURES, RESULT, STATE
+from nbtasks.workers.messages import FIGURES, RESULT, STATE, THREAD_STATE
 from nbtasks.workers.process_settings import take_settings
 from nbtasks.workers.serialization import digest_of
 from nbtasks.workers.worker_side import Answer, WorkerKernel, pack_error, serve
@@ -80,6 +82,7 @@ class CellKernel(WorkerKernel):
         custom_traceback.apply()
         shell.last_execution_result = ExecutionResult(None)
         shell.execution_count = work["count"] or 1
+        libraries = thread_state.Process(work["libraries"])
         before, settings, state = dict(names), take_settings(), take_state(shell)
         digests = {
             name: self._digest(name, work["changed"])
@@ -101,6 +104,7 @@ class CellKernel(WorkerKernel):
             if digest is not None and name in names and self._digest(name, work["changed"]) != digest
         }
         bound |= {RESULT: self._value, STATE: changed_state(shell, state), FIGURES: take_figures()}
+        bound[THREAD_STATE] = libraries.changed()
         answer, parcel = self.pack_answer(bound, settings, task)
         answer["deleted"] = [n for n in before if n not in names and not _NAMES_OF_IPYTHON.fullmatch(n)]
         answer["payload"] = reply.get("payload", [])
@@ -260,4 +264,5 @@ class _Recorder:
 
 def main() -> None:
     """Start the kernel."""
+    register_libraries()
     serve(CellKernel)

@@ -1,0 +1,47 @@
+"""Settings that libraries keep per thread, in background cells as in the foreground."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.kernel.driver import KernelDriver
+from tests.kernel.library_settings import BACKENDS, HEAVY, LIGHT, PAGE, Scene, results
+from tests.kernel.notebook import load
+
+pytestmark = pytest.mark.kernel
+
+
+def _marked(scene: Scene) -> object:
+    missing = pytest.mark.skipif(not scene.is_installed, reason=f"{scene.module} is not installed: extra test-heavy")
+    marks = [missing, pytest.mark.long] if scene in HEAVY else [missing]
+    return pytest.param(scene, marks=marks, id=scene.name.replace("`", ""))
+
+
+SCENES = pytest.mark.parametrize("scene", [_marked(scene) for scene in (*LIGHT, *HEAVY)])
+
+
+@pytest.fixture
+def notebook(kernel: KernelDriver) -> KernelDriver:
+    return load(kernel)
+
+
+@SCENES
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_setting_is_carried_into_a_background_cell_and_committed_by_it(
+    notebook: KernelDriver, scene: Scene, backend: str
+) -> None:
+    found = results(notebook, scene, backend)
+    assert found.is_carried_in is (backend not in scene.missing_on), found
+    assert found.is_committed, found
+    assert found.apart is None or found.is_apart, found
+
+
+def test_the_code_of_the_page_carries_a_setting_of_ones_own(notebook: KernelDriver) -> None:
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL):
+        notebook.run(block).check()
+    notebook.run("mine.unit = 'm'").check()
+    notebook.run("%%bgtask it\nsaw = mine.unit\nmine.unit = 'km'").check()
+    notebook.run("await it").check()
+    assert notebook.value("(saw, mine.unit)") == ("m", "km")
