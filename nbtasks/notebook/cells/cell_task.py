@@ -291,14 +291,16 @@ class CellTask(Task):
         """Show error and plots as after a foreground cell; commit the names unless another attempt follows."""
         if isinstance(outcome.exception, _StoppedError):
             outcome = Outcome(outcome.state, None, outcome.exception.__cause__)
-        completed = outcome.state is TaskState.COMPLETED
         has_begun = self._inside is not None
-        if outcome.state is TaskState.FAILED and outcome.exception is not None:
-            self.show_failure(outcome.exception)
-        self._show_plots()
-        self._leave_libraries()
-        if not has_begun or not self._is_retried(outcome.exception):
-            self._decide(commit=has_begun and (completed or not self.atomic))
+        try:
+            if outcome.state is TaskState.FAILED and outcome.exception is not None:
+                self.show_failure(outcome.exception)
+            self._show_plots()
+        finally:
+            self._leave_libraries()
+            if not has_begun or not self._is_retried(outcome.exception):
+                completed = outcome.state is TaskState.COMPLETED
+                self._decide(commit=has_begun and (completed or not self.atomic))
         self._inside = None
         self.output.publish(final=True)
         return outcome
