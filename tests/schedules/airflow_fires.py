@@ -1,4 +1,4 @@
-"""Fires of DAGs by Airflow itself; run by the Python of an environment that has it.
+"""Fires of DAGs by Airflow itself, in an environment that has it.
 
 Arguments: the folder of DAG files, a start as an ISO time, a count. The last line of stdout is JSON: errors by file,
 ISO times in UTC and tasks by DAG.

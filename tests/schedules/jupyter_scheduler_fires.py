@@ -1,4 +1,4 @@
-"""Fires of jobs by jupyter-scheduler itself; run by the Python of an environment that has it.
+"""Fires of jobs by jupyter-scheduler itself, in an environment that has it.
 
 stdin: JSON, a list of {"definition": ..., "start": ..., "count": ...}; stdout: a list of lists of ISO times in UTC.
 """

@@ -1,6 +1,7 @@
-"""Exported schedules in the real jupyter-scheduler and Airflow, each in an environment of its own.
+"""Exported schedules in the real jupyter-scheduler and Airflow.
 
-Their pins do not go with those of the tests: jupyter-scheduler demands croniter 1.4.
+Each has an environment of its own, since its pins do not go with those of the tests: jupyter-scheduler demands
+croniter 1.4.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 def environment(name: str, *packages: str) -> Path:
-    """The Python of an environment with these packages, which is made once; skips where they cannot be installed."""
+    """The Python of an environment with these packages, made once; skips if they cannot be installed."""
     folder = ROOT / ".venvs" / name
     python = folder / "bin" / "python"
     if not (folder / "made").exists():
