@@ -20,7 +20,7 @@ from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task, id_prefix
 from nbtasks.workers.messages import LOOPS, RESULT, Message, task_fields
 from nbtasks.workers.process_settings import take_settings
-from nbtasks.workers.serialization import Buffers, pack, refused_fields, refused_names, unpack
+from nbtasks.workers.serialization import Buffers, pack, refused_fields, refused_names, unpack, unpack_names
 
 if TYPE_CHECKING:
     from jupyter_client.kernelspec import KernelSpec
@@ -184,7 +184,8 @@ def outcome(attempt: Attempt, message: Message, names: dict[str, Any]) -> tuple[
         cancelled = attempt.interrupted and isinstance(error, KeyboardInterrupt)
         return Outcome(TaskState.CANCELLED if cancelled else TaskState.FAILED, None, error), {}
     with _also_importing_from(message.content.get("path", ())):
-        found = unpack(message.buffers, names, attempt.task)
+        found, lost = unpack_names(message.buffers, names, attempt.task)
+    message.content["stayed"] |= {name: [one.kind, str(one.why)] for name, one in lost.items()}
     result = found.pop(RESULT, None)
     return Outcome(TaskState.COMPLETED, result), found
 

@@ -388,6 +388,13 @@ def _handler_of_mark(kind: type[logging.Handler], state: dict[str, Any]) -> logg
     return handler
 
 
+@reduces("concurrent.Queue", "concurrent.Interpreter")
+def _of_interpreters(obj: Any) -> None:
+    """Refuse an object of `concurrent.interpreters`: it is pickled by a number, which is another one's elsewhere."""
+    if type(obj).__module__.startswith("concurrent.interpreters"):
+        raise TypeError(f"a {type(obj).__name__} of interpreters exists only in its own process")
+
+
 @reduces("distributed.Future")
 def _dask_future(obj: Any) -> Reduced:
     return _dask_future_here, (obj.key,)

@@ -23,6 +23,7 @@ import cloudpickle
 from cloudpickle.cloudpickle import _should_pickle_by_reference
 
 from nbtasks.task import Task
+from nbtasks.workers.partial_unpickling import Lost, PartialUnpickler, lost_within
 from nbtasks.workers.reducers import annotations_of, made_quietly, reduced_specially, without_annotations
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "refused_fields",
     "refused_names",
     "unpack",
+    "unpack_names",
 ]
 
 _FUNCTIONS = (functools.partial, types.MethodType, types.FunctionType)
@@ -368,6 +370,47 @@ def unpack(
         return value
     finally:
         _arriving.names, _arriving.task = before
+
+
+def unpack_names(
+    parcel: Sequence[Any],
+    names: dict[str, Any],
+    task: Any = None,
+    *,
+    of: Callable[[Any], dict[str, Any]] = lambda value: value,
+) -> tuple[Any, dict[str, Lost]]:
+    """As `unpack`, without those names of the dict `of(value)`, and of others, whose objects cannot be rebuilt here."""
+    try:
+        return unpack(parcel, names, task), {}
+    except Exception as error:  # noqa: BLE001 - objects are rebuilt by code of their own
+        whole = error
+    before = getattr(_arriving, "names", None), getattr(_arriving, "task", None)
+    _arriving.names, _arriving.task = names, task
+    try:
+        head = io.BytesIO(parcel[0])
+        unpickler = PartialUnpickler(head, buffers=iter(parcel[1:]))
+        value = unpickler.load()
+        try:
+            dicts = [of(value)]
+        except (AttributeError, KeyError):  # what cannot be rebuilt is no name
+            raise whole from None
+        size = raw(parcel[0]).nbytes
+        while head.tell() < size:
+            dicts.append(unpickler.load())
+    finally:
+        _arriving.names, _arriving.task = before
+    lost: dict[str, Lost] = {}
+    for found in dicts:
+        for name in list(found):
+            one = lost_within(found[name], unpickler.broken, names)
+            if one is not None:
+                lost[name] = one
+                del found[name]
+    for found in dicts[1:]:
+        names.update(found)
+    if not lost:
+        raise whole
+    return value, lost
 
 
 def _annotated(obj: Any) -> frozenset[str]:

@@ -17,10 +17,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, NoReturn
 
-from nbtasks.exceptions import NbtasksError, NoInputError
+from nbtasks.exceptions import NbtasksError, NoInputError, NotSendableError
 from nbtasks.formatting import error_text
 from nbtasks.interrupts import run_in_own_loop, start_thread
 from nbtasks.patch import ItemPatch, Patch, PatchSet
@@ -29,8 +29,9 @@ from nbtasks.states import TaskState
 from nbtasks.task import Task, use_id_prefix
 from nbtasks.tqdm_progress import tqdm_patches
 from nbtasks.workers.messages import LOOPS, RESULT, SETTINGS, TASK_FIELDS, Say
+from nbtasks.workers.partial_unpickling import Lost
 from nbtasks.workers.process_settings import changed_settings, put_settings, take_settings
-from nbtasks.workers.serialization import Buffers, IsMain, kind_of, pack, pack_names, raw, unpack
+from nbtasks.workers.serialization import Buffers, IsMain, kind_of, pack, pack_names, raw, unpack, unpack_names
 
 __all__ = ["Answer", "WorkerKernel", "WorkerTaskOwner", "call", "limit_memory", "main", "pack_error", "serve"]
 
@@ -163,8 +164,8 @@ def call(task: Task, function: Callable[..., Any], args: tuple[Any, ...]) -> Any
     token = CURRENT.set(task)
     loop = asyncio._get_running_loop()  # the kernel's own, on whose thread this is, so that interrupts reach it
     aio_task = None if loop is None else asyncio.current_task(loop)
-    if aio_task is not None:  # from Python 3.14 a thread has one current task, whatever loops it has
-        asyncio._leave_task(loop, aio_task)  # type: ignore[arg-type]
+    if loop is not None and aio_task is not None:  # from Python 3.14 a thread has one current task for all its loops
+        asyncio._leave_task(loop, aio_task)
     asyncio._set_running_loop(None)
     try:
         result = function(*args)
@@ -173,8 +174,8 @@ def call(task: Task, function: Callable[..., Any], args: tuple[Any, ...]) -> Any
         return result
     finally:
         asyncio._set_running_loop(loop)
-        if aio_task is not None:
-            asyncio._enter_task(loop, aio_task)  # type: ignore[arg-type]
+        if loop is not None and aio_task is not None:
+            asyncio._enter_task(loop, aio_task)
         CURRENT.reset(token)
 
 
@@ -193,6 +194,13 @@ def pack_error(error: BaseException, is_main: IsMain | None = None) -> tuple[dic
         return content, pack(error, is_main)
     except Exception:  # noqa: BLE001 - errors are pickled by code of their own
         return content, []
+
+
+def _check_lost(lost: Mapping[str, Lost], optional: Collection[str]) -> None:
+    """Raise NotSendableError for names that could not be rebuilt here and that the work needs."""
+    lines = [f"{name} ({one.kind}): {one.why}" for name, one in lost.items() if name not in optional]
+    if lines:
+        raise NotSendableError(f"not sent to a worker process: {'; '.join(lines)}")
 
 
 def limit_memory(size: int | None) -> None:
@@ -267,7 +275,8 @@ class WorkerKernel:
                 put_settings(about["settings"])
                 task = owner.make(about["kind"], content["number"], content["prefix"], about["fields"])
                 self._join_cluster(bytes(buffers[split]))
-                work = unpack(buffers[split:], self.shell.user_ns, task)
+                work, lost = unpack_names(buffers[split:], self.shell.user_ns, task, of=lambda work: work["names"])
+                _check_lost(lost, work.get("optional", ()))
             del parent["buffers"], buffers
             answer, parcel = await self.handlers[content["what"]](work, task)
         except (KeyboardInterrupt, asyncio.CancelledError):

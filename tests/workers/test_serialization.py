@@ -18,7 +18,7 @@ from multiprocessing.pool import ThreadPool
 
 import pytest
 
-from nbtasks.workers.serialization import digest_of, pack, pack_names, unpack
+from nbtasks.workers.serialization import digest_of, pack, pack_names, unpack, unpack_names
 
 
 def run(coroutine):
@@ -360,3 +360,45 @@ def test_code_of_a_file_goes_without_its_source(monkeypatch):
     monkeypatch.delitem(linecache.cache, __file__)
     assert unpack(parcel).__code__.co_filename == __file__
     assert __file__ not in linecache.cache
+
+
+class HereOnly:
+    """Can be rebuilt only while `_here` is true."""
+
+    def __reduce__(self):
+        return _rebuilt_here, ()
+
+
+_here = True
+
+
+def _rebuilt_here():
+    if not _here:
+        raise LookupError("not here")
+    return HereOnly()
+
+
+def test_a_name_that_cannot_be_rebuilt_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = [1, 2]
+    values = {"bad": HereOnly(), "in_list": [shared, HereOnly()], "shared": shared, "pair": (shared, {"a": shared})}
+    parcel = pack({"names": values, "more": 3})
+    monkeypatch.setattr(sys.modules[__name__], "_here", False)
+    value, lost = unpack_names(parcel, {}, of=lambda one: one["names"])
+    assert value["names"] == {"shared": [1, 2], "pair": ([1, 2], {"a": [1, 2]})} and value["more"] == 3
+    assert value["names"]["pair"][0] is value["names"]["shared"] is value["names"]["pair"][1]["a"]
+    assert lost.keys() == {"bad", "in_list"} and "not here" in str(lost["bad"].why)
+
+
+def test_big_arrays_beside_a_name_that_cannot_be_rebuilt_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    numpy = pytest.importorskip("numpy")
+    parcel = pack({"first": numpy.arange(100_000), "bad": HereOnly(), "second": numpy.ones(100_000)})
+    monkeypatch.setattr(sys.modules[__name__], "_here", False)
+    value, lost = unpack_names(parcel, {})
+    assert value.keys() == {"first", "second"} and value["first"][-1] == 99_999 and lost.keys() == {"bad"}
+
+
+def test_a_call_that_cannot_be_rebuilt_raises_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    parcel = pack({"function": len, "args": (HereOnly(),)})
+    monkeypatch.setattr(sys.modules[__name__], "_here", False)
+    with pytest.raises(LookupError, match="not here"):
+        unpack_names(parcel, {}, of=lambda one: one["names"])

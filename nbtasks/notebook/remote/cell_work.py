@@ -92,6 +92,7 @@ class CellWork(RemoteWork):
         maybe = {n: names[n] for n in list(others) if n in names and n not in _NAMES_OF_WORKER and n not in sure}
         if reads.everything:
             maybe = {name: value for name, value in maybe.items() if not name.startswith("_")}
+        work["optional"] = list(maybe)
         try:
             return self._pack(work, {**sure, **maybe})
         except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code
