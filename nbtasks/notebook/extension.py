@@ -20,6 +20,7 @@ from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.keepalive import KeepAlive
 from nbtasks.notebook.magics import TaskMagics
 from nbtasks.notebook.patches.capture import capture_patches
+from nbtasks.notebook.patches.databases import database_patches
 from nbtasks.notebook.patches.ipython import (
     completion_patch,
     configurable_patch,
@@ -32,6 +33,7 @@ from nbtasks.notebook.patches.ipython import (
 from nbtasks.notebook.patches.main_module import main_module_patches
 from nbtasks.notebook.patches.matplotlib import foreground_ended, matplotlib_patches
 from nbtasks.notebook.patches.programs import program_patches
+from nbtasks.notebook.patches.signals import signal_patches
 from nbtasks.notebook.patches.streams import stream_patches
 from nbtasks.notebook.patches.threads import thread_patches
 from nbtasks.notebook.patches.user_input import user_input_patches
@@ -151,6 +153,8 @@ class Extension:
             [
                 own,
                 user_input_patches(shell),
+                signal_patches(),
+                database_patches(),
                 thread_patches(),
                 program_patches(),
                 shell_patches(shell),
@@ -178,6 +182,9 @@ class Extension:
         if threading.current_thread() is threading.main_thread():
             self.session.libraries.note()
         self.session.names.foreground_ended()
+        for task in self.session.manager.active_tasks:
+            if isinstance(task, CellTask):
+                task.foreground_ended()
         self.session.slots.deliver(self.session.kernel.launching_cell())
         error = getattr(result, "error_in_exec", None)
         if isinstance(error, NameError) and error.name is not None:

@@ -326,3 +326,36 @@ def test_what_functions_of_one_cell_bind_by_global_the_others_read_at_once(noteb
     assert cell.outputs[-1]["data"]["text/plain"] == "(0, 1)"
     notebook.run("").check()
     assert notebook.value("count") == 1
+
+
+def test_names_that_python_binds_are_no_conflict(notebook: KernelDriver) -> None:
+    code = "import warnings\nwarnings.warn('once')\nx: int = 1\nfor _ in range(3): pass"
+    cell = notebook.run(f"%%bgtask it\ngates['go'].wait()\n{code}").check()
+    notebook.run(f"{code}\n6 * 7").check()
+    notebook.run("gates['go'].set()").check()
+    wait_over(notebook, "it")
+    assert "changed in the notebook meanwhile" not in cell.text
+
+
+@pytest.mark.parametrize("body", ["while run: pass", "import asyncio\nwhile run: await asyncio.sleep(0.01)"])
+def test_a_loop_whose_flag_the_notebook_has_changed_is_hinted_at(notebook: KernelDriver, body: str) -> None:
+    notebook.run("run = True").check()
+    cell = notebook.run(f"%%bgtask it\ngates['in'].set()\n{body}").check()
+    notebook.wait_until(lambda: notebook.value("gates['in'].is_set()"), what="the start of the loop")
+    notebook.run("other = 1").check()
+    assert "was changed in the notebook" not in cell.text
+    notebook.run("run = False").check()
+    cell.wait_output("nbtasks: run was changed in the notebook, but this cell's loop keeps the value from its start")
+    notebook.run("run = None").check()
+    notebook.run("it.cancel()").check()
+    wait_over(notebook, "it")
+    assert cell.text.count("nbtasks: run was changed") == 1
+
+
+def test_a_shared_cell_sees_its_flag_and_has_no_hint(notebook: KernelDriver) -> None:
+    notebook.run("run = True").check()
+    cell = notebook.run("%%bgtask it --shared\ngates['in'].set()\nwhile run: pass").check()
+    notebook.run("gates['in'].wait()").check()
+    notebook.run("run = False").check()
+    wait_over(notebook, "it")
+    assert "was changed in the notebook" not in cell.text

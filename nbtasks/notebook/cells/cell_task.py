@@ -37,6 +37,18 @@ from nbtasks.workers.process_settings import put_settings
 __all__ = ["WAITS_FOR_EARLIER", "CellTask", "Elsewhere", "Notebook"]
 
 
+_BOUND_BY_PYTHON = frozenset(
+    {"__annotations__", "__conditional_annotations__", "__warningregistry__", "_", "__", "___"}
+)
+"""Names that the interpreter and IPython bind, or that stand for nothing: not worth a message."""
+
+
+_SQLITE_ADVICE = (
+    "nbtasks: connections of sqlite3 belong to the thread that has opened them: run the cell with --backend loop, open "
+    "the connection in this cell, or open it with check_same_thread=False\n"
+)
+
+
 class Elsewhere(Protocol):
     """A kind of process, other than the notebook's, in which cells run."""
 
@@ -112,6 +124,7 @@ class CellTask(Task):
     # Whether an attempt has begun whose names are neither committed nor dropped yet.
     _undecided: bool = field(default=False, init=False)
     _committed: bool = field(default=False, init=False)
+    _hinted: set[str] = field(default_factory=set, init=False)
     _bound_names: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -356,6 +369,8 @@ class CellTask(Task):
         self.show_error(error)
         if isinstance(error, SystemExit):
             warn_of_exit()
+        elif type(error).__module__ == "sqlite3" and "created in a thread" in str(error):
+            self.output.stderr(_SQLITE_ADVICE)
 
     def _show_plots(self) -> None:
         if self._inside is not None and not self._drawn_elsewhere:
@@ -399,6 +414,9 @@ class CellTask(Task):
 
     def _report_kept(self, kept: tuple[str, ...]) -> None:
         """Write into the cell which names kept the value that the notebook has bound meanwhile."""
+        kept = tuple(name for name in kept if name not in _BOUND_BY_PYTHON)
+        if not kept:
+            return
         names = ", ".join(kept)
         kept_value, other = ("its value", "value is") if len(kept) == 1 else ("their values", "values are")
         self.output.write(
@@ -406,6 +424,20 @@ class CellTask(Task):
             f"nbtasks: {names} changed in the notebook meanwhile and kept {kept_value} there; "
             f"this cell's {other} in task.namespace\n",
         )
+
+    def foreground_ended(self) -> None:
+        """Write a hint into the cell if the notebook has changed a name on whose value a running loop depends."""
+        names, live = self._names, self.notebook.names.live
+        if names is None or self._inside is None:
+            return
+        for name in self.code.loops_on - self._hinted:
+            if name in live and name in names.globals and live[name] is not names.globals[name]:
+                self._hinted.add(name)
+                self.output.stderr(
+                    f"nbtasks: {name} was changed in the notebook, but this cell's loop keeps the value from its "
+                    "start: cancel it to stop it; to have a cell see such changes, use --shared, or an object such "
+                    "as threading.Event()\n"
+                )
 
     def on_failure(self) -> None:
         """Do nothing: the cell shows the error."""

@@ -67,6 +67,8 @@ class CellSource:
         bound_within = self.binds_later.union(*map(_bound_names, bodies))
         self._may_bind = self.binds | bound_within
         self._imported = {n: sources for n, sources in _imported_names(tree).items() if n not in bound_within}
+        self.loops_on = _loop_names(tree) - self._may_bind
+        """The names that the conditions of its `while` loops read and the cell does not bind."""
         self.binds_any = any(map(_binds_any, (tree, *bodies)))
         """Whether the cell may bind names that are not in its text."""
 
@@ -220,6 +222,12 @@ def _declared_global(tree: ast.Module) -> frozenset[str]:
         found.update(s.get_name() for s in inner.get_symbols() if s.is_global() and s.is_assigned())
         left.extend(inner.get_children())
     return frozenset(found)
+
+
+def _loop_names(tree: ast.Module) -> frozenset[str]:
+    """The names in the conditions of `while` loops."""
+    conditions = [node.test for node in ast.walk(tree) if isinstance(node, ast.While)]
+    return frozenset(n.id for test in conditions for n in ast.walk(test) if isinstance(n, ast.Name))
 
 
 def _binds_any(tree: ast.Module) -> bool:
