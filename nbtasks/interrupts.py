@@ -228,6 +228,10 @@ class Gate:
         """Whether the thread runs that work now."""
         return self._open_for is work
 
+    def is_pending(self, work: object) -> bool:
+        """Whether an interrupt of that work was requested and has not been raised."""
+        return self._requested is work
+
     def repeat_interrupt(self) -> None:
         """Own thread: the interpreter swallowed an interrupt; repeat it when the thread is past that code."""
         with self._lock:  # no other thread interrupts meanwhile

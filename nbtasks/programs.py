@@ -42,6 +42,11 @@ class Programs:
         self._on_gone: Callable[[], object] | None = None
 
     @property
+    def interrupted(self) -> bool:
+        """Whether programs were terminated, or would have been if there were any."""
+        return self._interrupts > 0
+
+    @property
     def closed(self) -> bool:
         """Whether the attempt was stopped, and no program of it may be left."""
         return self._closed

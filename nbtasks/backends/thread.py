@@ -187,6 +187,9 @@ def _run(attempt: Attempt, gate: Gate) -> Outcome:
     try:
         try:
             outcome = _called(attempt, gate)
+            if gate.is_pending(attempt) and attempt.programs is not None and attempt.programs.interrupted:
+                # The end of a program has let the work go on before the interrupt could be raised in it.
+                outcome = Outcome(TaskState.CANCELLED)
         finally:
             gate.leave()
     except TaskInterrupt as error:  # raised between the end of the work and the closed gate
