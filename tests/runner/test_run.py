@@ -61,7 +61,8 @@ class Run:
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
-            process.communicate()
+            if process.stderr is not None and not process.stderr.closed:
+                process.communicate()
 
 
 def text_of(output: Any) -> str:
