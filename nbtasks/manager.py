@@ -61,6 +61,8 @@ logger = logging.getLogger("nbtasks")
 
 STOP_SECONDS = 5.0
 """How long `stop` waits for the work to stop, by default."""
+EXIT_SECONDS = 0.5
+"""The same when the interpreter exits."""
 WRITE_SECONDS = 2.0
 """How long a manager that stops waits at most for the history to be written."""
 
@@ -113,6 +115,10 @@ class TaskManager:
         self._history: History | None = None
         self._scheduler: Scheduler | None = None
         self._making_scheduler = threading.Lock()
+        self.exit_grace = 0.0
+        """How many seconds tasks may still run when the interpreter exits."""
+        self.report_cut_off: Callable[[str], object] = logger.warning
+        """Called with a line about the tasks that the exit of the interpreter has cut off."""
         self._on_stop: list[Callable[[], object]] = []
         self._closed_once = threading.Lock()
         if history is not None:
@@ -720,6 +726,17 @@ class TaskManager:
         elif self._history is not None:
             self._history.flush(WRITE_SECONDS)
 
+    def stop_at_exit(self) -> None:
+        """At the exit of the interpreter: give the tasks their grace time, stop, and report what was cut off."""
+        live = list(self.active_tasks)
+        with suppress(TimeoutError):
+            self._waits.block_until_finished([task for task in live if _can_end(task)], self.exit_grace, quietly=True)
+        cut_off = [f"{task.name!r} ({_how_far(task)})" for task in live if not task.done]
+        self.stop(timeout=EXIT_SECONDS)
+        if cut_off:
+            number = plural(len(cut_off), "unfinished task")
+            self.report_cut_off(f"nbtasks: the end of the process has cut off {number}: {', '.join(cut_off)}")
+
     def _close_all(self) -> None:
         """Close all that the manager has used: it was stopped, and the last work has ended."""
         if not self._closed_once.acquire(blocking=False):
@@ -783,6 +800,11 @@ def _check_cycle(task: Task, other: Task) -> None:
         todo += [(*path, one) for one in following if isinstance(one, Task) and one not in path[1:]]
 
 
+def _how_far(task: Task) -> str:
+    progress = task.progress
+    return task.state.value if progress is None else f"{task.state.value}, {progress:.0f}%"
+
+
 def _can_end(task: Task) -> bool:
     """Whether the task's work can stop while this thread waits for it."""
     attempt: Attempt | None = task.internals.attempt
@@ -815,6 +837,6 @@ def get_manager(**settings: Any) -> TaskManager:
 
 @atexit.register
 def _stop_all() -> None:
-    """Do not wait for tasks when the interpreter exits."""
+    """Stop all managers when the interpreter exits."""
     for manager in list(_managers):
-        manager.stop(timeout=0.5)
+        manager.stop_at_exit()

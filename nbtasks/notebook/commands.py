@@ -25,6 +25,7 @@ from nbtasks.notebook.session import NotebookSession
 from nbtasks.schedules.export import TARGETS, export, exported_cell
 from nbtasks.schedules.interval import parse_interval
 from nbtasks.schedules.recurring_task import RecurringTask
+from nbtasks.states import TaskState
 from nbtasks.task import Task
 from nbtasks.widgets.snapshot import task_snapshot, until_text
 from nbtasks.widgets.text import task_list
@@ -33,6 +34,7 @@ from nbtasks.widgets.timeline import SPAN
 __all__ = ["Commands"]
 
 MOST_ROWS = 50
+NO_RAISE = "--no-raise"
 
 Named = TypeVar("Named")
 
@@ -47,7 +49,7 @@ class Commands:
     def __init__(self, session: NotebookSession) -> None:
         self._session = session
         self._manager = session.manager
-        self._of_tasks: dict[str, Callable[[list[str]], None]] = {
+        self._of_tasks: dict[str, Callable[[list[str]], Task | None]] = {
             "list": self._list,
             "show": self._show,
             "wait": self._wait,
@@ -58,7 +60,7 @@ class Commands:
             "timeline": self._timeline,
             "workers": self._workers,
         }
-        self._of_schedules: dict[str, Callable[[list[str]], None]] = {
+        self._of_schedules: dict[str, Callable[[list[str]], Task | None]] = {
             "schedules": self._schedules,
             "pause": self._pause,
             "resume": self._resume,
@@ -66,7 +68,7 @@ class Commands:
             "remove": self._remove,
             "export": self._export,
         }
-        self._all: dict[str, Callable[[list[str]], None]] = {
+        self._all: dict[str, Callable[[list[str]], Task | None]] = {
             **self._of_tasks,
             **self._of_schedules,
             "serve": self._serve,
@@ -75,17 +77,20 @@ class Commands:
             "help": self._help,
         }
 
-    def run(self, line: str) -> None:
-        """Run the command that stands after `%bgtask`; without one, show the task table."""
+    def run(self, line: str) -> Task | None:
+        """Run the command that stands after `%bgtask`; without one, show the task table.
+
+        Returns a task whose error is to be raised.
+        """
         if not line.strip():
             self._session.show_table()
-            return
+            return None
         command, *words = line.split()
         if command in ("--help", "-h"):
             command = "help"
         if command not in self._all:
             raise UsageError(f"%bgtask: {unknown('command', command, self._all)}")
-        self._all[command](words)
+        return self._all[command](words)
 
     def complete(self, line: str) -> list[str]:
         """Completions of the last word of a line that starts with `%bgtask`."""
@@ -121,14 +126,26 @@ class Commands:
             else:
                 self._session.show(one)
 
-    def _wait(self, names: list[str]) -> None:
-        """Wait for tasks, by default all; then the notebook has the names that they bound: [NAME ...]"""
-        tasks = self.tasks("%bgtask wait", names) if names else list(self._manager.active_tasks)
+    def _wait(self, words: list[str]) -> Task | None:
+        """Wait for tasks, by default all; raise the error of one that failed: [NAME ...] [--no-raise]"""
+        names = [word for word in words if word != NO_RAISE]
+        tasks = self.tasks("%bgtask wait", names) if names else [*self._unseen_failures(), *self._manager.active_tasks]
         with self._session.panels.while_waiting(tasks):
             for task in tasks:
                 self._manager.wait(task)
                 snapshot = task_snapshot(task, datetime.now(UTC))
                 print(f"{task.name}: {snapshot.state}" + (f" ({snapshot.error})" if snapshot.error else ""))
+        if NO_RAISE in words:
+            return None
+        unsuccessful = [task for task in tasks if task.state is not TaskState.COMPLETED]
+        failed = [task for task in unsuccessful if task.state is TaskState.FAILED]
+        return next(iter([*failed, *unsuccessful]), None)
+
+    def _unseen_failures(self) -> list[Task]:
+        """The cells that have failed and that no code has waited for; of each name the newest."""
+        newest = {task.name: task for task in self._manager.list_tasks() if isinstance(task, CellTask)}
+        failed = [task for task in newest.values() if task.state is TaskState.FAILED and task.parent_id is None]
+        return [task for task in failed if not task.waited_for]
 
     def _cancel(self, names: list[str]) -> None:
         """Cancel tasks: NAME ..."""

@@ -118,6 +118,8 @@ class Extension:
             self._follow_switch_interval(undo)
             self._keep_alive.start()
             undo.callback(self._keep_alive.stop)
+            undo.callback(setattr, session.manager, "report_cut_off", session.manager.report_cut_off)
+            session.manager.report_cut_off = session.kernel.write_stderr
             session.keep_history()
             undo.callback(session.stop_serving)
             undo.callback(session.names.foreground_ended)  # the end of the cell that unloads is not reported

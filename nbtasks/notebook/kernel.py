@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +102,14 @@ class Kernel:
         if self._kernel is not None:
             content = {"data": {}, "metadata": {}, "transient": {"display_id": "nbtasks-alive"}}
             self._kernel.session.send(self._kernel.iopub_socket, "update_display_data", content, parent={})
+
+    def write_stderr(self, line: str) -> None:
+        """Write a line to the standard error of the process, which ipykernel replaces by cell output."""
+        copied: int | None = getattr(sys.stderr, "_original_stdstream_copy", None)
+        if copied is not None:
+            os.write(copied, f"{line}\n".encode())
+        elif sys.__stderr__ is not None:
+            print(line, file=sys.__stderr__, flush=True)
 
     def encode(self, data: dict[str, Any]) -> dict[str, Any]:
         """The mime bundle, ready to be sent: images in base64, everything JSON-safe."""

@@ -32,6 +32,7 @@ from nbtasks.retry import Retry
 from nbtasks.schedules import CronSchedule, IntervalSchedule, Schedule, find_zone
 from nbtasks.schedules.interval import parse_interval
 from nbtasks.task import Task
+from nbtasks.waiting import result_of
 
 __all__ = ["TaskMagics"]
 
@@ -109,7 +110,12 @@ class TaskMagics(Magics):
     def run_command(self, line: str) -> None:
         """Show the task table, or run a command: %bgtask [COMMAND [NAME ...]]; see %bgtask help."""
         with one_line_errors("%bgtask"):
-            self._commands.run(line)
+            failed = self._commands.run(line)
+            if failed is not None and failed.exception is None:
+                result_of(failed)  # raises that it was cancelled
+        if failed is not None and failed.exception is not None:
+            show_as_rendered(self._session.shell, failed.exception)
+            raise failed.exception
 
     def complete(self, _shell: InteractiveShell, event: Any) -> list[str]:
         """Completions of a line that starts with `%bgtask`, for IPython's hook."""

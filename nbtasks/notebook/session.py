@@ -120,6 +120,8 @@ class NotebookSession:
             for former in self._schedules_of(task.cell):  # the cell is launched without its schedule now
                 former.remove()
             self.bind(task.name, task)
+            if task.cell.headless:
+                self.manager.exit_grace = self.settings.exit_grace
             if not quiet:
                 self._show_launched(task, task.cell, headless=task.cell.headless and not task.raises_in_cell)
 

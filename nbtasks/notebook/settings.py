@@ -35,6 +35,13 @@ class BackgroundTasks(Configurable):
         help="Seconds after which a cell with --if-running replace is cancelled, if the earlier run has not stopped.",
     ).tag(config=True)
 
+    exit_grace = Float(
+        2.0,
+        min=0.0,
+        help="Seconds that unfinished cells may still run when a program such as nbclient or papermill ends the "
+        "kernel, after the last cell. It kills a kernel that takes longer than two or three seconds.",
+    ).tag(config=True)
+
     notify_after = Float(
         None,
         min=0.0,

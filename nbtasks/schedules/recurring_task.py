@@ -284,6 +284,11 @@ class RecurringTask:
         self.consecutive_failures += 1
         self.last_error = message
 
+    def take_failed(self) -> list[Task]:
+        """Forget the failed instances that it keeps, and return them."""
+        failed, self._failed = self._failed, []
+        return failed
+
     @property
     def used_up(self) -> bool:
         """Whether it has run `max_runs` times."""

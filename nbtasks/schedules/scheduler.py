@@ -23,7 +23,7 @@ from nbtasks.schedules.cron import CronSchedule
 from nbtasks.schedules.recurring_task import RecurringTask, changed
 from nbtasks.schedules.rules import ON_TIME, Decision, Plan, decide
 from nbtasks.states import TaskState
-from nbtasks.task import Task
+from nbtasks.task import Task, call_hook
 
 __all__ = ["Agenda", "Create", "Fire", "Instances", "Scheduler"]
 
@@ -434,6 +434,8 @@ class Scheduler:
             recurring.switch_off(None)
             recurring.owner = None
             self.instances.publish(recurring, EventType.SCHEDULED)
+        for failed in recurring.take_failed():
+            call_hook(failed.on_release)
         return True
 
     @uninterrupted

@@ -125,7 +125,7 @@ def _run_cell(
 
 def _wait_for_tasks(frontend: FrontEnd, run: Run, index: int, timeout: float) -> None:
     """Wait as a user does, in the next cell, which may show nothing but how the task ended."""
-    wait = frontend.start_cell("%bgtask wait", store_history=False).wait(timeout)
+    wait = frontend.start_cell("%bgtask wait --no-raise", store_history=False).wait(timeout)
     for output in wait.outputs:
         if output.get("name") != "stdout":
             run.strays.append(f"in the cell that waits for cell {index}: {output}")

@@ -24,4 +24,4 @@ def load(kernel: KernelDriver) -> KernelDriver:
 
 def wait_over(kernel: KernelDriver, *names: str) -> Cell:
     """Wait in a foreground cell until the named tasks are finished, whether or not they failed."""
-    return kernel.run(f"%bgtask wait {' '.join(names)}").check()
+    return kernel.run(f"%bgtask wait --no-raise {' '.join(names)}").check()

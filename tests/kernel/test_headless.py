@@ -67,7 +67,7 @@ def test_late_plots_and_errors_are_delivered(run) -> None:
         "%load_ext nbtasks",
         "%%bgtask plot\nimport matplotlib.pyplot as plt\nplt.plot([1, 2]);",
         "%%bgtask broken\n1 / 0",
-        "%bgtask wait",
+        "%bgtask wait --no-raise",
     )
     assert "data:image/png;base64," in outputs[1][0]["data"]["text/html"]
     assert "ZeroDivisionError" in plain(outputs[2]) and "\x1b" not in outputs[2][0]["data"]["text/html"]
@@ -94,3 +94,43 @@ def test_a_recurring_cell_keeps_its_last_output_until_a_new_run_has_some(run) ->
         "seen = True\n%bgtask run it\nassert begun.wait(30)",
     )
     assert "[running] it" in plain(outputs[1]) and "written" in plain(outputs[1])
+
+
+FAILS = "%%bgtask broken\n1 / 0"
+
+
+@pytest.mark.parametrize("wait", ["%bgtask wait broken", "%bgtask wait", "await broken"])
+def test_a_wait_raises_the_error_of_a_background_cell(run, wait: str) -> None:
+    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+        run("%load_ext nbtasks", FAILS, "while not broken.done: pass", wait)
+
+
+def test_a_wait_for_all_raises_an_error_that_no_code_has_seen_and_raises_it_once(run) -> None:
+    seen = "try:\n    await broken\nexcept ZeroDivisionError:\n    print('seen')"
+    outputs = run("%load_ext nbtasks", FAILS, seen, "%bgtask wait", FAILS, "%bgtask wait --no-raise", "%bgtask wait")
+    assert plain(outputs[2]) == "seen\n" and not outputs[3] and not outputs[6]
+    assert plain(outputs[5]).startswith("broken: failed (ZeroDivisionError")
+
+
+def test_a_wait_for_a_cancelled_cell_fails(run) -> None:
+    cells = ["%load_ext nbtasks\nimport asyncio", "%%bgtask it\nawait asyncio.Event().wait()", "it.cancel()"]
+    with pytest.raises(CellExecutionError, match="'it' was cancelled"):
+        run(*cells, "%bgtask wait it")
+    run(*cells, "%bgtask wait it --no-raise")
+
+
+def test_a_cell_that_the_end_of_the_notebook_cuts_off_says_so_in_the_notebook(run, capfd) -> None:
+    outputs = run(
+        "%load_ext nbtasks\n%config BackgroundTasks.exit_grace = 0\nimport threading",
+        "%%bgtask it\nthreading.Event().wait()",
+        "print('the last cell')",
+    )
+    assert "it was still running when cell [3] ended" in plain(outputs[1])
+    assert "cell [3] ended" in outputs[1][0]["data"]["text/html"]
+    assert "nbtasks: the end of the process has cut off 1 unfinished task: 'it' (running" in capfd.readouterr().err
+
+
+def test_cells_that_are_about_to_finish_when_the_notebook_ends_are_given_time(run, tmp_path: Path, capfd) -> None:
+    run("%load_ext nbtasks\nimport time", "%%bgtask it\ntime.sleep(0.7)\nopen('written', 'w').close()")
+    assert (tmp_path / "written").exists()
+    assert "cut off" not in capfd.readouterr().err

@@ -83,3 +83,52 @@ def test_nbval_finds_the_same_output_again(notebook: Path) -> None:
     assert "6 passed" in call(
         notebook, "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "in.ipynb"
     )
+
+
+RUNNERS = {
+    "jupyter execute": ["jupyter", "execute", "--inplace", "in.ipynb"],
+    "nbconvert": ["nbconvert", "--execute", "--to", "notebook", "--allow-errors", "--inplace", "in.ipynb"],
+    "papermill": ["papermill", "in.ipynb", "in.ipynb"],
+    "jupytext": ["jupytext", "--execute", "in.ipynb"],
+    "nbmake": ["pytest", "-s", "-p", "no:cacheprovider", "--nbmake", "--overwrite", "in.ipynb"],
+}
+LOAD = "%load_ext nbtasks\nimport time"
+
+
+def write(path: Path, *sources: str) -> Path:
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    made.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    nbformat.write(made, path)
+    return path
+
+
+def execute(path: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, **kernel_env(path.parent)}
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        env=env,
+        cwd=path.parent,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", RUNNERS.values(), ids=RUNNERS.keys())
+def test_a_cell_that_a_runner_cuts_off_is_named_in_the_notebook_and_on_stderr(tmp_path: Path, command) -> None:
+    setting = "%config BackgroundTasks.exit_grace = 0.2"
+    cell = "%%bgtask endless\nwhile True: time.sleep(0.01)"
+    path = write(tmp_path / "in.ipynb", f"{LOAD}\n{setting}", cell, "print('the last cell')")
+    done = execute(path, command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "has cut off 1 unfinished task: 'endless' (running)" in done.stdout + done.stderr
+    [shown] = plain(nbformat.read(path, as_version=4).cells[1].outputs)
+    assert "endless was still running when cell [3] ended" in shown
+
+
+@pytest.mark.parametrize("command", [args for name, args in RUNNERS.items() if name != "nbconvert"])
+def test_a_wait_in_the_last_cell_makes_a_runner_fail_with_the_background_cell(tmp_path: Path, command) -> None:
+    path = write(tmp_path / "in.ipynb", LOAD, "%%bgtask broken\ntime.sleep(0.3)\n1 / 0", "%bgtask wait")
+    done = execute(path, command)
+    assert done.returncode != 0 and "ZeroDivisionError" in done.stdout + done.stderr

@@ -18,7 +18,14 @@ from nbtasks.backends.base import Attempt
 from nbtasks.backends.remote_work import RemoteWork
 from nbtasks.interrupts import run_in_own_loop
 from nbtasks.notebook.cells.context_variables import Changes, NotebookVariables, changes_since, take_over
-from nbtasks.notebook.cells.errors import ExitTask, remote_messages, show_error, warn_of_exit, without_own_frames
+from nbtasks.notebook.cells.errors import (
+    ExitTask,
+    clear_frames,
+    remote_messages,
+    show_error,
+    warn_of_exit,
+    without_own_frames,
+)
 from nbtasks.notebook.cells.namespace import CellNames, NotebookNames
 from nbtasks.notebook.cells.notebook_libraries import NotebookLibraries
 from nbtasks.notebook.cells.source import FUTURES, CellSource
@@ -105,6 +112,8 @@ class CellTask(Task):
     swapped: dict[str, Any] = field(default_factory=swapped_streams, repr=False)
     """What had replaced `sys.stdout` and `sys.stderr` in the notebook when the cell was launched."""
     awaits_result = False  # the value of a cell is shown as it is, even a coroutine
+    waited_for: bool = field(default=False, init=False)
+    """Whether code has waited for it since it finished, and so has its error."""
     _names: CellNames | None = field(default=None, init=False)
     _plots: Plots | None = field(default=None, init=False)
     _streams: TaskStreams | None = field(default=None, init=False)
@@ -398,6 +407,7 @@ class CellTask(Task):
 
     def on_wait_end(self) -> None:
         """Commit the names at once for a cell that waited for this task."""
+        self.waited_for = True
         if not self._committed:
             return
         waiting = current_task()
@@ -441,6 +451,13 @@ class CellTask(Task):
 
     def on_failure(self) -> None:
         """Do nothing: the cell shows the error."""
+
+    def on_release(self) -> None:
+        """Drop the variables of the frames in which the cell failed; its error and traceback stay."""
+        self._failure_shown = None
+        error = self.internals.exception
+        if error is not None:
+            clear_frames(error)
 
     def release(self) -> None:
         """Drop result, exception, names and output; the record of the task stays."""

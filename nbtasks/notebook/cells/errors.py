@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -20,6 +21,7 @@ from nbtasks.notebook.output.output import Output
 __all__ = [
     "ExitTask",
     "as_in_foreground",
+    "clear_frames",
     "remote_messages",
     "render_error",
     "set_remote_messages",
@@ -119,6 +121,28 @@ def render_error(shell: InteractiveShell, error: BaseException) -> list[str]:
         return list(formatter.structured_traceback(kind, error, own, tb_offset=0))
     except BaseException:  # noqa: BLE001 - a user's __repr__ or __str__ may raise anything
         return traceback.format_exception(kind, error, own)
+
+
+def clear_frames(error: BaseException) -> None:
+    """Drop the local variables of the frames in which an error and its causes were raised."""
+    todo: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while todo:
+        one = todo.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        for frame, _ in traceback.walk_tb(one.__traceback__):
+            _clear_frame(frame)
+        todo += [one.__cause__, one.__context__, *(one.exceptions if isinstance(one, BaseExceptionGroup) else ())]
+
+
+def _clear_frame(frame: FrameType) -> None:
+    # Before Python 3.13 the variables are also in a dict once they have been looked at, which `clear` leaves alone.
+    if sys.version_info < (3, 13) and frame.f_code.co_flags & inspect.CO_OPTIMIZED:
+        frame.f_locals.clear()
+    with contextlib.suppress(RuntimeError):  # it is still running
+        frame.clear()
 
 
 def without_own_frames(tb: TracebackType | None) -> TracebackType | None:

@@ -54,7 +54,7 @@ class Slots:
 
     def _put(self, slot: _Slot, cell: LaunchingCell, kind: str) -> None:
         snapshot = snapshot_of(slot.task, datetime.now(UTC))
-        bundle = _bundle(snapshot, _outputs(slot.task))
+        bundle = _bundle(snapshot, _outputs(slot.task), _unfinished(slot.task, cell))
         if bundle != slot.sent:
             slot.sent = bundle
             content = {"data": bundle, "metadata": {}, "transient": {"display_id": slot.display_id}}
@@ -63,6 +63,16 @@ class Slots:
 
 def _is_finished(task: Task | RecurringTask) -> bool:
     return task.removed and not task.instances if isinstance(task, RecurringTask) else task.done
+
+
+def _unfinished(task: Task | RecurringTask, cell: LaunchingCell) -> str:
+    """Of an unfinished task, what the notebook says if it ends with this cell."""
+    if isinstance(task, RecurringTask) or task.done:
+        return ""
+    return (
+        f"nbtasks: {task.name} was still {task.state.value} when cell [{cell.execution_count}] ended. "
+        "If that was the last one, the end of the kernel has cut it off: %bgtask wait\n"
+    )
 
 
 def _outputs(task: Task | RecurringTask) -> list[dict[str, Any]]:
@@ -79,11 +89,13 @@ def _outputs(task: Task | RecurringTask) -> list[dict[str, Any]]:
     return []
 
 
-def _bundle(snapshot: Snapshot, outputs: list[dict[str, Any]]) -> dict[str, Any]:
-    """A mime bundle of the panel and the outputs."""
+def _bundle(snapshot: Snapshot, outputs: list[dict[str, Any]], unfinished: str) -> dict[str, Any]:
+    """A mime bundle of the panel, the outputs and a last line."""
     panel = panel_bundle(snapshot)
-    plain = [panel["text/plain"] + "\n", *map(_as_plain, outputs)]
+    plain = [panel["text/plain"] + "\n", *map(_as_plain, outputs), unfinished]
     markup = [panel["text/html"], *map(_as_html, outputs)]
+    if unfinished:
+        markup.append(f"<pre>{html.escape(unfinished)}</pre>")
     return {"text/plain": "".join(plain), "text/html": "\n".join(markup)}
 
 
