@@ -72,14 +72,18 @@ def main() -> None:
 def _groups_at_end_of(parent: int) -> set[int]:
     groups: set[int] = set()
     rest = b""
-    while os.getppid() == parent:  # also checked: a forked child may hold the pipe open
-        if not select.select([0], [], [], _CHECK_SECONDS if groups else None)[0]:
-            groups = {group for group in groups if _signal(group, 0)}
-        elif not (read := os.read(0, 65536)):
-            break
-        else:
+    while True:
+        ended = os.getppid() != parent  # also checked, as a forked child may hold the pipe open
+        if select.select([0], [], [], 0 if ended else _CHECK_SECONDS if groups else None)[0]:
+            read = os.read(0, 65536)  # also after the end: that may come before this process has begun
+            if not read:
+                break
             *lines, rest = (rest + read).split(b"\n")
             groups.update(map(int, lines))
+        elif ended:
+            break
+        else:
+            groups = {group for group in groups if _signal(group, 0)}
     return groups
 
 
