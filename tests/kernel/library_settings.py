@@ -298,7 +298,8 @@ def results(kernel: KernelDriver, scene: Scene, backend: str) -> Results:
     in_cell = _shown_in_background(kernel, scene, backend)
     kernel.run(scene.undone).check()
     apart = None
-    if backend != "loop" and not (scene.of_process and backend == "thread"):
+    one_for_all = backend == "loop" or (scene.of_process and backend == "thread")
+    if not one_for_all and backend not in scene.missing_on:
         kernel.run(f"%%bgtask undone --atomic --backend {backend}\n{scene.made}\n1 / 0").check()
         wait_over(kernel, "undone")
         apart = _shown_in_background(kernel, scene, backend)

@@ -45,3 +45,8 @@ def test_the_code_of_the_page_carries_a_setting_of_ones_own(notebook: KernelDriv
     notebook.run("%%bgtask it\nsaw = mine.unit\nmine.unit = 'km'").check()
     notebook.run("await it").check()
     assert notebook.value("(saw, mine.unit)") == ("m", "km")
+
+
+def test_the_page_has_a_row_for_every_setting() -> None:
+    page = PAGE.read_text("utf-8")
+    assert [one.name for one in (*LIGHT, *HEAVY) if f"| {one.library} | {one.setting} |" not in page] == []
