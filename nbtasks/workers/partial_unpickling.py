@@ -24,7 +24,10 @@ class Lost:
         self.kind, self.why = kind, why
 
 
-class PartialUnpickler(pickle._Unpickler):
+_Unpickler: Any = pickle._Unpickler  # its stack has no types
+
+
+class PartialUnpickler(_Unpickler):  # type: ignore[misc]
     """Puts a `Lost` in the place of each object that cannot be rebuilt; `broken` are those whose state is not set."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -116,7 +119,7 @@ class PartialUnpickler(pickle._Unpickler):
                 self.pop_mark()
 
     dispatch = {  # noqa: RUF012 - as in the class below
-        **pickle._Unpickler.dispatch,
+        **_Unpickler.dispatch,
         pickle.REDUCE[0]: load_reduce,
         pickle.NEWOBJ[0]: load_newobj,
         pickle.NEWOBJ_EX[0]: load_newobj_ex,

@@ -244,14 +244,14 @@ def without_annotations(function: types.FunctionType) -> types.FunctionType:
 
 def annotations_of(obj: Any) -> dict[str, Any]:
     """What to set on a function or class so that its annotations are those of `obj`; they are not evaluated."""
-    annotate = getattr(obj, "__annotate__", None)
-    if sys.version_info < (3, 14) or annotate is None:
+    annotate = getattr(obj, "__annotate__", None)  # from Python 3.14
+    if annotate is None:
         return {}
     if isinstance(annotate, types.FunctionType) and annotate.__module__ == "__main__":
         return {"__annotate__": _without_class(annotate)}
-    from annotationlib import Format, get_annotations  # those that a library makes, such as `typing.TypedDict`
-
-    return {"__annotations__": get_annotations(obj, format=Format.FORWARDREF)}
+    # Those that a library makes, such as `typing.TypedDict`.
+    annotationlib = importlib.import_module("annotationlib")
+    return {"__annotations__": annotationlib.get_annotations(obj, format=annotationlib.Format.FORWARDREF)}
 
 
 def _without_class(annotate: types.FunctionType) -> types.FunctionType:
