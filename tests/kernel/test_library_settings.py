@@ -32,8 +32,10 @@ def notebook(kernel: KernelDriver) -> KernelDriver:
 def test_a_setting_is_carried_into_a_background_cell_and_committed_by_it(
     notebook: KernelDriver, scene: Scene, backend: str
 ) -> None:
+    if backend in scene.depends_on_chance:
+        pytest.skip("depends on the C libraries that the worker process has loaded")
     found = results(notebook, scene, backend)
-    assert found.is_carried_in is (backend not in scene.missing_on), found
+    assert found.is_carried_in, found
     assert found.is_committed, found
     assert found.apart is None or found.is_apart, found
 
