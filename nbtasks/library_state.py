@@ -1,4 +1,4 @@
-"""Settings that well-known libraries keep per thread, registered with `thread_state`.
+"""Per-thread settings of well-known libraries, registered with `thread_state`.
 
 None of these libraries is imported here: each function is called once the user has imported its library. Where that has
 no public function for a setting, the setting is read and written where the library keeps it.
@@ -100,7 +100,7 @@ _AUTOCAST_DEVICES = ("cpu", "cuda")
 
 
 class _InferenceGuards(threading.local):
-    """The guards by which this thread has inference mode; torch has no function that sets it."""
+    """The guards that hold inference mode in this thread; torch has no setter for it."""
 
     def __init__(self) -> None:
         self.guards: list[Any] = []

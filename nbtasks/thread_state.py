@@ -1,4 +1,4 @@
-"""Settings that libraries keep per thread: `register`, and carrying them from one thread to another.
+"""Per-thread settings of libraries: `register`, and transfer between threads.
 
 A setting such as scikit-learn's `set_config` or torch's grad mode holds for the thread that has set it. A background
 cell in a thread or in a worker process has those of the notebook nevertheless, and what it sets is the notebook's after
@@ -202,7 +202,7 @@ class Carried:
         return changes_from(self.state, now)
 
     def rebase(self, changes: Changes) -> None:
-        """Set in this thread what another cell has set, unless this one has set it too; it counts as the notebook's."""
+        """Apply settings of another cell, which count as the notebook's, unless this cell has set them too."""
         now = capture()
         taken = {key: new for key, (old, new) in changes.items() if same_in(now, key, old)}
         apply(taken)
@@ -225,7 +225,7 @@ def pack(state: State) -> Packed:
 
 
 class Process:
-    """The settings that a cell begins with in a worker process, on the thread that it runs on."""
+    """Settings that a cell starts with in a worker process, on its thread."""
 
     def __init__(self, packed: Packed) -> None:
         _due.clear()

@@ -1,4 +1,4 @@
-"""Test matrix: unit and kernel tests on every Python, ipykernel, croniter and cloudpickle.
+"""Test matrix: tests on every Python, ipykernel, croniter and cloudpickle.
 
 Uses the standard library only, since it runs before anything is installed. A Python that this machine lacks
 is reported as absent and fails the run: it was asked for and not tested. Arguments that are not its own go to
@@ -25,7 +25,7 @@ VENVS = ROOT / ".venvs"
 
 @dataclass(frozen=True)
 class Entry:
-    """An environment: Python, ipykernel, croniter and cloudpickle (newest if empty), by leading version numbers."""
+    """An environment: Python, ipykernel, croniter, cloudpickle (newest if empty)."""
 
     python: str
     ipykernel: str
@@ -85,7 +85,7 @@ def is_python(interpreter: Interpreter, version: str) -> bool:
 
 
 def find_python(version: str) -> Interpreter | None:
-    """A CPython of that version: this one, one on PATH, one of pyenv's, or one in a root under NBTASKS_PYTHONS."""
+    """A CPython of that version: this one, on PATH, of pyenv, or in a root under NBTASKS_PYTHONS."""
     candidates = [sys.executable, shutil.which(f"python{version}")]
     pyenv_root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     candidates += sorted(map(str, pyenv_root.glob(f"versions/{version}.*/bin/python")))

@@ -1,4 +1,4 @@
-"""Root folders with new Pythons (`make pythons`): Debian's unstable suite, in which `make test-matrix` runs tests.
+"""Root folders with new Pythons for `make test-matrix` (`make pythons`).
 
 For machines with apt, debootstrap and root's rights. The mirror is the first one of the machine's own apt sources, and
 pip's settings, certificates and host names are copied from the machine. Folders of the machine are mounted in the root:

@@ -71,7 +71,7 @@ class Attempt(ABC):
         return f"<Attempt {self.task.attempts} of {self.task!r}>"
 
     def start_program(self, call: Callable[[], int], *, ends_with_work: bool = False) -> int:
-        """Start a child process by `call`, as a part of this work; returns the process id (see `Programs.start`)."""
+        """Start a child process by `call`, as a part of this work; returns its id (see `Programs.start`)."""
         with _programs_lock:
             if self.programs is None:
                 self.programs = Programs()

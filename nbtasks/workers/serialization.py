@@ -379,7 +379,7 @@ def unpack_names(
     *,
     of: Callable[[Any], dict[str, Any]] = lambda value: value,
 ) -> tuple[Any, dict[str, Lost]]:
-    """As `unpack`, without those names of the dict `of(value)`, and of others, whose objects cannot be rebuilt here."""
+    """Like `unpack`, without the names of the dict `of(value)` and others that cannot be rebuilt here."""
     try:
         return unpack(parcel, names, task), {}
     except Exception as error:  # noqa: BLE001 - objects are rebuilt by code of their own

@@ -1,4 +1,4 @@
-"""Settings that libraries keep per thread: what of them a background cell has and gives back.
+"""Per-thread settings of libraries in background cells, before and after the commit.
 
 `python -m tests.kernel.library_settings` runs every scene on every backend and writes docs/library-settings.md.
 """
@@ -263,7 +263,7 @@ HEAVY = [
 
 
 class Results(NamedTuple):
-    """What shows a setting in a notebook without it and with it, and what shows it elsewhere."""
+    """Code that shows a setting in a notebook without it, with it, and elsewhere."""
 
     without: object
     made: object

@@ -1,4 +1,4 @@
-"""Settings that libraries keep per thread, in background cells as in the foreground."""
+"""Per-thread settings of libraries, in background cells as in the foreground."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of background cells whose display fails: the task has failed all the same."""
+"""Errors of background cells whose display fails: the task has failed anyway."""
 
 from __future__ import annotations
 

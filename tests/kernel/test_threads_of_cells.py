@@ -1,4 +1,4 @@
-"""What Python and libraries allow on one thread only: signals, and databases in memory."""
+"""Features that are tied to one thread: signals, and databases in memory."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ print(shell.run_cell("1 + 1").result, "nbtasks" in shell.extension_manager.loade
 
 def test_one_line_says_that_another_kernel_is_needed() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=60)
-    said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    assert said.count("2 False None") == 1 and said.count("False") == 1
-    assert [line for line in said if "nbtasks" in line] == [
+    printed = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    assert printed.count("2 False None") == 1 and printed.count("False") == 1
+    assert [line for line in printed if "nbtasks" in line] == [
         "UsageError: nbtasks needs a kernel of ipykernel, not one of xeus_python_shell: "
         "choose the kernel 'Python 3 (ipykernel)'"
     ]

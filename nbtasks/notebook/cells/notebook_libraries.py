@@ -1,4 +1,4 @@
-"""Settings that libraries keep per thread, as the notebook has them, committed as names are.
+"""The notebook's per-thread settings of libraries, committed as names are.
 
 Only the foreground's thread can read and set those of the foreground. So they are taken there when a cell is launched
 or has ended, and what background cells have set is set there when the next cell begins, or ends its wait.
@@ -51,7 +51,7 @@ class NotebookLibraries:
         self.take_over(changes)
 
     def take_over(self, changes: Changes) -> None:
-        """Set `changes` on the foreground's thread, apart from settings that were set to something else meanwhile."""
+        """Set `changes` on the foreground's thread, except settings that have been changed meanwhile."""
         if not changes:
             return
         state = thread_state.capture_all()

@@ -1,4 +1,4 @@
-"""Monkeypatches of SQLAlchemy and peewee: warnings about in-memory databases that each thread has of its own.
+"""Monkeypatches of SQLAlchemy and peewee: warnings about in-memory databases.
 
 A background cell in a thread would write to a database that nothing else sees, and `to_sql` would report success.
 """

@@ -185,7 +185,7 @@ def _system(system: Callable[[Any], int]) -> Callable[[Any], int]:
 
 
 def _execute_child_whole(execute: Callable[..., None]) -> Callable[..., None]:
-    """Raise no interrupt before the object knows its process: nothing would take that off the system's table."""
+    """Raise no interrupt before the object knows its process, which would stay a zombie otherwise."""
 
     @functools.wraps(execute)
     def whole(popen: Any, *args: Any, **kwargs: Any) -> None:
@@ -261,7 +261,7 @@ def _pool_patches(module: ModuleType) -> list[Patch]:
 
 
 def _wait(wait: Callable[..., None]) -> Callable[..., None]:
-    """Wait for a result of a pool in short stretches: an interrupt does not reach a thread that waits for a lock."""
+    """Wait for a result of a pool in short stretches; no interrupt reaches a thread that waits for a lock."""
 
     @functools.wraps(wait)
     def in_stretches(result: Any, timeout: float | None = None) -> None:
