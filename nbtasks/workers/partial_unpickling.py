@@ -1,4 +1,6 @@
-"""Unpickling that goes on where an object cannot be rebuilt, so that it costs no other name of the same pickle.
+"""Unpickling that continues after an object that cannot be rebuilt.
+
+One such object costs no other name of the same pickle.
 
 Slow, since it is pickle's own unpickler written in Python: only for pickles that the fast one has refused.
 """
@@ -28,7 +30,10 @@ _Unpickler: Any = pickle._Unpickler  # its stack has no types
 
 
 class PartialUnpickler(_Unpickler):  # type: ignore[misc]
-    """Puts a `Lost` in the place of each object that cannot be rebuilt; `broken` are those whose state is not set."""
+    """Puts a `Lost` in the place of each object that cannot be rebuilt.
+
+    `broken` are the objects whose state is not set.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -230,7 +230,7 @@ def _lazy_here(path: str, is_attribute: bool) -> Any:
 
 
 def without_annotations(function: types.FunctionType) -> types.FunctionType:
-    """A copy of a function that has none: cloudpickle would evaluate them, and they may name what does not exist."""
+    """A copy of a function without annotations, which cloudpickle would evaluate, undefined names included."""
     bare = types.FunctionType(
         function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
     )
@@ -243,7 +243,7 @@ def without_annotations(function: types.FunctionType) -> types.FunctionType:
 
 
 def annotations_of(obj: Any) -> dict[str, Any]:
-    """What to set on a function or class so that its annotations are those of `obj`; they are not evaluated."""
+    """The attributes that give a function or class the annotations of `obj` without evaluating them."""
     annotate = getattr(obj, "__annotate__", None)  # from Python 3.14
     if annotate is None:
         return {}
@@ -255,7 +255,7 @@ def annotations_of(obj: Any) -> dict[str, Any]:
 
 
 def _without_class(annotate: types.FunctionType) -> types.FunctionType:
-    """The function without the names of the class body, which it looks up first: `_set_class_state` puts them back."""
+    """The function without its class namespace cell, which `_set_class_state` puts back."""
     if "__classdict__" not in annotate.__code__.co_freevars:
         return annotate
     cells = zip(annotate.__code__.co_freevars, annotate.__closure__ or (), strict=True)
@@ -390,7 +390,7 @@ def _handler_of_mark(kind: type[logging.Handler], state: dict[str, Any]) -> logg
 
 @reduces("concurrent.Queue", "concurrent.Interpreter")
 def _of_interpreters(obj: Any) -> None:
-    """Refuse an object of `concurrent.interpreters`: it is pickled by a number, which is another one's elsewhere."""
+    """Refuse an object of `concurrent.interpreters`: its pickle is a number valid in this process only."""
     if type(obj).__module__.startswith("concurrent.interpreters"):
         raise TypeError(f"a {type(obj).__name__} of interpreters exists only in its own process")
 

@@ -1,4 +1,4 @@
-"""Per-thread settings of libraries in background cells, before and after the commit.
+"""Per-thread settings of libraries in background cells, until after the commit.
 
 `python -m tests.kernel.library_settings` runs every scene on every backend and writes docs/library-settings.md.
 """

@@ -1,4 +1,4 @@
-"""Monkeypatches of `signal`: background cells in threads are told what to do instead.
+"""Monkeypatches of `signal`: advice for background cells in threads.
 
 Python sets no signal handlers outside of the main thread, and an alarm that a thread sets interrupts the foreground
 cell, or ends the kernel.

@@ -142,7 +142,7 @@ class CellKernel(WorkerKernel):
         return counted
 
     def _noting(self, run_code: Callable[..., Any]) -> Callable[..., Any]:
-        """Report an error of the cell that other code has shown: a cell can replace the function that shows it."""
+        """Report an error that other code has shown; a cell can replace the function that shows errors."""
 
         @functools.wraps(run_code)
         async def noting(code: Any, result: Any = None, **kwargs: Any) -> Any:
