@@ -230,7 +230,7 @@ def _lazy_here(path: str, is_attribute: bool) -> Any:
 
 
 def without_annotations(function: types.FunctionType) -> types.FunctionType:
-    """A copy of a function without annotations, which cloudpickle would evaluate, undefined names included."""
+    """A copy of a function without annotations, which cloudpickle would evaluate."""
     bare = types.FunctionType(
         function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
     )
