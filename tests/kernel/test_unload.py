@@ -11,7 +11,7 @@ from tests.kernel.notebook import GATES, LOAD, wait_over
 pytestmark = pytest.mark.kernel
 
 IMPORTS = """
-import asyncio, builtins, concurrent.futures, getpass, io, sys, tempfile, threading
+import asyncio, builtins, concurrent.futures, getpass, io, multiprocessing.pool, sys, tempfile, threading
 import ipywidgets, matplotlib.pyplot as plt, nest_asyncio2, tqdm.auto, tqdm.notebook
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from IPython.utils.capture import capture_output
@@ -132,6 +132,7 @@ def test_in_a_terminal_every_attribute_is_the_same_object_as_before_the_load(tmp
     from tests.kernel.terminal import Terminal
 
     with Terminal(kernel_env(tmp_path), tmp_path) as terminal:
+        terminal.run("import multiprocessing.pool")
         terminal.run("import asyncio, getpass, nest_asyncio2, tqdm.std, typing_extensions, matplotlib.pyplot as plt")
         terminal.run("from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor")
         for line in ("await asyncio.sleep(0)", "nest_asyncio2.apply()", "plt.plot([1, 2])", "%unload_ext nothing"):

@@ -59,7 +59,8 @@ def find_functions(roots: Iterable[Any], over: Names, wanted: int) -> list[Movab
         if left <= 0 or (len(found) >= wanted and not any(one.__code__.co_flags & _GENERATOR for one in found)):
             break
         for function in functions:  # a wrapper leads to what it wraps, and not to the module that it is of
-            seen[id(function.__globals__)] = seen[id(function.__builtins__)] = None  # type: ignore[attr-defined]
+            known: Any = function  # not every version of the type stubs knows `__builtins__`
+            seen[id(known.__globals__)] = seen[id(known.__builtins__)] = None
         level = _next_level(level, over, seen, left)
         left -= len(level)
     return [*found, *generators]
