@@ -35,7 +35,8 @@ def printed_by(script: str) -> str:
         check=False,
         timeout=60,
     )
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    errors = re.sub(r"nbtasks: the end of the process has cut off .*\n", "", done.stderr)  # as the page says
+    assert (done.returncode, errors) == (0, ""), done.stderr
     return done.stdout
 
 

@@ -442,8 +442,7 @@ def _calendar_field(values: Iterable[int], limits: tuple[int, int], width: int =
     found, (low, high) = sorted(values), limits
     if found == list(range(low, high + 1)):
         return "*"
-    if len(found) > 2 and found == list(range(found[0], high + 1, found[1] - found[0])) and found[1] > found[0] + 1:
-        return f"{found[0]:0{width}}/{found[1] - found[0]}"
+    # No steps (`00/5`): after the last hour of a day, systemd 252 skips the first one of the next.
     return ",".join(
         f"{first:0{width}}" if first == last else f"{first:0{width}}..{last:0{width}}" for first, last in _runs(found)
     )

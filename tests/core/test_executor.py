@@ -43,8 +43,9 @@ def gate():
 
 
 def test_cpythons_own_tests_of_executors_pass():
-    python = find_python("3.13")
-    has_tests = [python, "-c", "import test.test_concurrent_futures.executor"]
+    found = find_python("3.13")
+    python = None if found is None or found.root is not None else found.path
+    has_tests = [str(python), "-c", "import test.test_concurrent_futures.executor"]
     if python is None or subprocess.run(has_tests, capture_output=True, check=False).returncode:
         pytest.skip("they come with the `test` package of CPython 3.13, which this machine lacks")
     runs = {
@@ -392,7 +393,8 @@ executor.submit(lambda: (time.sleep(0.5), print("whole", flush=True)))
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
-    assert (done.stdout, done.stderr) == ("whole\n", "")
+    cut_off = "nbtasks: the end of the process has cut off 1 unfinished task: 'wait' (running)\n"
+    assert (done.stdout, done.stderr) == ("whole\n", cut_off)
     assert time.monotonic() - start > 2, "the call that never ends was given up at once"
 
 

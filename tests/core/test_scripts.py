@@ -64,8 +64,8 @@ manager.create_task("late", print, lane="single", after=[manager.list_tasks()[0]
 """
 
 
-def run(script: str, code: int = 0, timeout: float = 60) -> str:
-    """What the script printed. It must end by itself, with that exit code, and write no errors."""
+def run(script: str, code: int = 0, timeout: float = 60, cut_off: str = "") -> str:
+    """Output of a script that exits with that code; stderr has only the line on tasks that were cut off."""
     done = subprocess.run(
         [sys.executable, "-W", "default", "-c", script],
         cwd=ROOT,
@@ -74,7 +74,8 @@ def run(script: str, code: int = 0, timeout: float = 60) -> str:
         check=False,
         timeout=timeout,
     )
-    assert (done.returncode, done.stderr) == (code, ""), done.stderr
+    expected = f"nbtasks: the end of the process has cut off {cut_off}\n" if cut_off else ""
+    assert (done.returncode, done.stderr) == (code, expected), done.stderr
     return done.stdout
 
 
@@ -187,16 +188,21 @@ print(get_manager().create_task("coroutine", work).wait(10))
 
 def test_an_interpreter_that_exits_does_not_wait_for_tasks_that_never_end():
     start = time.monotonic()
-    assert run(STUBBORN + "print('end', flush=True)") == "end\n"
+    stubborn = ["swallows", "waits", "keeps_on", "watched", "blocks_its_loop"]
+    names = ", ".join([*(f"{name!r} (running)" for name in stubborn), "'late' (pending)"])
+    assert run(STUBBORN + "print('end', flush=True)", cut_off=f"6 unfinished tasks: {names}") == "end\n"
     assert time.monotonic() - start < 30  # the sleeps in there are of 1000 seconds
 
 
-@pytest.mark.parametrize(("end", "code"), [("raise SystemExit(3)", 3), ("import os; os._exit(4)", 4)])
-def test_an_exit_code_is_the_scripts_own(end, code):
+@pytest.mark.parametrize(
+    ("end", "code", "cut_off"),
+    [("raise SystemExit(3)", 3, "1 unfinished task: 't' (running)"), ("import os; os._exit(4)", 4, "")],
+)
+def test_an_exit_code_is_the_scripts_own(end, code, cut_off):
     started = (
         "import threading\nfrom nbtasks import get_manager\nget_manager().create_task('t', threading.Event().wait)\n"
     )
-    run(started + end, code)
+    run(started + end, code, cut_off=cut_off)
 
 
 def test_an_interrupt_ends_a_script_that_serves():
