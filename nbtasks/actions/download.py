@@ -422,7 +422,8 @@ def _begin_whole(part: Part, response: httpx.Response, *, asked_for_rest: bool) 
     """
     headers = response.headers
     packed = _is_packed(headers)  # then its lengths are not the file's
-    if "content-range" in headers:
+    sent = re.fullmatch(r"bytes 0-(\d+)/(\d+)", headers.get("content-range", "bytes 0-0/1"))
+    if sent is None or int(sent[1]) + 1 != int(sent[2]):  # some servers name the range that is the whole file
         raise MisfitError(f"the server sent {headers['content-range']!r} as if that were the whole file")
     length = headers.get("content-length", "")
     if packed and not length and "transfer-encoding" not in headers and response.http_version.startswith("HTTP/1"):
