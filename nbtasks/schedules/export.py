@@ -442,7 +442,7 @@ def _calendar_field(values: Iterable[int], limits: tuple[int, int], width: int =
     found, (low, high) = sorted(values), limits
     if found == list(range(low, high + 1)):
         return "*"
-    # No steps (`00/5`): after the last hour of a day, systemd 252 skips the first one of the next.
+    # No steps: with `00/5` systemd 252 skips the first midnight of a month (findings/).
     return ",".join(
         f"{first:0{width}}" if first == last else f"{first:0{width}}..{last:0{width}}" for first, last in _runs(found)
     )
