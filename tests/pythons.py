@@ -23,7 +23,7 @@ SUITE = "sid"
 _VERSIONS = ("3.14", "3.15")
 _PACKAGES = ["gcc", "g++", "make", "git", "ca-certificates"]
 _COPIED = (
-    *("/etc/pip.conf", "/root/.pip/pip.conf", "/root/.config/pip/pip.conf"),
+    *("/etc/pip.conf", str(Path.home() / ".pip" / "pip.conf"), str(Path.home() / ".config" / "pip" / "pip.conf")),
     *("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs", "/usr/local/share/ca-certificates"),
 )
 _SYSTEM = ("proc", "sys", "dev")

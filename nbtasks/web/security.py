@@ -12,7 +12,6 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
@@ -76,7 +75,7 @@ class Guard:
         refusal = self._refusal(scope)
         if refusal is not None:
             await refusal(scope, receive, self._with_headers(send))
-        elif get_route_path(scope) == EVENTS_PATH and scope["method"] == "GET":
+        elif _path_in_app(scope) == EVENTS_PATH and scope["method"] == "GET":
             last_id = Headers(scope=scope).get("last-event-id")
             await self.events.listen(last_id, self._headers, receive, send)
         else:
@@ -101,7 +100,7 @@ class Guard:
         if not length.isdigit() or int(length) > MAX_BODY:
             return _error(413, f"a request has at most {MAX_BODY} bytes")
         refusal = None if self.token is None else self._refusal_without_token(scope, headers)
-        if refusal is None and get_route_path(scope) == EVENTS_PATH and self.events.listeners >= self._max_listeners:
+        if refusal is None and _path_in_app(scope) == EVENTS_PATH and self.events.listeners >= self._max_listeners:
             return _error(503, f"{self._max_listeners} clients listen already; try again later")
         return refusal
 
@@ -168,6 +167,12 @@ def _limited(receive: Receive) -> Receive:
         return message
 
     return limited
+
+
+def _path_in_app(scope: Scope) -> str:
+    """The path of a request below the prefix under which the app is mounted."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def _error(status: int, text: str) -> Response:

@@ -150,16 +150,18 @@ def test_no_method_but_post_changes_anything(manager, client, gate):
 
 def test_the_app_can_be_mounted_in_another(manager):
     """Under a prefix, without a token of its own: the application around it decides."""
-    app = Starlette(routes=[Mount("/background", app=create_app(manager, token=False, hosts=["testserver"]))])
+    tasks = create_app(manager, token=False, hosts=["testserver"], max_listeners=0)
+    app = Starlette(routes=[Mount("/background", app=tasks)])
     transport = httpx.ASGITransport(app)
 
-    async def ask() -> httpx.Response:
+    async def ask(path: str) -> httpx.Response:
         async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
-            return await client.get("/background/api/stats")
+            return await client.get(f"/background{path}")
 
     import asyncio
 
-    assert asyncio.run(ask()).json()["total"] == 0
+    assert asyncio.run(ask("/api/stats")).json()["total"] == 0
+    assert asyncio.run(ask("/events")).status_code == 503  # a stream is found below the prefix too
 
 
 def test_a_port_that_is_taken_is_told(manager, server):
