@@ -99,7 +99,7 @@ LIGHT = [
         "threadpoolctl",
         "`threadpool_limits`, OpenMP",
         "threadpoolctl",
-        "limits = threadpoolctl.threadpool_limits(1, user_api='openmp')",
+        "limits = threadpoolctl.threadpool_limits(3, user_api='openmp')",
         "limits.restore_original_limits()",
         "[one['num_threads'] for one in threadpoolctl.threadpool_info() if one['user_api'] == 'openmp']",
         "import threadpoolctl, sklearn.cluster",

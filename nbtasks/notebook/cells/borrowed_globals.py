@@ -9,7 +9,7 @@ whose globals it is, and a function holds its globals.
 A frame is either on the stack of a thread, or belongs to an object that the garbage collector knows: a generator, a
 coroutine, or a frame object that a traceback or a variable holds. A frame may move from the first to the second
 meanwhile, so the stacks are read before the objects, each stack within one call of C code, in which no other thread
-runs. Where frames may be out of sight, nothing is released: on the stacks of greenlets, in frozen objects, and in a
+runs. Where frames may be out of sight, nothing is released: while a greenlet is suspended, in frozen objects, and in a
 garbage collection that another thread has begun.
 """
 
@@ -87,14 +87,14 @@ class BorrowedGlobals:
 
 def globals_of_all_frames() -> set[int] | None:
     """The ids of the dicts that are globals of a frame; None if some frames may be out of sight."""
-    if "greenlet" in sys.modules or gc.get_freeze_count() > _FROZEN:
+    if gc.get_freeze_count() > _FROZEN:
         return None
     collections = _collections()
     frames = [frame for thread in sys._current_frames() for frame in _stack(thread)]
     objects = gc.get_objects()
     try:
         gc.collect(0)  # does nothing if a collection runs in another thread, whose garbage is out of sight
-        if _collections() != collections + 1:
+        if _collections() != collections + 1 or _is_any_greenlet_suspended(objects):
             return None
         owned = (_OWNERS[id(type(value))](value) for value in objects if id(type(value)) in _OWNERS)
         frames += [frame for frame in owned if frame is not None]
@@ -103,6 +103,14 @@ def globals_of_all_frames() -> set[int] | None:
         # Our own frame is among them, and would keep them all in a cycle.
         frames.clear()
         objects.clear()
+
+
+def _is_any_greenlet_suspended(objects: list[Any]) -> bool:
+    """Whether a stack other than those of the threads has frames. A main greenlet is suspended while another runs."""
+    greenlet = getattr(sys.modules.get("greenlet"), "greenlet", None)
+    if greenlet is None:
+        return False
+    return any(issubclass(type(one), greenlet) and greenlet.gr_frame.__get__(one) is not None for one in objects)
 
 
 def _collections() -> int:
