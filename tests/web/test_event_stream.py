@@ -11,7 +11,7 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse, connect_sse
 
-from nbtasks import TaskManager, current_task
+from nbtasks import Retry, TaskManager, current_task
 from nbtasks.web import create_app
 from nbtasks.web import event_log as event_logs
 from nbtasks.web.event_log import EventLog
@@ -61,25 +61,33 @@ def test_an_unknown_last_event_is_answered_with_a_snapshot(manager, client, last
 
 
 def test_nothing_is_lost_of_ten_thousand_events(manager, client):
-    """Three changes of state of each of 3,334 tasks, a hundred at once, which are never coalesced."""
+    """Changes of state of a hundred tasks at once, 101 each, which are never coalesced."""
     manager.resize_lane("multiple", 100)
-    total = 0
+    attempts = 50
+
+    def work() -> None:
+        if current_task().attempts < attempts:
+            raise ValueError
+
     with listening(client) as events:
         next(events)
-        numbers: dict[str, list[int]] = {}
-
-        tasks = [manager.create_task(f"task {number}", int, lane="multiple") for number in range(3_334)]
-        ids = []
+        retry = Retry(attempts=attempts, delay=0)
+        tasks = [manager.create_task(f"task {n}", work, lane="multiple", retry=retry) for n in range(100)]
+        ids: list[int] = []
+        seen: dict[str, list[str]] = {task.id: [] for task in tasks}
+        left = set(seen)
         for event in events:
             ids.append(int(event.id.partition("-")[2]))
-            if event.event in {"created", "started", "completed"}:
-                numbers.setdefault(event.json()["task"]["id"], []).append(event.event)
-                total += 1
-            if total == 3 * len(tasks):
+            task_id = event.json()["task"]["id"]
+            if event.event not in {"progress", "pruned"}:
+                seen[task_id].append(event.event)
+            if event.event == "completed":
+                left.discard(task_id)
+            if not left:
                 break
-    assert ids == list(range(ids[0], ids[0] + len(ids)))
-    assert set(numbers) == {task.id for task in tasks}
-    assert all(seen == ["created", "started", "completed"] for seen in numbers.values())
+    assert ids == list(range(ids[0], ids[0] + len(ids))) and len(ids) >= 10_000
+    each = ["created", *["started", "retrying"] * (attempts - 1), "started", "completed"]
+    assert {tuple(one) for one in seen.values()} == {tuple(each)}
 
 
 class Client:

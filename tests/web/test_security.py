@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from nbtasks.web import security
+from nbtasks.web import security, serve
+from nbtasks.web import server as servers
 
 
 def test_without_the_token_nothing_is_answered(base):
@@ -108,3 +109,21 @@ def test_the_page_allows_only_its_own_script_and_style(client):
 
 def test_every_refusal_has_the_headers_too(base):
     assert "default-src 'none'" in httpx.get(base + "/").headers["content-security-policy"]
+
+
+def test_more_connections_than_allowed_are_refused(manager, monkeypatch):
+    """Idle connections count too; the ones that are there are served on."""
+    monkeypatch.setattr(servers, "MAX_CONNECTIONS", 3)
+    server = serve(manager)
+    limits = httpx.Limits(max_keepalive_connections=1)
+    headers = {"Authorization": f"Bearer {server.token}"}
+    base = f"http://127.0.0.1:{server.port}"
+    clients = [httpx.Client(base_url=base, headers=headers, limits=limits) for _ in range(3)]
+    try:
+        statuses = [client.get("/api/tasks").status_code for client in clients]
+        assert statuses == [200, 200, 503]
+        assert clients[0].get("/api/tasks").status_code == 200
+    finally:
+        for client in clients:
+            client.close()
+        server.stop()

@@ -106,7 +106,10 @@ def globals_of_all_frames() -> set[int] | None:
 
 
 def _is_any_greenlet_suspended(objects: list[Any]) -> bool:
-    """Whether a stack other than those of the threads has frames. A main greenlet is suspended while another runs."""
+    """Whether a stack other than those of the threads has frames.
+
+    A main greenlet is suspended, too, while another one runs.
+    """
     greenlet = getattr(sys.modules.get("greenlet"), "greenlet", None)
     if greenlet is None:
         return False
