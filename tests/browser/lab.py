@@ -42,7 +42,7 @@ class Lab:
             path = settings / f"{name}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(values), encoding="utf-8")
-        self._env = {
+        self.env = {
             **env,
             "JUPYTER_TOKEN": self.token,
             "JUPYTER_RUNTIME_DIR": str(runtime),
@@ -65,7 +65,7 @@ class Lab:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "jupyterlab", *self._arguments(port)],
-                env=self._env,
+                env=self.env,
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from playwright.sync_api import expect
 
@@ -79,3 +82,16 @@ def test_the_panel_pages_through_the_outputs_of_the_last_runs(open_page):
     page.wait_text(1, "written by run 2")
     assert page.is_running(3)
     page.interrupt()
+
+
+def test_a_run_without_a_browser_leaves_the_open_notebook_alone(open_page):
+    page = open_page([LOAD, "%%bgtask it --every 1s\nprint('in the browser')"])
+    page.run(0)
+    page.run(1)
+    page.wait_text(1, "in the browser")
+    page.save()
+    before = page.file.read_bytes()
+    command = [sys.executable, "-m", "nbtasks", "run", str(page.file)]
+    finished = subprocess.run(command, check=False, env=page.lab.env, capture_output=True, text=True)
+    assert finished.returncode == 2 and "is open in another kernel" in finished.stderr
+    assert page.file.read_bytes() == before
