@@ -612,12 +612,17 @@ def test_a_generator_reads_what_a_running_cell_has_bound(names: NotebookNames, n
     assert notebook["counter"].gi_frame.f_globals is notebook and next(notebook["counter"]) == 1
 
 
-def test_functions_that_are_gone_are_forgotten(notebook: dict[str, Any]) -> None:
+@pytest.mark.parametrize("binds_any", [False, True], ids=["cells that bind a name", "cells that may bind any name"])
+def test_functions_that_are_gone_are_forgotten(notebook: dict[str, Any], binds_any: bool) -> None:
     exact = ExactGlobals(notebook)
     names = NotebookNames(notebook, exact)
     for number in range(3_000):
-        run(names, f"hooks = [lambda: x{number}]")
-    assert len(exact._moved._functions) < 1_500 and len(exact._moved._readers) < 1_500
+        run(names, f"hooks = [lambda: x{number} + len(items)]")
+        if number % 100 == 0:
+            names.end(names.open(binds=["y"], binds_any=binds_any), commit=True)
+    moved = exact._moved
+    assert len(moved._functions) < 1_500 and len(moved._readers) < 1_500
+    assert all(len(readers) < 1_500 for readers in moved._readers.values())
 
 
 # -- names in code ---------------------------------------------------------------------------------------------------

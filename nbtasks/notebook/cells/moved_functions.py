@@ -145,7 +145,7 @@ class MovedFunctions:
 
     def _place_readers(self, names: Iterable[str], any_name: bool) -> None:
         if any_name:
-            self._functions = self._placed(self._functions)
+            self._placed(self._functions)  # `_prune` alone shortens this list: its length says when all are pruned
         for name in self._readers.keys() & names:
             self._readers[name] = self._placed(self._readers[name])
 
