@@ -150,6 +150,54 @@ MOVED = {
         lambda ns: ns["timer"].function,
     ),
     "generator function": ("def f():\n yield x\nkept = [f]", lambda ns: lambda: next(ns["f"]())),
+    "slot": ("class C:\n __slots__ = ('f',)\nc = C()\nc.f = lambda: x", lambda ns: ns["c"].f),
+    "deque": ("import collections\nd = collections.deque([lambda: x])", lambda ns: ns["d"][0]),
+    "ordered dict": ("import collections\nd = collections.OrderedDict(f=lambda: x)", lambda ns: ns["d"]["f"]),
+    "default of a dict": (
+        "import collections\nd = collections.defaultdict(lambda: x)",
+        lambda ns: lambda: ns["d"]["new"],
+    ),
+    "iterator of C": ("i = map(lambda _: x, range(9)); next(i)", lambda ns: ns["i"].__next__),
+    "callback of a weak reference": (
+        "import weakref\nclass C: pass\nc = C()\nw = weakref.ref(c, lambda _: x)",
+        lambda ns: lambda: ns["w"].__callback__(None),
+    ),
+    "partial method": (
+        "import functools\nclass C:\n f = functools.partialmethod(lambda self, a: x, 1)",
+        lambda ns: ns["C"]().f,
+    ),
+    "partial of a partial": (
+        "import functools\np = functools.partial(functools.partial(lambda a, b: x, 1), 2)",
+        lambda ns: ns["p"],
+    ),
+    "cached property": (
+        "import functools\nclass C:\n @functools.cached_property\n def f(self): return x",
+        lambda ns: lambda: ns["C"]().f,
+    ),
+    "method by type of argument": (
+        "import functools\nclass C:\n @functools.singledispatchmethod\n def f(self, a): return 0\n"
+        " @f.register\n def _(self, a: int): return x",
+        lambda ns: lambda: ns["C"]().f(1),
+    ),
+    "setter of a property": (
+        "class C:\n def _set(self, value): self.value = x\n f = property(None, _set)\n del _set\nc = C()",
+        lambda ns: lambda: setattr(ns["c"], "f", None) or ns["c"].value,
+    ),
+    "descriptor": ("class D:\n def __get__(self, *_): return x\nclass C: f = D()", lambda ns: lambda: ns["C"].f),
+    "metaclass": ("class M(type):\n def __call__(cls): return x\nclass C(metaclass=M): pass", lambda ns: ns["C"]),
+    "base class": ("class B:\n def f(self): return x\nclass C(B): pass\ndel B", lambda ns: ns["C"]().f),
+    "default value": ("def f(g=lambda: x): return g()\nkept = [f]", lambda ns: ns["f"]),
+    "attribute of a function": ("def f(): return 0\nf.g = lambda: x\nkept = [f]", lambda ns: ns["f"].g),
+    "variable of a generator": (
+        "def f():\n g = lambda: x\n while True: yield g()\nheld = f(); next(held)",
+        lambda ns: ns["held"].__next__,
+    ),
+    "local value of a thread": ("import threading\nv = threading.local()\nv.f = lambda: x", lambda ns: ns["v"].f),
+    "enumeration": ("import enum\nclass E(enum.Enum):\n A = 1\n def f(self): return x", lambda ns: ns["E"].A.f),
+    "abstract class": (
+        "import abc\nclass B(abc.ABC):\n @abc.abstractmethod\n def f(self): pass\nclass C(B):\n def f(self): return x",
+        lambda ns: ns["C"]().f,
+    ),
 }
 
 
@@ -337,6 +385,17 @@ BEGUN = {
         "cr_frame",
         lambda held: held.send(None),
     ),
+    "generator in a with statement": (
+        "import contextlib\n@contextlib.contextmanager\ndef g(): yield x\ndef f():\n with g():\n"
+        "  while True: yield x\nheld = f(); next(held)",
+        "gi_frame",
+        next,
+    ),
+    "generator that another one runs": (
+        "def g():\n while True: yield x\ndef f(): yield from g()\nheld = f(); next(held)",
+        "gi_frame",
+        next,
+    ),
     "asynchronous generator": (
         "async def f():\n while True: yield x\nheld = f()",
         "ag_frame",
@@ -421,6 +480,78 @@ out_of_sight = [Node()] * 2000
     del notebook["out_of_sight"]
     gc.collect()
     assert notebook["items"] == [3]
+
+
+def test_a_with_statement_that_a_generator_is_in_ends_with_the_notebooks_names(
+    names: NotebookNames, notebook: dict[str, Any], moves_generators: bool
+) -> None:
+    source = """
+import contextlib
+@contextlib.contextmanager
+def entered():
+    try: yield
+    finally: items.append(("exit", x))
+def f():
+    with entered():
+        try:
+            while True: yield x
+        finally: items.append(("finally", x))
+held, manager = f(), entered()
+next(held); manager.__enter__()
+"""
+    run(names, source)
+    notebook["x"] = 7
+    notebook["held"].close()
+    notebook["manager"].__exit__(None, None, None)
+    assert notebook["items"] == [("finally", 7), ("exit", 7), ("exit", 7)]
+
+
+def test_a_function_that_another_thread_runs_at_the_commit_finds_the_notebooks_names(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    source = """
+import threading
+gate, inside, got = threading.Event(), threading.Event(), []
+class C:
+    def work(self):
+        inside.set()
+        gate.wait(60)
+        got.append(x)
+        got.append([x for _ in items] + [(lambda: x)()])
+        got.append(self.after())
+    def after(self): return x
+thread = threading.Thread(target=C().work); thread.start(); inside.wait(60)
+"""
+    cell = run(names, source)
+    assert notebook["C"].work.__globals__ is notebook and cell.globals in cell_globals._BORROWED
+    assert cell_globals._BORROWED.release() and cell.globals in cell_globals._BORROWED, "the frame uses it"
+    notebook |= {"x": 7, "items": [1]}
+    notebook["gate"].set()
+    notebook["thread"].join()
+    assert notebook["got"] == [7, [7, 7], 7]
+
+
+def test_what_a_thread_binds_by_global_across_the_commit_arrives(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    source = """
+import threading
+gate, inside = threading.Event(), threading.Event()
+def work():
+    global before, after
+    before = x
+    inside.set()
+    gate.wait(60)
+    after = x
+thread = threading.Thread(target=work); thread.start(); inside.wait(60)
+"""
+    run(names, source, later=("before", "after"))
+    assert notebook["before"] == 1 and "after" not in notebook
+    notebook["x"] = 7
+    notebook["gate"].set()
+    notebook["thread"].join()
+    names.foreground_began("a")
+    assert notebook["after"] == 7 and notebook["before"] == 1
 
 
 KINDS = {
@@ -610,6 +741,46 @@ def test_a_generator_reads_what_a_running_cell_has_bound(names: NotebookNames, n
     assert cell.globals["seen"] == 5 and next(notebook["counter"]) == 1
     names.end(cell, commit=False)
     assert notebook["counter"].gi_frame.f_globals is notebook and next(notebook["counter"]) == 1
+
+
+def test_what_foreground_code_binds_by_global_is_read_at_once_and_not_by_a_running_cell(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    run(names, READER)
+    exec("def bind(value):\n global x\n x = value", notebook)
+    names.foreground_began("a")
+    notebook["bind"](7)
+    assert (notebook["C"]().read(), notebook["hooks"][0]()) == (7, 7)
+    cell = names.open(binds=["x"])
+    execute("x = 5", cell)
+    notebook["bind"](8)
+    assert (notebook["C"]().read(), notebook["hooks"][0]()) == (8, 8)
+    execute("seen = C().read(), hooks[0]()", cell)
+    assert cell.globals["seen"] == (5, 5)
+    names.foreground_ended()
+    names.end(cell, commit=False)
+    notebook["bind"](9)
+    assert (notebook["C"]().read(), notebook["hooks"][0]()) == (9, 9)
+
+
+@pytest.mark.parametrize("end", ["it is deleted", "a cycle is collected"])
+def test_callbacks_of_weak_references_are_called_with_the_notebooks_names(
+    names: NotebookNames, notebook: dict[str, Any], end: str
+) -> None:
+    source = """
+import weakref
+class C: pass
+c = C()
+weakref.finalize(c, lambda: items.append(x))
+w = weakref.ref(c, lambda _: items.append(x))
+"""
+    if end != "it is deleted":
+        source += "c.me = c\n"
+    run(names, source)
+    notebook["x"] = 7
+    del notebook["c"]
+    gc.collect()
+    assert notebook["items"] == [7, 7]
 
 
 @pytest.mark.parametrize("binds_any", [False, True], ids=["cells that bind a name", "cells that may bind any name"])
