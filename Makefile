@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check style types layers docs test-long test-matrix pythons test-latest lock coverage bench chromium clean
+.PHONY: help lab test check style types layers docs test-long test-matrix pythons test-latest lock coverage bench bench-names chromium clean
 
 help:
 	@echo "make lab          JupyterLab with the quickstart notebook"
@@ -20,6 +20,7 @@ help:
 	@echo "make lock         the versions that lab and test install, brought up to date"
 	@echo "make coverage     branch coverage of the unit and kernel tests"
 	@echo "make bench        benchmarks beside their peers"
+	@echo "make bench-names  speed of a background cell's code beside the foreground's, on every supported Python"
 	@echo "make clean        removes the virtual environments"
 
 # Set-up is stamped: it runs once, and again when pyproject.toml or the lock changes. The locks (`make lock`) have the
@@ -114,6 +115,9 @@ coverage:
 
 bench: $(VENV)/set-up-test
 	$(BIN)/python -m benchmarks
+
+bench-names:
+	$(PYTHON) tests/matrix.py --only ipykernel7.4 --bench names
 
 clean:
 	rm -rf $(VENV) .venvs

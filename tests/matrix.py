@@ -2,7 +2,8 @@
 
 Uses the standard library only, since it runs before anything is installed. A Python that this machine lacks
 is reported as absent and fails the run: it was asked for and not tested. Arguments that are not its own go to
-pytest, in place of all tests: `python tests/matrix.py --only ipykernel6 tests/kernel`.
+pytest, in place of all tests: `python tests/matrix.py --only ipykernel6 tests/kernel`. With `--bench` rows of the
+benchmarks are measured in place of tests: `python tests/matrix.py --only ipykernel7.4 --bench names`.
 """
 
 from __future__ import annotations
@@ -120,22 +121,28 @@ def set_up(entry: Entry, interpreter: Interpreter) -> Path | None:
     return python
 
 
-def test(entry: Entry, pytest_arguments: list[str]) -> str:
+def verdict(entry: Entry, arguments: list[str | Path]) -> str:
+    """Run Python with these arguments in the environment; what became of it."""
     interpreter = find_python(entry.python)
     if interpreter is None:
         return f"ABSENT: no CPython {entry.python} on PATH, under pyenv or in {ROOTS} (make pythons)"
     python = set_up(entry, interpreter)
     if python is None:
         return "FAILED: the environment could not be made"
-    # The browser's tests drive one JupyterLab, and need what these environments lack.
+    code = run(interpreter.command([python, *arguments]))
+    return "passed" if code == 0 else f"FAILED: {' '.join(map(str, arguments[:2]))} exited with {code}"
+
+
+def pytest_command(pytest_arguments: list[str]) -> list[str | Path]:
+    """The arguments that run tests, without those in the browser: they need what is not installed here."""
     selection = ["-m", "not browser and not long", "--ignore=tests/browser"]
-    code = run(interpreter.command([python, "-m", "pytest", *selection, *(pytest_arguments or ["tests"])]))
-    return "passed" if code == 0 else f"FAILED: pytest exited with {code}"
+    return ["-m", "pytest", *selection, *(pytest_arguments or ["tests"])]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="run the environments whose name contains this")
+    parser.add_argument("--bench", nargs="+", metavar="WORD", help="run `python -m benchmarks WORD ...`")
     parser.add_argument("--list", action="store_true", help="print the environments and stop")
     arguments, pytest_arguments = parser.parse_known_args()
     chosen = [entry for entry in ENTRIES if arguments.only in entry.name]
@@ -144,10 +151,11 @@ def main() -> int:
         return 0
     if not chosen:
         parser.error(f"no environment's name contains {arguments.only!r}")
-    verdicts = {entry.name: test(entry, pytest_arguments) for entry in chosen}
+    module = ["-m", "benchmarks", *arguments.bench] if arguments.bench else pytest_command(pytest_arguments)
+    verdicts = {entry.name: verdict(entry, module) for entry in chosen}
     print("\nThe matrix:")
-    for name, verdict in verdicts.items():
-        print(f"  {name:<36} {verdict}")
+    for name, result in verdicts.items():
+        print(f"  {name:<36} {result}")
     return 0 if set(verdicts.values()) == {"passed"} else 1
 
 

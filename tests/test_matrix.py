@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from pathlib import Path
 
@@ -27,7 +28,36 @@ def _number(version: str) -> int:
 
 def test_a_python_that_is_nowhere_is_absent() -> None:
     assert matrix.find_python("3.2") is None
-    assert matrix.test(matrix.Entry("3.2", "7.4", "7"), []).startswith("ABSENT: no CPython 3.2 on PATH")
+    assert matrix.verdict(matrix.Entry("3.2", "7.4", "7"), []).startswith("ABSENT: no CPython 3.2 on PATH")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["tests/core", "-x"], ["-m", "pytest", "-m", "not browser and not long", "--ignore=tests/browser"]),
+        (["--bench", "names", "core"], ["-m", "benchmarks", "names", "core"]),
+    ],
+    ids=["tests", "benchmarks"],
+)
+def test_each_environment_runs_the_tests_or_the_benchmarks_that_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: list[str]
+) -> None:
+    ran: list[list[str]] = []
+
+    def run(command: list[str]) -> int:
+        ran.append(command)
+        return 3 if len(ran) == 2 else 0
+
+    monkeypatch.setattr(matrix, "find_python", lambda version: matrix.Interpreter(f"python{version}"))
+    monkeypatch.setattr(matrix, "set_up", lambda entry, interpreter: f"{entry.name}/python")
+    monkeypatch.setattr(matrix, "run", run)
+    monkeypatch.setattr(sys, "argv", ["matrix.py", "--only", "ipykernel7.4", *arguments])
+    assert matrix.main() == 1
+    own = arguments if expected[1] == "pytest" else []
+    assert [command[1:] for command in ran] == [[*expected, *own]] * 5
+    assert [command[0].partition("-")[0] for command in ran] == [f"py3.{minor}" for minor in range(11, 16)]
+    printed = capsys.readouterr().out
+    assert printed.count("passed") == 4 and printed.count(f"FAILED: -m {expected[1]} exited with 3") == 1
 
 
 def test_roots_are_found_and_commands_run_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,7 +227,8 @@ def test_cells_at_once_find_the_right_values_in_layers() -> None:
 
 
 def assert_flat(memory: dict[int, float], cells: int) -> None:
-    """No more in the last tenth than in the second, but for what the allocator needs."""
+    """No more in the last tenth than in the second, but for what the allocator needs. Prints the two."""
     second = max(value for number, value in memory.items() if cells // 10 <= number < cells // 5)
     last = max(value for number, value in memory.items() if number >= cells * 9 // 10)
+    print(f"{cells:,} cells: {second:.1f} MB in the second tenth, {last:.1f} MB in the last")
     assert last < second + 3, sorted(memory.items())
