@@ -18,6 +18,7 @@ from nbtasks.library_state import register_libraries
 from nbtasks.manager import get_manager
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.keepalive import KeepAlive
+from nbtasks.notebook.lab import LabLink
 from nbtasks.notebook.magics import TaskMagics
 from nbtasks.notebook.patches.capture import capture_patches
 from nbtasks.notebook.patches.databases import database_patches
@@ -92,6 +93,7 @@ class Extension:
         self.shell = shell
         self.session = session = NotebookSession(shell)
         self._keep_alive = KeepAlive(session.manager, session.kernel, session.settings)
+        self._lab = LabLink(session)
         self.patches = self._patches()
         self._undo: ExitStack | None = None
 
@@ -122,6 +124,8 @@ class Extension:
             session.manager.report_cut_off = session.kernel.write_stderr
             session.keep_history()
             undo.callback(session.stop_serving)
+            self._lab.start()
+            undo.callback(self._lab.stop)
             undo.callback(session.names.foreground_ended)  # the end of the cell that unloads is not reported
             self._undo = undo.pop_all()
 
@@ -154,6 +158,7 @@ class Extension:
         return PatchSet(
             [
                 own,
+                self._lab.patches(),
                 user_input_patches(shell),
                 signal_patches(),
                 database_patches(),

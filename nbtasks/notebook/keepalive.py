@@ -42,7 +42,7 @@ class KeepAlive:
 
     def _send(self) -> None:
         if self._settings.keep_kernel_alive and self._is_in_use():
-            self._kernel.send_keepalive()
+            self._kernel.send_hidden("nbtasks-alive", {})
         self._next = self._manager.timer.call_later(ALIVE_SECONDS, self._send)
         if self._stopped:  # while this ran on the timer thread
             self._next.cancel()

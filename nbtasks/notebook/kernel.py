@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from IPython.core.async_helpers import get_asyncio_loop
 from IPython.core.interactiveshell import InteractiveShell
+
+from nbtasks.patch import ItemPatch, PatchSet
 
 __all__ = ["Kernel", "LaunchingCell"]
 
@@ -97,11 +100,37 @@ class Kernel:
                 ident=self._topic(kind),
             )  # fmt: skip
 
-    def send_keepalive(self) -> None:
-        """Publish a message that no front end shows, but that a server counts as activity."""
+    def send_hidden(self, display_id: str, data: dict[str, Any]) -> None:
+        """Publish an update of a display that no document has: no front end shows it. Any thread may call it.
+
+        A server counts it as activity, and the JupyterLab extension reads it.
+        """
         if self._kernel is not None:
-            content = {"data": {}, "metadata": {}, "transient": {"display_id": "nbtasks-alive"}}
+            content = {"data": data, "metadata": {}, "transient": {"display_id": display_id}}
             self._kernel.session.send(self._kernel.iopub_socket, "update_display_data", content, parent={})
+
+    def answer_comm_info(self, target: str, answer: Callable[[Any], dict[str, Any]]) -> PatchSet:
+        """The patch that answers requests of front ends for comms of `target` on the control channel.
+
+        The request is what their content has under "nbtasks"; `answer` is called on the thread of that channel, which
+        is free while a cell runs.
+        """
+        kernel = self._kernel
+        if kernel is None:
+            return PatchSet([])
+
+        def make(original: Any) -> Any:
+            async def comm_info_request(stream: Any, ident: Any, parent: Any) -> None:
+                content = parent["content"]
+                if content.get("target_name") != target:
+                    await original(stream, ident, parent)
+                    return
+                reply = {"status": "ok", "comms": {}, "nbtasks": answer(content.get("nbtasks"))}
+                kernel.session.send(stream, "comm_info_reply", reply, parent, ident)
+
+            return comm_info_request
+
+        return PatchSet([ItemPatch(kernel.control_handlers, "comm_info_request", make)])
 
     def write_stderr(self, line: str) -> None:
         """Write a line to the standard error of the process, which ipykernel replaces by cell output."""

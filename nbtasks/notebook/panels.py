@@ -21,7 +21,7 @@ from nbtasks.progress import current_task
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task, can_run_again
 from nbtasks.widgets.html import panel_bundle
-from nbtasks.widgets.live_writer import LiveWriter
+from nbtasks.widgets.live_writer import LiveWriter, View
 from nbtasks.widgets.notifications import Notifications, NotificationSettings
 from nbtasks.widgets.snapshot import Snapshot, snapshot_of
 from nbtasks.widgets.static_views import HtmlPanel, HtmlTable, HtmlTimeline
@@ -269,6 +269,23 @@ class Panels:
         schedules = ScheduleList(self._manager, self._writer().touch, repeatable, chosen)
         self._kernel.send(cell, "display_data", {"data": schedules.bundle(), "metadata": {}})
         return schedules
+
+    # -- views outside the document ---------------------------------------------------------------------------
+
+    def add_view(self, view: View) -> None:
+        """Have a view of all tasks refreshed until `remove_view`."""
+        self._writer().add(None, lambda: view)
+
+    def remove_view(self, view: View) -> None:
+        """Refresh the view no more."""
+        if self._live is not None:
+            self._live.remove(None, view)
+
+    def cell_of(self, subject: Subject) -> str | None:
+        """The key of a cell that shows a panel of `subject`."""
+        with self._lock:
+            found = [key for key, panels in self._by_cell.items() for one in panels if subject in one.subjects]
+        return found[-1] if found else None
 
     # -- the terminal -----------------------------------------------------------------------------------------
 

@@ -50,6 +50,14 @@ class BackgroundTasks(Configurable):
         "None: only for cells that were launched with --notify.",
     ).tag(config=True)
 
+    offer_after = Float(
+        30.0,
+        min=0.0,
+        allow_none=True,
+        help="Seconds after which JupyterLab offers, below a cell that is still running, to send it to the "
+        "background. None: never.",
+    ).tag(config=True)
+
     notify_sound = Bool(True, help="Whether notifications play a tone; failures have another one.").tag(config=True)
 
 

@@ -184,9 +184,14 @@ class Snapshot:
         return "" if self.elapsed is None else clock(self.elapsed)
 
 
-def snapshot_of(subject: Task | RecurringTask, now: datetime) -> Snapshot:
-    """The snapshot of a task or a recurring task at the aware moment `now`."""
-    return _recurring_snapshot(subject, now) if isinstance(subject, RecurringTask) else task_snapshot(subject, now)
+def snapshot_of(subject: Task | RecurringTask, now: datetime, *, compact: bool = False) -> Snapshot:
+    """The snapshot of a task or recurring task at the aware moment `now`.
+
+    A compact one is without children, process and image.
+    """
+    if isinstance(subject, RecurringTask):
+        return _recurring_snapshot(subject, now, compact=compact)
+    return task_snapshot(subject, now, compact=compact)
 
 
 def task_snapshot(task: Task, now: datetime, *, compact: bool = False) -> Snapshot:
@@ -217,13 +222,13 @@ def task_snapshot(task: Task, now: datetime, *, compact: bool = False) -> Snapsh
     )
 
 
-def _recurring_snapshot(recurring: RecurringTask, now: datetime) -> Snapshot:
+def _recurring_snapshot(recurring: RecurringTask, now: datetime, *, compact: bool) -> Snapshot:
     """Its live run, if there is one; else its schedule."""
     schedule = plural(recurring.total_runs, "run")
     if (until := until_text(recurring, now)) and not recurring.removed:
         schedule += f" · next in {until}"
     if live := recurring.instances:
-        return replace(task_snapshot(live[-1], now), rate="", seconds_left=None, schedule=schedule)
+        return replace(task_snapshot(live[-1], now, compact=compact), rate="", seconds_left=None, schedule=schedule)
     return Snapshot(
         state=recurring_state(recurring),
         title=recurring.name,

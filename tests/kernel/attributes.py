@@ -55,7 +55,7 @@ def owners() -> Iterator[Any]:
             yield candidate
     shell: Any = get_ipython()
     if hasattr(shell, "kernel"):  # IPython's terminal has none
-        yield shell.kernel
+        yield from (shell.kernel, shell.kernel.control_handlers)
     yield from (shell, shell.display_pub, shell.displayhook, shell.payload_manager, shell.builtin_trap)
     yield from (shell.events, shell.magics_manager, shell.display_formatter, shell.Completer, shell.compile)
     yield from (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__, vars(sys), sys.modules["__main__"])

@@ -1,0 +1,141 @@
+"""The kernel's side of the JupyterLab extension: requests, and published states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.kernel.driver import KernelDriver
+from tests.kernel.notebook import load, wait_over
+
+pytestmark = pytest.mark.kernel
+
+MIME_TYPE = "application/vnd.nbtasks.lab+json"
+
+
+def ask(kernel: KernelDriver, **request: Any) -> dict[str, Any] | None:
+    """The kernel's answer; None from a kernel without nbtasks."""
+    content = {"target_name": "nbtasks.lab", "nbtasks": request}
+    reply = kernel.request("comm_info_request", content, channel="control")
+    assert reply["status"] == "ok"
+    assert reply["comms"] == {}
+    return reply.get("nbtasks")
+
+
+def states(kernel: KernelDriver) -> list[dict[str, Any]]:
+    """The published states so far."""
+    with kernel.changed:
+        data = [one.content["data"] for one in kernel.messages if one.type == "update_display_data"]
+    return [one[MIME_TYPE] for one in data if MIME_TYPE in one]
+
+
+def last_task(kernel: KernelDriver, name: str) -> dict[str, Any]:
+    """The task in the last published state; empty if it is not there."""
+    tasks = states(kernel)[-1].get("tasks", []) if states(kernel) else []
+    return next((task for task in tasks if task["name"] == name), {})
+
+
+def test_a_kernel_without_nbtasks_answers_that_it_has_none(kernel: KernelDriver) -> None:
+    assert ask(kernel, action="watch", seconds=60) is None
+
+
+def test_loading_and_unloading_are_published(kernel: KernelDriver) -> None:
+    load(kernel)
+    assert [(one["version"], one["loaded"]) for one in states(kernel)] == [(1, True)]
+    kernel.run("%unload_ext nbtasks").check()
+    assert states(kernel)[-1] == {"version": 1, "loaded": False}
+    assert ask(kernel, action="watch", seconds=60) is None
+
+
+def test_nothing_is_published_before_the_first_watch(kernel: KernelDriver) -> None:
+    load(kernel)
+    kernel.run("%%bgtask fit\nfor _ in track(range(3)): pass").check()
+    wait_over(kernel, "fit")
+    assert len(states(kernel)) == 1
+
+
+def test_states_and_cancel_while_a_cell_blocks_the_kernel(kernel: KernelDriver) -> None:
+    load(kernel)
+    fit = kernel.run("%%bgtask fit\ncurrent_task().progress = 64\nwhile not gates['go'].wait(0.01): pass").check()
+    blocking = kernel.start_cell("print('blocks', flush=True)\ngates['free'].wait()").wait_output("blocks")
+    answer = ask(kernel, action="watch", seconds=60)
+    assert answer is not None
+    assert answer["status"] == "ok"
+    (entry,) = answer["state"]["tasks"]
+    assert (entry["state"], entry["progress"], entry["cell_id"]) == ("running", 64, fit.cell_id)
+    assert ask(kernel, action="cancel", task=entry["id"]) == {"status": "ok"}
+    kernel.wait_until(lambda: last_task(kernel, "fit").get("state") == "cancelled", what="the state 'cancelled'")
+    assert not blocking.done
+    kernel.interrupt()
+    blocking.wait()
+
+
+def test_progress_is_published_at_a_limited_rate_and_its_end_always(kernel: KernelDriver) -> None:
+    load(kernel)
+    ask(kernel, action="watch", seconds=60)
+    kernel.run("%%bgtask fit\nimport time\nfor _ in track(range(200)): time.sleep(0.01)").check()
+    wait_over(kernel, "fit")
+    kernel.wait_until(lambda: last_task(kernel, "fit").get("state") == "completed", what="the state 'completed'")
+    shares = [task["progress"] for one in states(kernel) for task in one["tasks"]]
+    assert len([share for share in shares if share is not None and 0 < share < 100]) >= 2
+    assert shares[-1] == 100
+    assert len(states(kernel)) <= 30  # of 200 steps
+
+
+def test_a_watch_ends_unless_it_is_renewed(kernel: KernelDriver) -> None:
+    load(kernel)
+    ask(kernel, action="watch", seconds=0.001)
+    kernel.run("from nbtasks.notebook.extension import loaded").check()
+    views = "sum(map(len, loaded(get_ipython()).session.panels._live._views.values()))"
+    kernel.run("%%bgtask a --quiet\n1").check()
+    wait_over(kernel, "a")
+    kernel.wait_until(lambda: kernel.value(views) == 1, what="the end of the view")  # that of the notifications
+    before = len(states(kernel))
+    kernel.run("%%bgtask b --quiet\n1").check()
+    wait_over(kernel, "b")
+    assert len(states(kernel)) == before
+    ask(kernel, action="watch", seconds=60)
+    kernel.wait_until(lambda: last_task(kernel, "b"), what="a state after the watch was begun again")
+
+
+def test_a_schedule_is_paused_and_resumed(kernel: KernelDriver) -> None:
+    load(kernel)
+    kernel.run("%%bgtask tick --every 1h\ngates['go'].wait()").check()
+    answer = ask(kernel, action="watch", seconds=60)
+    assert answer is not None
+    (entry,) = (one for one in answer["state"]["tasks"] if one["kind"] == "schedule")
+    assert ask(kernel, action="pause", task=entry["id"]) == {"status": "ok"}
+    kernel.wait_until(lambda: last_task(kernel, "tick").get("state") == "paused", what="the state 'paused'")
+    assert ask(kernel, action="resume", task=entry["id"]) == {"status": "ok"}
+    kernel.wait_until(lambda: last_task(kernel, "tick").get("state") == "scheduled", what="the state 'scheduled'")
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"action": "dance"}, "action must be watch, adopt, cancel, pause, resume, not 'dance'"),
+        ({"action": "watch"}, "seconds must be above 0 and at most 600, not None"),
+        ({"action": "watch", "seconds": True}, "not True"),
+        ({"action": "watch", "seconds": 601}, "not 601"),
+        ({"action": "watch", "seconds": -1}, "not -1"),
+        ({"action": "cancel", "task": "x"}, "no task 'x'"),
+        ({"action": "cancel", "task": ["x"]}, "no task ['x']"),
+        ({"action": "adopt"}, "request must be the id of the cell's request, not None"),
+    ],
+)
+def test_a_wrong_request_is_an_error_that_names_the_value(
+    kernel: KernelDriver, request_: dict[str, Any], message: str
+) -> None:
+    load(kernel)
+    answer = ask(kernel, **request_)
+    assert answer is not None
+    assert answer["status"] == "error"
+    assert message in answer["message"]
+
+
+def test_other_requests_for_comms_are_answered_as_before(kernel: KernelDriver) -> None:
+    load(kernel)
+    kernel.run("import ipywidgets\nslider = ipywidgets.IntSlider()").check()
+    reply = kernel.request("comm_info_request", {"target_name": "jupyter.widget"}, channel="control")
+    assert kernel.value("slider.model_id") in reply["comms"]
