@@ -131,21 +131,32 @@ class Gate:
         _raise_in(self._thread_id, TaskInterrupt)
         _checkpoint()
 
-    def interrupt(self, work: object) -> None:
-        """Any thread: interrupt `work`, now or when the thread leaves its protected section."""
+    def interrupt(self, work: object, then: Callable[[], object] | None = None) -> None:
+        """Any thread: interrupt `work`, now or when the thread leaves its protected section.
+
+        `then` is called after that, except that it does not wait for the end of a protected section.
+        """
         self._requested = work
+        is_later = False
         if self._lock.acquire(blocking=False):
             try:
-                self._serve()
+                is_later = self._serve(then)
             finally:
                 self._lock.release()
+        if then is not None and not is_later:
+            then()
 
-    def _serve(self) -> None:
-        """Under `_lock`: raise the requested interrupt in the thread, if it still runs that work."""
+    def _serve(self, then: Callable[[], object] | None = None) -> bool:
+        """Under `_lock`: raise the requested interrupt in the thread, if it still runs that work.
+
+        True if this is not the moment: then it is raised later, and `then` is called after that.
+        """
         if self._requested is None or self._requested is not self._open_for:
-            return
-        if not self._serve_if_safe(self._requested):
-            _thread.start_new_thread(self._interrupt_later, (self._requested,))  # see `repeat_interrupt`
+            return False
+        if self._serve_if_safe(self._requested):
+            return False
+        _thread.start_new_thread(self._interrupt_later, (self._requested, then))  # see `repeat_interrupt`
+        return True
 
     def _serve_if_safe(self, work: object, waited: float = 0.0) -> bool:
         """Under `_lock`: serve the request to interrupt `work`; False if this is not the moment."""
@@ -188,7 +199,7 @@ class Gate:
             self._thread_id, in_call=waited <= _CAREFUL_SECONDS
         )
 
-    def _interrupt_later(self, work: object) -> None:
+    def _interrupt_later(self, work: object, then: Callable[[], object] | None) -> None:
         """Interrupt the work when it is safe."""
         begin, seconds = time.monotonic(), _UNSAFE_SECONDS
         while self._requested is work is self._open_for:
@@ -199,6 +210,8 @@ class Gate:
                     self._serve_if_safe(work, time.monotonic() - begin)
                 finally:
                     self._lock.release()
+        if then is not None:
+            then()
 
     def interrupt_stuck(self, on_interrupt: Callable[[], object]) -> bool:
         """Any thread: raise in the thread, if its loop still has this `on_interrupt`; False if it has not."""

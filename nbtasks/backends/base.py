@@ -79,8 +79,7 @@ class Attempt(ABC):
 
     def interrupt(self) -> None:
         """Ask the work to stop, and terminate its child processes, without waiting."""
-        self.backend.interrupt(self)
-        self.interrupt_programs()
+        self.backend.interrupt_with_programs(self)
 
     def interrupt_programs(self) -> None:
         """Terminate the child processes that the work has started by now."""
@@ -122,6 +121,11 @@ class Backend(ABC):
     @abstractmethod
     def interrupt(self, attempt: Attempt) -> None:
         """Ask running work to stop, without waiting. Any thread; idempotent, and harmless after the end."""
+
+    def interrupt_with_programs(self, attempt: Attempt) -> None:
+        """Interrupt the work, then terminate its child processes, whose end lets it go on."""
+        self.interrupt(attempt)
+        attempt.interrupt_programs()
 
     def is_here(self, attempt: Attempt) -> bool:  # noqa: ARG002 - for others
         """Whether this is the thread in which `interrupt` raises, not another that the work started."""

@@ -67,6 +67,15 @@ class ThreadBackend(Backend):
         if gate is not None:
             gate.interrupt(attempt)
 
+    def interrupt_with_programs(self, attempt: Attempt) -> None:
+        """The same, and terminate its child processes when the exception cannot be raised too late any more."""
+        attempt.interrupted = True
+        gate = attempt.handle
+        if gate is None:
+            attempt.interrupt_programs()
+        else:
+            gate.interrupt(attempt, attempt.interrupt_programs)
+
     def is_here(self, attempt: Attempt) -> bool:
         """Whether this is the worker thread of the attempt."""
         return attempt.handle is not None and attempt.handle is here.gate

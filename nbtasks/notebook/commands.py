@@ -166,6 +166,11 @@ class Commands:
         error = task.exception
         if error is None or error.__traceback__ is None:
             raise UsageError(f"%bgtask debug: {task.name!r} is {task.state.value}; there is no error to debug")
+        if isinstance(task, CellTask) and task.released:
+            raise UsageError(
+                f"%bgtask debug: the variables of {task.name!r} were released, as no variable of the notebook refers "
+                "to the task; run the cell again"
+            )
         debugger = self._session.shell.debugger_cls()
         debugger.reset()
         debugger.interaction(None, without_own_frames(error.__traceback__))

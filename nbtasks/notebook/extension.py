@@ -192,6 +192,7 @@ class Extension:
         for task in self.session.manager.active_tasks:
             if isinstance(task, CellTask):
                 task.foreground_ended()
+        self.session.release_dropped()
         self.session.slots.deliver(self.session.kernel.launching_cell())
         error = getattr(result, "error_in_exec", None)
         if isinstance(error, NameError) and error.name is not None:

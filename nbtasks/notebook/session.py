@@ -6,6 +6,7 @@ import functools
 import keyword
 import os
 import sys
+import weakref
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ from nbtasks.notebook.remote.process_setup import Workers
 from nbtasks.notebook.settings import BackgroundTasks, history_path
 from nbtasks.schedules import Schedule, parse_schedule
 from nbtasks.schedules.recurring_task import RecurringTask
-from nbtasks.task import Task
+from nbtasks.task import Task, call_hook
 
 if TYPE_CHECKING:
     from nbtasks.web.server import Server
@@ -65,6 +66,7 @@ class NotebookSession:
         self.slots = Slots(self.kernel)
         self.workers = Workers(self.manager, shell)
         self._server: Server | None = None
+        self._bound: weakref.WeakSet[Task] = weakref.WeakSet()
         self.notebook = Notebook(shell, self.kernel, self.names, self.variables, self.libraries, WorkerProcess())
 
     def keep_history(self) -> None:
@@ -77,6 +79,18 @@ class NotebookSession:
         """Bind the name to the task in the notebook, if it is an identifier."""
         if name.isidentifier() and not keyword.iskeyword(name):
             self.shell.user_ns[name] = task
+            if isinstance(task, Task):
+                self._bound.add(task)
+
+    def release_dropped(self) -> None:
+        """Have finished tasks drop what only a debugger needs, if no variable of the notebook refers to them."""
+        finished = [task for task in self._bound if task.done]
+        if finished:
+            held = set(map(id, dict(self.shell.user_ns).values()))
+            for task in finished:
+                if id(task) not in held:
+                    self._bound.discard(task)
+                    call_hook(task.on_release)
 
     def serve(self, port: int = 0, hosts: Collection[str] = ()) -> Server:
         """Serve the tasks on 127.0.0.1, also while the kernel is busy; returns a server that is running.

@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, Protocol, Self
 
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
@@ -114,6 +115,8 @@ class CellTask(Task):
     awaits_result = False  # the value of a cell is shown as it is, even a coroutine
     waited_for: bool = field(default=False, init=False)
     """Whether code has waited for it since it finished, and so has its error."""
+    released: bool = field(default=False, init=False)
+    """Whether it has dropped the variables of the frames in which it failed."""
     _names: CellNames | None = field(default=None, init=False)
     _plots: Plots | None = field(default=None, init=False)
     _streams: TaskStreams | None = field(default=None, init=False)
@@ -122,6 +125,8 @@ class CellTask(Task):
     _carried: thread_state.Carried | None = field(default=None, init=False)
     _libraries: thread_state.Changes = field(default_factory=dict, init=False)
     _failure_shown: BaseException | None = field(default=None, init=False)
+    # The traceback of its error, without the frames of code that waits for it later.
+    _failed_in: TracebackType | None = field(default=None, init=False)
     # Settings that the cell changed in the other process that it ran in.
     _settings: Mapping[str, Any] = field(default_factory=dict, init=False)
     _put_shell_state: Callable[[], None] | None = field(default=None, init=False)
@@ -146,7 +151,10 @@ class CellTask(Task):
 
     @property
     def namespace(self) -> dict[str, Any]:
-        """The names that the cell has bound, with their values; also if it failed or was cancelled."""
+        """The names that the cell has bound, with their values; also if it failed or was cancelled.
+
+        A large value that was committed is here as long as the notebook has it under that name.
+        """
         if self._names is None:
             return {}
         return self._names.current()
@@ -314,6 +322,7 @@ class CellTask(Task):
         if isinstance(outcome.exception, _StoppedError):
             outcome = Outcome(outcome.state, None, outcome.exception.__cause__)
         has_begun = self._inside is not None
+        self._failed_in = None if outcome.exception is None else outcome.exception.__traceback__
         try:
             if outcome.state is TaskState.FAILED and outcome.exception is not None:
                 self.show_failure(outcome.exception)
@@ -454,10 +463,12 @@ class CellTask(Task):
 
     def on_release(self) -> None:
         """Drop the variables of the frames in which the cell failed; its error and traceback stay."""
+        self.released = True
         self._failure_shown = None
         error = self.internals.exception
         if error is not None:
-            clear_frames(error)
+            clear_frames(error, self._failed_in)
+        self._failed_in = None
 
     def release(self) -> None:
         """Drop result, exception, names and output; the record of the task stays."""

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _REMOTE_MESSAGES = "_nbtasks_remote_messages"
+_SUSPENDS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 class ExitTask:
@@ -123,8 +124,12 @@ def render_error(shell: InteractiveShell, error: BaseException) -> list[str]:
         return traceback.format_exception(kind, error, own)
 
 
-def clear_frames(error: BaseException) -> None:
-    """Drop the local variables of the frames in which an error and its causes were raised."""
+def clear_frames(error: BaseException, tb: TracebackType | None) -> None:
+    """Drop the local variables of the frames in which an error and its causes were raised.
+
+    `tb` is the traceback of the error when its task ended: the frames of code that has waited for the task since, which
+    come before, may be in use.
+    """
     todo: list[BaseException | None] = [error]
     seen: set[int] = set()
     while todo:
@@ -132,12 +137,16 @@ def clear_frames(error: BaseException) -> None:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        for frame, _ in traceback.walk_tb(one.__traceback__):
-            _clear_frame(frame)
+        step = tb if one is error else one.__traceback__
+        while step is not None:
+            _clear_frame(step.tb_frame, step.tb_lasti)
+            step = step.tb_next
         todo += [one.__cause__, one.__context__, *(one.exceptions if isinstance(one, BaseExceptionGroup) else ())]
 
 
-def _clear_frame(frame: FrameType) -> None:
+def _clear_frame(frame: FrameType, raised_at: int) -> None:
+    if frame.f_code.co_flags & _SUSPENDS and frame.f_lasti != raised_at:
+        return  # a coroutine that has caught the error: `clear` would end it before Python 3.13
     # Before Python 3.13 the variables are also in a dict once they have been looked at, which `clear` leaves alone.
     if sys.version_info < (3, 13) and frame.f_code.co_flags & inspect.CO_OPTIMIZED:
         frame.f_locals.clear()

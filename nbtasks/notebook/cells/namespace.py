@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,12 +32,33 @@ class _Absent:
 
 _ABSENT: Any = _Absent()
 
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+_SMALL = 1_000
+"""Bytes of a plain value that is kept after the commit, whatever the notebook does with it."""
+
+
+class _InNotebook:
+    """Stands for a value that was committed and that only the notebook holds.
+
+    A weak reference would be visible: `ndarray.resize` refuses an array that has one.
+    """
+
+    __slots__ = ("_id", "_type")
+
+    def __init__(self, value: Any) -> None:
+        self._id, self._type = id(value), type(value)
+
+    def is_it(self, value: Any) -> bool:
+        """Whether this is that value, as far as its id can tell."""
+        return id(value) == self._id and type(value) is self._type
+
 
 @dataclass(eq=False)
 class CellNames:
     """The names of one attempt of one cell.
 
-    After `NotebookNames.end` the attribute `bound` has what the cell bound, by name.
+    After `NotebookNames.end` the attribute `bound` has what the cell bound, by name. After the commit it holds only
+    small values, and those that the notebook did not take: the others are freed when the notebook drops them.
     """
 
     scope: Scope
@@ -66,8 +89,28 @@ class CellNames:
         return self.scope.names
 
     def current(self) -> dict[str, Any]:
-        """Return the names that the cell has bound so far."""
-        return dict(self.bound) if isinstance(self.globals, NamesView) else self._changed()[0]
+        """Return the names bound so far, without those whose values the notebook has dropped."""
+        if not isinstance(self.globals, NamesView):
+            return self._changed()[0]
+        live, found = self.globals.below, {}
+        for name, value in list(self.bound.items()):
+            current = live.get(name, _ABSENT)
+            if type(value) is not _InNotebook:
+                found[name] = value
+            elif value.is_it(current):
+                found[name] = current
+        return found
+
+    def let_go(self, live: Mapping[str, Any]) -> bool:
+        """After the commit, leave values to the notebook; True if it has not dropped all of them."""
+        for name, value in list(self.bound.items()):
+            current = live.get(name, _ABSENT)
+            if type(value) is _InNotebook:
+                if not value.is_it(current):
+                    del self.bound[name]
+            elif current is value and not (type(value) in _PLAIN and sys.getsizeof(value) <= _SMALL):
+                self.bound[name] = _InNotebook(value)
+        return any(type(value) is _InNotebook for value in self.bound.values())
 
     def _expected(self, name: str) -> Any:
         if name in self._rebased:
@@ -110,6 +153,8 @@ class NotebookNames:
         self._lock = threading.RLock()
         self._open: list[CellNames] = []
         self._waiting: list[CellNames] = []
+        self._committed: weakref.WeakSet[CellNames] = weakref.WeakSet()
+        """Those with values that the notebook may drop."""
         self._depth = 0
         self._foreground: object = None
 
@@ -201,7 +246,7 @@ class NotebookNames:
         A name that the waiting cell itself rebound keeps its value there.
         """
         with self._lock:
-            for name, value in names.bound.items():
+            for name, value in names.current().items():
                 before = into._snapshot.get(name, _ABSENT)
                 if dict.get(into.globals, name, _ABSENT) is before:
                     into._rebased.setdefault(name, before)
@@ -221,6 +266,8 @@ class NotebookNames:
         """A foreground cell ended: commit the names that waited for it."""
         with self._lock:
             self._depth = max(0, self._depth - 1)
+            for names in list(self._committed):
+                self._let_go(names)
             committed = [] if self._depth else self._commit_waiting()
         _report_kept(committed)
 
@@ -266,6 +313,14 @@ class NotebookNames:
             dict.pop(names.globals, name, None)
         self._globals.watch(names.scope)
         self._release_claims(names)
+        self._let_go(names)
+
+    def _let_go(self, names: CellNames) -> None:
+        """Hold no value of a committed cell that the notebook holds."""
+        if names.let_go(self._names):
+            self._committed.add(names)
+        else:
+            self._committed.discard(names)
 
     def _rebase_others(self, name: str, before: Any, value: Any) -> None:
         """Let other attempts expect the committed value: between two tasks the later commit wins."""
