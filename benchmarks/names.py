@@ -194,26 +194,31 @@ def _in_background(kernel: KernelDriver, source: str) -> None:
     kernel.run(f"%bgtask wait {name}").check()
 
 
+_CELL = "y = 1\ndef f(): return y\nclass C:\n    def m(self): return y"
+_CLASS = "y = 1\nclass C:" + "".join(f"\n    def m{n}(self): return y + len(items) + {n}" for n in range(20))
+
+
 def start_and_end() -> Iterator[Row]:
     """What a cell's names cost at its start, end and commit, beside the layers that are the fallback."""
-    for count in (100, 10_000):
-        exact, layered = (_turn(count, kind) for kind in (ExactGlobals, LayeredGlobals))
+    for count, (what, code) in itertools.product((100, 10_000), (("a cell", _CELL), ("a class of 20 methods", _CLASS))):
+        exact, layered = (_turn(count, kind, code) for kind in (ExactGlobals, LayeredGlobals))
         yield Row(
-            f"start, end and commit of a cell, {count:,} names",
+            f"start, end and commit of {what}, {count:,} names",
             *in_turns(exact, layered),
             beside="in a layer",
             at_most=1.0 if count == 10_000 else None,
         )
 
 
-def _turn(count: int, kind: type[CellGlobals]) -> Callable[[], float]:
+def _turn(count: int, kind: type[CellGlobals], source: str) -> Callable[[], float]:
     notebook: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins}
     notebook |= {f"n{number}": [number] for number in range(count)}
     names = NotebookNames(notebook, kind(notebook))
-    code = compile("y = 1\ndef f(): return y\nclass C:\n    def m(self): return y", "<cell>", "exec")
+    code = compile(source, "<cell>", "exec")
+    binds = {name for name in code.co_names if name in "yfC"}
 
     def cell() -> None:
-        opened = names.open(binds=("y", "f", "C"))
+        opened = names.open(binds=binds)
         exec(code, opened.globals)
         names.end(opened, commit=True)
 

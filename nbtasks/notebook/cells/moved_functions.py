@@ -157,12 +157,16 @@ class MovedFunctions:
         return [reference for reference, _ in alive]
 
     def _place(self, function: Movable) -> None:
-        claimed = self._any_claimed or not global_names(code_of(function)).reads.isdisjoint(self._claims)
-        before, to = (self._notebook, self._view) if claimed else (self._view, self._notebook)
+        before, to = (self._notebook, self._view) if self._is_claimed(function) else (self._view, self._notebook)
         if not isinstance(function, types.FunctionType):
             set_generator_globals(function, before, to)
         elif function.__globals__ is not to:
             set_globals(function, to)
+
+    def _is_claimed(self, function: Movable) -> bool:
+        if not self._claims:  # without a look at the code
+            return self._any_claimed > 0
+        return self._any_claimed > 0 or not global_names(code_of(function)).reads.isdisjoint(self._claims)
 
     def _prune(self) -> None:
         """Forget the functions that are gone."""

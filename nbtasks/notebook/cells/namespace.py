@@ -301,6 +301,7 @@ class NotebookNames:
                 self._rebase_others(name, current, value)
             else:
                 kept.append(name)
+        self._release_claims(names)  # first, or its own functions would be lent for this moment
         self._globals.move(functions, names.scope)
         del functions
         names.kept = tuple(sorted(kept))
@@ -312,7 +313,6 @@ class NotebookNames:
         for name in names.bound:
             dict.pop(names.globals, name, None)
         self._globals.watch(names.scope)
-        self._release_claims(names)
         self._let_go(names)
 
     def _let_go(self, names: CellNames) -> None:
