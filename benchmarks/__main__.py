@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from benchmarks.rows import Row
@@ -68,8 +69,16 @@ def measures() -> Iterator[tuple[str, Measure]]:
     """All that can be measured, by `theme.function`."""
     for theme in THEMES:
         if (Path(__file__).parent / f"{theme}.py").exists():
-            for measure in importlib.import_module(f"benchmarks.{theme}").ROWS:
-                yield f"{theme}.{measure.__name__}", measure
+            try:
+                module = importlib.import_module(f"benchmarks.{theme}")
+            except ModuleNotFoundError as error:  # costs only those rows, and only a run that wants them
+                yield f"{theme}: {error}", partial(_fail, error)
+            else:
+                yield from ((f"{theme}.{measure.__name__}", measure) for measure in module.ROWS)
+
+
+def _fail(error: Exception) -> Iterable[Row]:
+    raise error
 
 
 def machine() -> str:

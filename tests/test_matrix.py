@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import measures
 from tests import matrix, pythons
 
 ROOT = Path(__file__).parent.parent
@@ -68,3 +69,13 @@ def test_roots_are_found_and_commands_run_in_them(tmp_path: Path, monkeypatch: p
     command = matrix.Interpreter("/usr/bin/python3.15", root).command(["/usr/bin/python3.15", "-V"])
     assert command[:2] == ["chroot", str(tmp_path / "sid")] and command[-2:] == ["/usr/bin/python3.15", "-V"]
     assert root.mounts() == []
+
+
+def test_benchmarks_whose_package_is_missing_cost_only_their_own_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx_sse", None)
+    monkeypatch.delitem(sys.modules, "benchmarks.web", raising=False)
+    found = dict(measures())
+    assert "names.start_and_end" in found
+    [web] = [measure for name, measure in found.items() if name.startswith("web")]
+    with pytest.raises(ModuleNotFoundError, match="httpx_sse"):
+        web()
