@@ -692,6 +692,18 @@ def test_a_moved_function_reads_what_a_running_cell_has_bound(names: NotebookNam
     assert notebook["C"].read.__globals__ is notebook["hooks"][0].__globals__ is notebook
 
 
+def test_a_moved_function_reads_what_a_notebooks_function_has_bound_in_a_running_cell(
+    names: NotebookNames, notebook: dict[str, Any]
+) -> None:
+    run(names, READER)
+    exec("def bind():\n global x\n x = 5", notebook)
+    cell = names.open(binds=["seen"])
+    execute("bind()\nseen = C().read(), hooks[0]()", cell)
+    assert cell.globals["seen"] == (5, 5) and notebook["C"]().read() == 1
+    names.end(cell, commit=True)
+    assert notebook["C"]().read() == 5 and notebook["C"].read.__globals__ is notebook
+
+
 def test_each_of_two_running_cells_has_its_own_value_read(names: NotebookNames, notebook: dict[str, Any]) -> None:
     run(names, READER)
     one, other = names.open(binds=["x"]), names.open(binds=["x"])

@@ -472,6 +472,21 @@ def test_a_function_of_another_cell_binds_globals_where_the_running_cell_reads_t
     assert notebook["x"] == 11
 
 
+@pytest.mark.parametrize("inner", [False, True], ids=["itself", "in a closure"])
+def test_what_one_function_of_another_cell_binds_by_global_another_one_reads(
+    names: NotebookNames, notebook: dict[str, Any], inner: bool
+) -> None:
+    bind = "def add(n):\n    global x\n    x += n"
+    if inner:
+        bind = "def made():\n    def add(n):\n        global x\n        x += n\n    return add\nadd = made()"
+    define(notebook, f"{bind}\ndef read(): return x\ndef both(n):\n    add(n)\n    return read()")
+    cell = names.open()
+    exec("add(10)\nseen = [read(), both(20), read()]", cell.globals)
+    assert cell.globals["seen"] == [11, 31, 31] and notebook["read"]() == 1
+    names.end(cell, commit=True)
+    assert notebook["read"]() == 31 and notebook["both"](1) == 32
+
+
 def test_functions_that_call_each_other_over_cells_find_each_other(
     names: NotebookNames, notebook: dict[str, Any]
 ) -> None:

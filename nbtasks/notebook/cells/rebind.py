@@ -34,9 +34,10 @@ def for_running_cell(names: Names, binds: Iterable[str], is_notebooks: Callable[
     """Rebuild the functions among `names` that are replaced while a cell runs, over `names`.
 
     A function of another cell looks its names up in the notebook. Where it reads one that the running cell `binds`, or
-    binds one itself by `global`, or calls such a function, the two would miss each other's values. `is_notebooks`
-    returns whether globals of a function are the notebook's. The second result are all names with other values while
-    the cell runs: those that it binds, and those of the replaced functions.
+    binds one itself by `global`, or calls such a function, or reads what such a function binds, the two would miss each
+    other's values. `is_notebooks` returns whether globals of a function are the notebook's. The second result are all
+    names with other values while the cell runs: those that it binds, and those that the replaced functions have and
+    bind.
     """
     functions = {
         name: value
@@ -49,7 +50,7 @@ def for_running_cell(names: Names, binds: Iterable[str], is_notebooks: Callable[
     while more:
         affected = {name for name in functions.keys() - found if _concerns(functions[name], changed)}
         found |= affected
-        changed |= affected
+        changed |= affected.union(*(_bound_by(functions[name]) for name in affected))
         more = bool(affected)
     rebuilt: dict[int, types.FunctionType] = {}
     return {name: _over_with_inner(functions[name], names, changed, rebuilt) for name in found}, changed
@@ -63,6 +64,11 @@ def is_unshared(name: str, *holders: Mapping[str, Any]) -> bool:
 def _concerns(function: types.FunctionType, changed: set[str]) -> bool:
     found = (global_names(inner.__code__) for inner in _with_inner(function))
     return any(names.binds or not changed.isdisjoint(names.mentions) for names in found)
+
+
+def _bound_by(function: types.FunctionType) -> frozenset[str]:
+    """The names that a function, or one that its closure holds, binds by `global`."""
+    return frozenset().union(*(global_names(inner.__code__).binds for inner in _with_inner(function)))
 
 
 def _with_inner(function: types.FunctionType, seen: set[int] | None = None) -> Iterator[types.FunctionType]:
