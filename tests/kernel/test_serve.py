@@ -6,12 +6,14 @@ import re
 
 import httpx
 import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("httpx_sse")
+
 from httpx_sse import connect_sse
 
 from tests.kernel.driver import KernelDriver
 from tests.kernel.notebook import load
-
-pytest.importorskip("starlette")
 
 BUSY = "while not done.is_set(): sum(range(1_000))"
 
