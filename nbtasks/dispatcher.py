@@ -217,7 +217,7 @@ class Dispatcher:
         self._starting.append(attempt)  # before anything that might raise: a running task has work
         if self.note is not None:
             self.note(task)
-        if type(task) is not Task:
+        if type(task).progress_hook is not Task.progress_hook:
             self._hooks.begin(attempt)
         if self.bus.listeners:
             self.bus.publish(task, EventType.STARTED)
@@ -259,7 +259,7 @@ class Dispatcher:
             return None
         if attempt.timed_out:
             outcome = _timed_out(task, outcome)
-        if type(task) is not Task:
+        if type(task).on_attempt_end is not Task.on_attempt_end:
             outcome = call_hook(task.on_attempt_end, outcome) or outcome
         with self.lock:
             if task.internals.attempt is not attempt:
@@ -272,9 +272,9 @@ class Dispatcher:
     def _continues_on_loop(self, attempt: Attempt, result: object) -> bool:
         """Await what a plain function returned, if it is awaitable, on the loop, as part of the same attempt."""
         backend = self.backends["loop"]
-        if attempt.backend is backend or attempt.is_async or not attempt.task.awaits_result:
+        if attempt.backend is backend or not inspect.isawaitable(result):
             return False
-        if not inspect.isawaitable(result):
+        if attempt.is_async or not attempt.task.awaits_result:
             return False
         with self.lock:
             attempt.backend = backend
@@ -388,7 +388,7 @@ class Dispatcher:
         internals.context = internals.loop = None
         if self.note is not None or self.bus.listeners:
             self._report(task, _END_EVENTS[state])
-        if type(task) is not Task:
+        if type(task).on_end is not Task.on_end:
             self.effects.append(partial(call_hook, task.on_end))
         if internals.relations is not None:
             self._end_relations(task, internals.relations)
@@ -436,7 +436,7 @@ class Dispatcher:
         """Under the lock: report that the registry no longer has a finished task."""
         if self.bus.listeners:
             self.bus.publish(task, EventType.PRUNED)
-        if type(task) is not Task:
+        if type(task).on_release is not Task.on_release:
             self.effects.append(partial(call_hook, task.on_release))
 
     # -- event loops ------------------------------------------------------------------------------------------

@@ -40,8 +40,8 @@ class CallManager(Protocol):
 
     loop: asyncio.AbstractEventLoop | None
 
-    def add_task(self, task: Task) -> Task: ...
     def check_task(self, task: Task) -> None: ...
+    def add_checked_task(self, task: Task) -> None: ...
     def cancel_task(self, task: Task | str, *, children: bool = True, running: bool = True) -> bool: ...
     def wait(self, *tasks: Task | str, timeout: float | timedelta | None = None) -> None: ...
     def add_lane(self, name: str, limit: int | None) -> Lane: ...
@@ -56,18 +56,19 @@ class TaskFuture(Future[T]):
     notebook's event loop meanwhile.
     """
 
+    _task_was_read = False
+
     def __init__(self, manager: CallManager, call: Call) -> None:
         super().__init__()
         self.call = call
         self._manager = manager
-        self._task_was_read = False
 
     def __repr__(self) -> str:
         return f"<TaskFuture of {self.call!r}>"
 
     def __del__(self) -> None:
         # The manager keeps the records of the last tasks; results and errors end with their future.
-        if self.done() and not self._task_was_read:
+        if self.call.done and not self._task_was_read:
             self.call.release()
 
     @property
@@ -212,18 +213,20 @@ class TaskExecutor(Executor):
     def _submit(self, work: Callable[..., Any], fn: Any) -> TaskFuture[Any]:
         """Call `work`, which calls `fn`."""
         internals, template = TaskInternals(), self._template.internals
-        internals.name, internals.work = getattr(fn, "__name__", None) or type(fn).__name__, work
-        internals.lane, internals.backend, internals.priority = template.lane, template.backend, template.priority
+        internals.name, internals.work = _name_of(fn), work
+        internals.backend = template.backend or ("loop" if is_async(fn) else "thread")
+        internals.lane, internals.priority = template.lane, template.priority
         internals.timeout, internals.retry, internals.tags = template.timeout, template.retry, template.tags
         call = Call.of(internals)
         call.executor = self
-        call.future = future = TaskFuture[Any](self.manager, call)
+        future: TaskFuture[Any] = TaskFuture(self.manager, call)
+        call.future = future
         with self._lock:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._unfinished.add(future)
         try:
-            self.manager.add_task(call)
+            self.manager.add_checked_task(call)
         except BaseException:
             self.call_ended(future)
             raise
@@ -289,6 +292,11 @@ class TaskExecutor(Executor):
         if own is not None:
             with suppress(LaneError):  # others may have put tasks there
                 self.manager.remove_lane(own)
+
+
+def _name_of(fn: Any) -> str:
+    name = getattr(fn, "__name__", None)
+    return name if isinstance(name, str) and name else type(fn).__name__
 
 
 def _checked_workers(max_workers: Any, lane: str | None) -> str:

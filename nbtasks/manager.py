@@ -174,6 +174,13 @@ class TaskManager:
         protected(self._add, task, task.parent_id)
         return task
 
+    def add_checked_task(self, task: Task) -> None:
+        """Run a new task without dependencies or parent.
+
+        `check_task` has checked it, or a task with the same fields.
+        """
+        protected(self._submit, task)
+
     def create_child(self, parent: Task, name: str, work: Any, priority: int = 0, **options: Any) -> Task:
         """`create_task` with that parent, in its lane unless `lane` says otherwise."""
         return self.create_task(name, work, priority, **{"lane": parent.lane, "parent": parent, **options})
@@ -219,6 +226,13 @@ class TaskManager:
         internals.after = tuple([other.id for other in after]) if after else ()
         if parent is not None:
             internals.parent_id = parent_task.id if parent_task is not None else str(parent)
+        return self._submit(task, after, parent_task, taker)
+
+    def _submit(
+        self, task: Task, after: Sequence[Task] = (), parent: Task | None = None, taker: Backend | None = None
+    ) -> Attempt | None:
+        """Give a checked task to the dispatcher, with its event loop and the context of this thread."""
+        internals = task.internals
         # The loop of the schedule that created it comes first: a front end may have started it, on a loop of no use.
         if internals.loop is None:
             internals.loop = _get_running_loop()
@@ -227,7 +241,7 @@ class TaskManager:
         if internals.loop is None:
             internals.loop = self.default_loop() if internals.backend == "loop" else self.loop
         internals.context = copy_context()
-        return self._dispatcher.submit(task, after, parent_task, taker)
+        return self._dispatcher.submit(task, after, parent, taker)
 
     def _dependencies(self, task: Task) -> list[Task]:
         after = _listed(task.internals.after)

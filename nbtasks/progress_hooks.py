@@ -12,7 +12,6 @@ from typing import Any
 
 from nbtasks.backends.base import Attempt
 from nbtasks.clock import Timer
-from nbtasks.task import Task
 
 __all__ = ["ProgressHooks"]
 
@@ -37,9 +36,8 @@ class ProgressHooks:
         self._default_loop = default_loop
 
     def begin(self, attempt: Attempt) -> None:
-        """Call the hook of the attempt's task, if its class has one, until the attempt ends."""
-        if type(attempt.task).progress_hook is not Task.progress_hook:
-            _HookCalls(self._timer, self._call_on_thread, attempt, attempt.loop or self._default_loop()).schedule()
+        """Call the hook of the attempt's task until the attempt ends."""
+        _HookCalls(self._timer, self._call_on_thread, attempt, attempt.loop or self._default_loop()).schedule()
 
 
 class _HookCalls:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nbtasks.retry import Retry
 
 __all__ = [
+    "COMPLETED",
     "CellDetails",
     "KeptOutput",
     "KeptRun",
@@ -71,6 +72,10 @@ class Outcome(NamedTuple):
     state: TaskState
     result: Any = None
     exception: BaseException | None = None
+
+
+COMPLETED = Outcome(TaskState.COMPLETED)
+"""The outcome of work that returned None."""
 
 
 # -- what a task needs of others ----------------------------------------------------------------------------------

@@ -17,11 +17,10 @@ from nbtasks.gil_fairness import yielding_gil
 from nbtasks.interrupts import start_thread
 from nbtasks.progress import CURRENT
 from nbtasks.states import TaskState
-from nbtasks.task import Outcome
+from nbtasks.task import COMPLETED, Outcome
 
 __all__ = ["LoopBackend", "LoopThread", "running_loop"]
 
-_COMPLETED = Outcome(TaskState.COMPLETED)
 _CANCELLED = Outcome(TaskState.CANCELLED)
 
 
@@ -181,7 +180,7 @@ async def _run(attempt: Attempt, loop: asyncio.AbstractEventLoop) -> None:
             result: Any = attempt.function(*attempt.args)
             if result is not None and hasattr(result, "__await__"):
                 result = await result
-        outcome = _COMPLETED if result is None else Outcome(TaskState.COMPLETED, result)
+        outcome = COMPLETED if result is None else Outcome(TaskState.COMPLETED, result)
     except GeneratorExit:
         raise
     except asyncio.CancelledError as error:

@@ -17,7 +17,7 @@ from nbtasks.exceptions import TaskFailedError
 from nbtasks.interrupts import Gate, TaskInterrupt, here, run_in_own_loop, start_thread
 from nbtasks.progress import CURRENT
 from nbtasks.states import TaskState
-from nbtasks.task import Outcome
+from nbtasks.task import COMPLETED, Outcome
 
 __all__ = ["ThreadBackend"]
 
@@ -196,7 +196,7 @@ def _run(attempt: Attempt, gate: Gate) -> Outcome:
     try:
         try:
             outcome = _called(attempt, gate)
-            if gate.is_pending(attempt) and attempt.programs is not None and attempt.programs.interrupted:
+            if attempt.programs is not None and attempt.programs.interrupted and gate.is_pending(attempt):
                 # The end of a program has let the work go on before the interrupt could be raised in it.
                 outcome = Outcome(TaskState.CANCELLED)
         finally:
@@ -223,4 +223,4 @@ def _called(attempt: Attempt, gate: Gate) -> Outcome:
         return Outcome(TaskState.CANCELLED, None, error)
     except BaseException as error:  # noqa: BLE001 - user code; whatever it raises is the task's, and the thread lives
         return Outcome(TaskState.FAILED, None, error)
-    return Outcome(TaskState.COMPLETED, result)
+    return COMPLETED if result is None else Outcome(TaskState.COMPLETED, result)

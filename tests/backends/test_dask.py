@@ -52,7 +52,7 @@ def backend_of(manager: TaskManager) -> DaskBackend:
 @pytest.mark.parametrize("check", BACKEND_CHECKS)
 @pytest.mark.parametrize("coroutines", [False, True], ids=["functions", "coroutines"])
 def test_it_passes_the_check_of_backends(client: Any, coroutines: bool, check: str) -> None:
-    check_backend(DaskBackend, coroutines=coroutines, checks=[check])
+    check_backend(DaskBackend, coroutines=coroutines, checks=[check], patience=60.0)
 
 
 def test_functions_run_in_the_clusters_workers_and_print_here(

@@ -16,7 +16,14 @@ from pathlib import Path
 import pytest
 
 from nbtasks import Retry, TaskManager, TaskState, WaitTimeoutError, current_task
-from nbtasks.exceptions import InvalidValueError, LaneError, ManagerStoppedError, NbtasksError, WorkError
+from nbtasks.exceptions import (
+    InvalidValueError,
+    LaneError,
+    ManagerStoppedError,
+    NbtasksError,
+    UnknownLaneError,
+    WorkError,
+)
 from tests.matrix import find_python
 
 ROOT = Path(__file__).parent.parent.parent
@@ -68,6 +75,30 @@ def test_each_call_is_a_task_that_is_called_like_its_function(manager, executor)
     assert future.result(10) == (3, 2)
     assert future.task in manager.list_tasks()
     assert (future.task.name, future.task.state, future.task.result) == ("divmod", "completed", (3, 2))
+
+
+@pytest.mark.parametrize("name", [None, "", 7])
+def test_a_callable_without_a_name_of_its_own_gives_the_call_that_of_its_class(executor, name):
+    class Doubled:
+        def __call__(self, x):
+            return 2 * x
+
+    double = Doubled()
+    if name is not None:
+        double.__name__ = name
+    future = executor.submit(double, 4)
+    assert future.result() == 8
+    assert future.task.name == "Doubled"
+
+
+def test_a_call_in_a_lane_that_was_removed_is_refused_and_holds_up_no_shutdown(manager):
+    manager.add_lane("short", 1)
+    executor = manager.as_executor(lane="short")
+    manager.remove_lane("short")
+    with pytest.raises(UnknownLaneError, match="short"):
+        executor.submit(divmod, 7, 2)
+    executor.shutdown()
+    assert manager.list_tasks() == []
 
 
 def test_a_call_knows_its_task(executor):
