@@ -28,6 +28,7 @@ NbtasksError
 ├── MissingPackageError (ImportError)       an optional package, which has to be installed first
 ├── HistoryError (RuntimeError)             the file of the history cannot be used
 ├── NoInputError (RuntimeError)             a background task asked for input
+├── AdoptionError (RuntimeError)            the running cell cannot be sent to the background
 └── ManagerStoppedError (RuntimeError)
 """
 
@@ -37,6 +38,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "ActionError",
+    "AdoptionError",
     "AlreadyAddedError",
     "ChecksumError",
     "DeadlockError",
@@ -225,6 +227,13 @@ class HistoryError(NbtasksError, RuntimeError):
 
 class NoInputError(NbtasksError, RuntimeError):
     """A background task called `input()`, which only a foreground cell can answer."""
+
+
+class AdoptionError(NbtasksError, RuntimeError):
+    """The running cell cannot be sent to the background, and continues as before.
+
+    The message says why.
+    """
 
 
 class ManagerStoppedError(NbtasksError, RuntimeError):

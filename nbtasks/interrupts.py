@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from nbtasks.gil_fairness import yielding_gil
 from nbtasks.patch import Patch, core_patches
@@ -84,6 +84,8 @@ class Gate:
         *("_lock", "_open_for", "_requested", "_is_protected", "_raised", "_raised_at", "_thread_id"),
         *("is_swallowing", "on_interrupt", "sleeping_on"),
     )
+    exception: ClassVar[type[TaskInterrupt]] = TaskInterrupt
+    """What an interrupt raises in the thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -128,7 +130,7 @@ class Gate:
         CPython 3.11 and 3.12 looking for it at every loop and call, and their profilers in an endless loop.)
         """
         self._raised = False
-        _raise_in(self._thread_id, TaskInterrupt)
+        _raise_in(self._thread_id, self.exception)
         _checkpoint()
 
     def interrupt(self, work: object, then: Callable[[], object] | None = None) -> None:
@@ -182,7 +184,7 @@ class Gate:
         if not self._raised or now - self._raised_at >= _SAME_INTERRUPT_SECONDS:
             self._raised = True
             self._raised_at = now
-            _raise_in(self._thread_id, TaskInterrupt)
+            _raise_in(self._thread_id, self.exception)
             wake(self.sleeping_on)
 
     def _is_safe(self, waited: float = 0.0) -> bool:
@@ -220,7 +222,7 @@ class Gate:
             if self.on_interrupt is not on_interrupt or self._open_for is None:
                 return False
             self._raised = True
-            _raise_in(self._thread_id, TaskInterrupt)
+            _raise_in(self._thread_id, self.exception)
             return True
 
     def interrupt_thread(self, work: object) -> None:
@@ -229,7 +231,7 @@ class Gate:
         with self._lock:
             if self.runs(work):
                 self._raised = True
-                _raise_in(self._thread_id, TaskInterrupt)
+                _raise_in(self._thread_id, self.exception)
                 wake(self.sleeping_on)
 
     def _wait_until_safe(self, is_wanted: Callable[[], bool]) -> None:
@@ -307,7 +309,7 @@ class _SwallowedInterrupts:
 
     def __call__(self, unraisable: Any) -> None:
         gate = here.gate
-        if gate is None or unraisable.exc_type is not TaskInterrupt:
+        if gate is None or unraisable.exc_type is not gate.exception:
             self._original(unraisable)
             return
         gate.is_swallowing = True

@@ -18,6 +18,7 @@ from nbtasks.exceptions import NbtasksError, unknown
 from nbtasks.formatting import plural
 from nbtasks.history.history import History
 from nbtasks.history.records import ScheduleRecord
+from nbtasks.notebook.adoption import adopt
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.cells.errors import without_own_frames
 from nbtasks.notebook.history_table import statistics_table, task_table
@@ -54,6 +55,7 @@ class Commands:
             "show": self._show,
             "wait": self._wait,
             "cancel": self._cancel,
+            "adopt": self._adopt,
             "retry": self._retry,
             "debug": self._debug,
             "prune": self._prune,
@@ -152,6 +154,12 @@ class Commands:
         for task in self.tasks("%bgtask cancel", names):
             if not self._manager.cancel_task(task):
                 print(f"{task.name} is already {task.state.value}")
+
+    def _adopt(self, words: list[str]) -> None:
+        """Send the running cell to the background, at this line; the cells after it run: [NAME]"""
+        if len(words) > 1:
+            raise UsageError(f"%bgtask adopt: takes one name at most, not {' '.join(words)!r}")
+        adopt(*words)
 
     def _retry(self, names: list[str]) -> None:
         """Run finished tasks once more, with their output in this cell: NAME ..."""

@@ -6,7 +6,6 @@ The only module that composes the others and registers them in a shell. Nothing 
 from __future__ import annotations
 
 import sys
-import threading
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbtasks.backends.thread import ThreadBackend
 from nbtasks.library_state import register_libraries
 from nbtasks.manager import get_manager
+from nbtasks.notebook.adoption import Adoption
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.keepalive import KeepAlive
 from nbtasks.notebook.lab import LabLink
@@ -92,8 +92,9 @@ class Extension:
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         self.session = session = NotebookSession(shell)
+        self.adoption = Adoption(session)
         self._keep_alive = KeepAlive(session.manager, session.kernel, session.settings)
-        self._lab = LabLink(session)
+        self._lab = LabLink(session, self.adoption.adopt_request, self.adoption.refusal)
         self.patches = self._patches()
         self._undo: ExitStack | None = None
 
@@ -111,6 +112,8 @@ class Extension:
             undo.callback(core_patches.revert)
             self.patches.apply()
             undo.callback(self.patches.revert)
+            self.adoption.install()
+            undo.callback(self.adoption.uninstall)
             undo.callback(register_libraries())
             session.workers.install()
             undo.callback(session.workers.uninstall)
@@ -130,7 +133,8 @@ class Extension:
             self._undo = undo.pop_all()
 
     def uninstall(self) -> None:
-        """Undo `install`."""
+        """Undo `install`. Raises AdoptionError while a foreground cell is away in the background."""
+        self.adoption.check_unload()
         undo, self._undo = self._undo, None
         if undo is not None:
             undo.close()
@@ -160,7 +164,8 @@ class Extension:
                 own,
                 self._lab.patches(),
                 user_input_patches(shell),
-                signal_patches(),
+                signal_patches(self.adoption.decide_interrupt if session.kernel.exists else None),
+                self.adoption.patches,
                 database_patches(),
                 thread_patches(),
                 program_patches(),
@@ -179,14 +184,18 @@ class Extension:
         )
 
     def _foreground_began(self, *_: Any) -> None:
+        if not self.adoption.cell_began():
+            return
         self.session.variables.foreground_began()
-        if threading.current_thread() is threading.main_thread():  # not in a subshell
+        if self.adoption.is_foreground:  # not in a subshell
             self.session.libraries.foreground_began()
         self.session.names.foreground_began(self.session.kernel.launching_cell().request_id)
 
     def _foreground_ended(self, result: Any = None) -> None:
+        if not self.adoption.cell_ended(result):
+            return
         foreground_ended()
-        if threading.current_thread() is threading.main_thread():
+        if self.adoption.is_foreground:
             self.session.libraries.note()
         self.session.names.foreground_ended()
         for task in self.session.manager.active_tasks:

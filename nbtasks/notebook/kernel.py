@@ -57,6 +57,11 @@ class Kernel:
         return self._kernel is not None
 
     @property
+    def has_shell_thread(self) -> bool:
+        """Whether a thread of its own reads the shell channel: from ipykernel 7.0."""
+        return getattr(self._kernel, "shell_channel_thread", None) is not None
+
+    @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop that the kernel runs foreground cells on."""
         io_loop = getattr(self._kernel, "io_loop", None)
@@ -75,13 +80,15 @@ class Kernel:
     def launching_cell(self) -> LaunchingCell:
         """The cell that this thread runs now."""
         parent = self._shell.get_parent() if self.exists else None
-        metadata = (parent or {}).get("metadata") or {}
-        cell_id = metadata.get("cellId")
+        # The displayhook has the number of the running cell; the shell's own count may be one ahead.
+        return self.cell_of(parent, self._shell.displayhook.prompt_count)
+
+    def cell_of(self, parent: dict[str, Any] | None, execution_count: int | None) -> LaunchingCell:
+        """The cell of a request."""
+        cell_id = ((parent or {}).get("metadata") or {}).get("cellId")
         # Front ends send the id of the cell; a console has no cells, but answers `input()`. Programs do neither.
         allows_input = ((parent or {}).get("content") or {}).get("allow_stdin", True)
-        # The displayhook has the number of the running cell; the shell's own count may be one ahead.
-        count = self._shell.displayhook.prompt_count
-        return LaunchingCell(parent or None, count, cell_id, headless=cell_id is None and not allows_input)
+        return LaunchingCell(parent or None, execution_count, cell_id, headless=cell_id is None and not allows_input)
 
     def send(self, cell: LaunchingCell, kind: str, content: dict[str, Any]) -> None:
         """Publish a message as output of `cell`. Any thread may call it."""

@@ -51,7 +51,6 @@ class TaskMagics(Magics):
         self._session = session
         self._manager = session.manager
         self._commands = Commands(session)
-        self._unnamed = 0
 
     @magic_arguments("%bgtask")
     @argument("name", nargs="?", help="name of the task; the notebook gets a variable of that name, if it can be one")
@@ -137,7 +136,7 @@ class TaskMagics(Magics):
         elsewhere = _elsewhere(options)
         after = self._dependencies(options.after)
         code = self._read(cell, launching, elsewhere)
-        name = options.name or self._next_name()
+        name = options.name or self._session.next_name()
         if name in code.binds:
             raise UsageError(f"%%bgtask: the cell itself binds {name!r}; give the task another name")
         earlier = [task for task in self._manager.active_tasks if _is_rerun(task, name, launching, named=options.name)]
@@ -184,14 +183,6 @@ class TaskMagics(Magics):
                 return CellSource(shell, cell, launching.execution_count)
         except SyntaxError as error:
             raise as_in_foreground(shell, error) from None
-
-    def _next_name(self) -> str:
-        taken = {task.name for task in self._manager.list_tasks()}
-        taken |= {recurring.name for recurring in self._manager.list_recurring_tasks()}
-        while True:
-            self._unnamed += 1
-            if f"bg{self._unnamed}" not in taken:
-                return f"bg{self._unnamed}"
 
     def _dependencies(self, names: str | None) -> list[Task]:
         if names is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import keyword
 import os
 import sys
@@ -49,7 +50,7 @@ CONTINUE_SCHEDULES = "NBTASKS_CONTINUE_SCHEDULES"
 class NotebookSession:
     """nbtasks in one notebook: its parts, and the actions of magics and widgets.
 
-    Any thread may call `retry`, `repeatable` and `repeat`; all else is called on the main thread.
+    Any thread may call `next_name`, `retry`, `repeatable` and `repeat`; all else is called on the main thread.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
@@ -67,6 +68,7 @@ class NotebookSession:
         self.workers = Workers(self.manager, shell)
         self._server: Server | None = None
         self._bound: weakref.WeakSet[Task] = weakref.WeakSet()
+        self._numbers = itertools.count(1)
         self.notebook = Notebook(shell, self.kernel, self.names, self.variables, self.libraries, WorkerProcess())
 
     def keep_history(self) -> None:
@@ -74,6 +76,12 @@ class NotebookSession:
         path = history_path()
         if self.manager.history is None and path is not None:
             self.manager.history = History(path, notebook=self.kernel.notebook_name)
+
+    def next_name(self) -> str:
+        """A name for a cell without one, which no task has: bg1, bg2 and so on."""
+        taken = {task.name for task in self.manager.list_tasks()}
+        taken |= {recurring.name for recurring in self.manager.list_recurring_tasks()}
+        return next(name for number in self._numbers if (name := f"bg{number}") not in taken)
 
     def bind(self, name: str, task: Task | RecurringTask) -> None:
         """Bind the name to the task in the notebook, if it is an identifier."""

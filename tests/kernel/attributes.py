@@ -56,6 +56,8 @@ def owners() -> Iterator[Any]:
     shell: Any = get_ipython()
     if hasattr(shell, "kernel"):  # IPython's terminal has none
         yield from (shell.kernel, shell.kernel.control_handlers)
+        if getattr(shell.kernel, "shell_channel_thread", None) is not None:  # from ipykernel 7.0
+            yield shell.kernel.shell_channel_thread.manager
     yield from (shell, shell.display_pub, shell.displayhook, shell.payload_manager, shell.builtin_trap)
     yield from (shell.events, shell.magics_manager, shell.display_formatter, shell.Completer, shell.compile)
     yield from (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__, vars(sys), sys.modules["__main__"])

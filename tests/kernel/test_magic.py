@@ -280,7 +280,7 @@ def test_help_lists_every_command_with_a_line(notebook: KernelDriver) -> None:
     shown = notebook.run("%bgtask help").check().stdout
     commands = [line for line in shown.splitlines() if line.startswith("%bgtask ")]
     assert {line.split()[1] for line in commands} - {"Show"} <= set(notebook.complete("%bgtask "))
-    assert len(commands) == 20 and [line for line in commands if len(line.split()) < 4 or len(line) > 120] == []
+    assert len(commands) == 21 and [line for line in commands if len(line.split()) < 4 or len(line) > 120] == []
     assert notebook.run("%bgtask --help").check().stdout == shown
 
 

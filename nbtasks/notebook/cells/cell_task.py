@@ -444,6 +444,10 @@ class CellTask(Task):
             f"this cell's {other} in task.namespace\n",
         )
 
+    def fields_to_run_again(self) -> dict[str, Any]:
+        """The fields in which a task that runs the cell again differs from this one."""
+        return {}
+
     def foreground_ended(self) -> None:
         """Write a hint into the cell if the notebook has changed a name on whose value a running loop depends."""
         names, live = self._names, self.notebook.names.live

@@ -271,6 +271,13 @@ class NotebookNames:
             committed = [] if self._depth else self._commit_waiting()
         _report_kept(committed)
 
+    def foreground_left(self) -> None:
+        """The running foreground cell was sent to the background: commit the names that waited for its end."""
+        with self._lock:
+            self._depth = 0
+            committed = self._commit_waiting()
+        _report_kept(committed)
+
     def _are_notebooks(self, function_globals: Any) -> bool:
         return function_globals is self._names or isinstance(function_globals, NamesView)
 

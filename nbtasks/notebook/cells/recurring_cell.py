@@ -214,7 +214,9 @@ def repeated(task: CellTask, send: Send, publisher: Publisher) -> CellRun:
 def _independent_fields(task: CellTask) -> dict[str, Any]:
     """The arguments that make a task like `task`, without its relations to other tasks."""
     given = {one.name: getattr(task, one.name) for one in fields(CellTask) if one.init}
-    return {**given, "after": (), "earlier_runs": (), "raises_in_cell": False, "parent_id": None}
+    return {**given, "after": (), "earlier_runs": (), "raises_in_cell": False, "parent_id": None} | (
+        task.fields_to_run_again()
+    )
 
 
 def _call_if_alive(method: weakref.WeakMethod[Any]) -> None:

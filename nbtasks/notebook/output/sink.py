@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from nbtasks.notebook.output.away_cells import away_cell
+
 __all__ = ["Sink", "current_parent", "current_sink", "use_parent", "use_sink"]
 
 
@@ -60,12 +62,17 @@ def current_sink() -> Sink | None:
     Also None in a forked child, which has no publisher.
     """
     sink = _sink.get()
+    if sink is None and (cell := away_cell()) is not None:
+        sink = cell.sink
     return sink if sink is None or os.getpid() == _PID else None
 
 
 def current_parent() -> dict[str, Any] | None:
     """The request that launched the task in whose context this is called; None in the foreground."""
-    return _parent.get()
+    parent = _parent.get()
+    if parent is None and (cell := away_cell()) is not None:
+        return cell.parent
+    return parent
 
 
 def use_parent(parent: dict[str, Any] | None) -> None:

@@ -20,6 +20,7 @@ from IPython.core.magic import Magics
 
 from nbtasks.formatting import error_text
 from nbtasks.notebook.kernel import Kernel
+from nbtasks.notebook.output.away_cells import away_cell
 from nbtasks.notebook.output.sink import Sink, current_parent, current_sink
 from nbtasks.patch import ABSENT, ItemPatch, ListPatch, Patch, PatchSet
 from nbtasks.post_import import ModulePatches
@@ -52,8 +53,14 @@ def kernel_patches(shell: Any, kernel: Kernel) -> PatchSet:
             # What the foreground captures by another publisher.
             Patch(CapturingDisplayPublisher, "publish", _by_sink(publish, of_class=True)),
             Patch(CapturingDisplayPublisher, "clear_output", _by_sink(clear, of_class=True)),
+            # ipykernel calls it at each request: those of subshells, such as clicks, fail during a %%capture without it.
+            _MethodPatch(CapturingDisplayPublisher, "set_parent", lambda _: _ignore_parent),
             Patch(shell, "_showtraceback", _by_sink(_show_traceback)),
             Patch(shell.payload_manager, "write_payload", _by_sink(_write_payload)),
+            # A cell that was sent to the background ends beside another one, whose reply carries the payloads.
+            Patch(shell.payload_manager, "read_payload", _by_sink(_no_payloads)),
+            Patch(shell.payload_manager, "clear_payload", _by_sink(_ignore)),
+            *([Patch(shell.kernel, "_abort_queues", _only_in_foreground)] if kernel.has_shell_thread else []),
             # `set_parent` also sets the parent of threads that have none of their own. ipywidgets' Output calls it.
             Patch(shell, "set_parent", _by_sink(_ignore)),
             Patch(shell, "get_parent", _parent_by_context),
@@ -102,6 +109,17 @@ def event_patch(shell: InteractiveShell, event: str, callback: Callable[..., Non
     return _EventPatch(shell.events, event, callback, first=False)
 
 
+class _MethodPatch(Patch):
+    """Adds a method that a class may lack."""
+
+    def _found(self) -> Any:
+        return getattr(self.owner, self.name, ABSENT)
+
+
+def _ignore_parent(_publisher: CapturingDisplayPublisher, _parent: dict[str, Any]) -> None:
+    pass
+
+
 class _EventPatch(ListPatch):
     """Keeps a callback among those of an event."""
 
@@ -146,7 +164,7 @@ def _constant(value: Any) -> Wrap:
     return lambda _: value
 
 
-def _by_sink(in_task: Callable[..., None], *, of_class: bool = False) -> Wrap:
+def _by_sink(in_task: Callable[..., Any], *, of_class: bool = False) -> Wrap:
     """Call `in_task`, with the sink as its first argument, in contexts that have one, else the original."""
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -180,6 +198,8 @@ def _clear_sink(sink: Sink, wait: bool = False) -> None:
 
 
 def _show_traceback(sink: Sink, kind: type[BaseException], error: BaseException, lines: list[str]) -> None:
+    if (cell := away_cell()) is not None:  # for the reply to its request
+        cell.values["_last_traceback"] = lines
     sink.error(kind.__name__, error_text(error), lines)
 
 
@@ -189,6 +209,21 @@ def _write_payload(sink: Sink, data: dict[str, Any], *_: Any, **__: Any) -> None
         sink.page(data["data"])
     else:
         sink.page({"text/plain": f"nbtasks: a background cell cannot do this ({data.get('source')})"})
+
+
+def _no_payloads(_sink: Sink) -> list[dict[str, Any]]:
+    return []
+
+
+def _only_in_foreground(abort_queues: Callable[..., None]) -> Callable[..., None]:
+    """Abort the cells that wait, unless it was a cell in the background that has failed."""
+
+    @functools.wraps(abort_queues)
+    def abort(*subshell_id: Any) -> None:
+        if away_cell() is None:
+            abort_queues(*subshell_id)
+
+    return abort
 
 
 def _ignore(_sink: Sink, *_: Any) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from IPython.core.events import EventManager
 from IPython.core.interactiveshell import InteractiveShell
 
+from nbtasks.notebook.output.away_cells import away_cell
 from nbtasks.patch import Patch, PatchSet
 from nbtasks.post_import import ModulePatches
 
@@ -34,6 +35,13 @@ _PROCESS_WIDE = frozenset({"backend", "backend_fallback", "toolbar"})
 _INTERACTIVE = "interactive"
 # Attributes of the inline backend's `show`: whether and what to draw at the end of the cell.
 _DRAW_FLAGS = frozenset({"_draw_called", "_to_draw"})
+
+
+def _plots_here() -> Plots | None:
+    plots = _plots.get()
+    if plots is None and (cell := away_cell()) is not None:
+        plots = cell.plots
+    return plots
 
 
 class Plots:
@@ -53,6 +61,29 @@ class Plots:
         """Use these figures and settings in this context and in threads that are started from it."""
         _plots.set(self)
         self.begin()
+
+    def take_from_foreground(self) -> Callable[[], None]:
+        """Have the figures and flags of the running foreground cell, and the notebook's settings themselves.
+
+        Returns a function that takes them from the foreground, to be called as soon as the cell uses this.
+        """
+        figures, show = _notebook_figures(), _inline_show()
+        if figures is not None:
+            self._open_before = dict(figures.settled)
+            self.figures.update(figures.of_notebook())
+        if show is not None:
+            self.flags = show.flags_of_notebook()
+
+        def take() -> None:  # also what the cell, which is still running, has added meanwhile
+            if figures is not None:
+                for number, manager in figures.take_unsettled().items():
+                    self.figures.setdefault(number, manager)
+            if show is not None:
+                late, known = show.take_flags(), self.flags["_to_draw"]
+                self.flags["_draw_called"] |= late["_draw_called"]
+                self.flags["_to_draw"] = [*known, *(figure for figure in late["_to_draw"] if figure not in known)]
+
+        return take
 
     def begin(self) -> None:
         """Copy the notebook's settings, and the figures that its cells left open, if matplotlib is imported."""
@@ -115,7 +146,7 @@ def foreground_ended() -> None:
 
 
 def _settings_patches(matplotlib: ModuleType) -> list[Patch]:
-    plots = _plots.get()
+    plots = _plots_here()
     if plots is not None:  # the background cell itself is importing matplotlib
         plots.begin()
     return [Patch(matplotlib.rcParams, "__class__", _settings_class)]
@@ -143,6 +174,17 @@ class _FiguresByContext(collections.abc.MutableMapping[Any, Any]):
         """Note the figures that are open in the foreground now."""
         self.settled = dict(self._notebook)
 
+    def of_notebook(self) -> dict[Any, Any]:
+        """The figures that are open in the foreground now."""
+        return dict(self._notebook)
+
+    def take_unsettled(self) -> dict[Any, Any]:
+        """Take out the figures that the running foreground cell has opened: they are another cell's now."""
+        opened = {n: manager for n, manager in self.of_notebook().items() if self.settled.get(n) is not manager}
+        for number in opened:
+            del self._notebook[number]
+        return opened
+
     def take_over(self, now: Mapping[Any, Any], before: Mapping[Any, Any]) -> None:
         """Open in the notebook the figures of `now`, and close those of `before` that are not among them."""
         if list(self._notebook.items()) == list(before.items()):
@@ -160,7 +202,7 @@ class _FiguresByContext(collections.abc.MutableMapping[Any, Any]):
                 self._notebook[number] = self.settled[number] = manager
 
     def _figures(self) -> collections.OrderedDict[Any, Any]:
-        plots = _plots.get()
+        plots = _plots_here()
         return self._notebook if plots is None else plots.figures
 
     def __getitem__(self, number: Any) -> Any:
@@ -199,6 +241,11 @@ def _notebook_figures() -> _FiguresByContext | None:
     return figures if isinstance(figures, _FiguresByContext) else None
 
 
+def _inline_show() -> _ShowByContext | None:
+    show = getattr(sys.modules.get("matplotlib_inline.backend_inline"), "show", None)
+    return show if isinstance(show, _ShowByContext) else None
+
+
 class _ShowByContext:
     """The inline backend's `show`, with flags per background cell."""
 
@@ -209,14 +256,25 @@ class _ShowByContext:
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         self._show(*args, **kwargs)
 
+    def flags_of_notebook(self) -> dict[str, Any]:
+        """The flags of the foreground."""
+        return {"_draw_called": self._show._draw_called, "_to_draw": list(self._show._to_draw)}  # type: ignore[attr-defined]
+
+    def take_flags(self) -> dict[str, Any]:
+        """Take the flags of the foreground, which then draws nothing at the end of its cell."""
+        flags = self.flags_of_notebook()
+        self._show._draw_called = False  # type: ignore[attr-defined]
+        self._show._to_draw = []  # type: ignore[attr-defined]
+        return flags
+
     def __getattribute__(self, name: str) -> Any:
         if name not in _DRAW_FLAGS:
             return super().__getattribute__(name)
-        plots = _plots.get()
+        plots = _plots_here()
         return getattr(self._show, name) if plots is None else plots.flags[name]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        plots = _plots.get()
+        plots = _plots_here()
         if name not in _DRAW_FLAGS:
             super().__setattr__(name, value)
         elif plots is None:
@@ -266,5 +324,5 @@ def _settings_class(plain: type[Any]) -> type[Any]:
 
 
 def _task_settings(params: Any) -> dict[str, Any] | None:
-    plots = _plots.get()
+    plots = _plots_here()
     return None if plots is None or params is not sys.modules["matplotlib"].rcParams else plots.settings

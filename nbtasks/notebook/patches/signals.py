@@ -1,4 +1,4 @@
-"""Monkeypatches of `signal`: advice for background cells in threads.
+"""Monkeypatches of `signal`: advice in threads, and what Ctrl-C interrupts.
 
 Python sets no signal handlers outside of the main thread, and an alarm that a thread sets interrupts the foreground
 cell, or ends the kernel.
@@ -10,20 +10,53 @@ import functools
 import signal
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from nbtasks.notebook.output.sink import current_sink
 from nbtasks.patch import Patch, PatchSet
 
-__all__ = ["signal_patches"]
+__all__ = ["Handler", "Interrupts", "interrupt_patch", "signal_patches"]
+
+Handler = Callable[[int, FrameType | None], Any]
+Interrupts = Callable[[Handler, int, FrameType | None], None]
+"""Called on the main thread with each SIGINT, and the handler that is set: decides whether to call it."""
 
 
-def signal_patches() -> PatchSet:
-    """Patches of the functions that set handlers and alarms, where the system has them."""
-    names = ("signal", "alarm", "setitimer")
+def signal_patches(decide: Interrupts | None = None) -> PatchSet:
+    """Patches of the functions that set handlers and alarms, where the system has them.
+
+    `decide` is called where a handler of SIGINT is, which `signal.getsignal` still shows as set. While another thread
+    serves the notebook's cells, Kernel > Interrupt, a SIGINT, is meant for that thread.
+    """
+
+    def of_signal(original: Callable[..., Any]) -> Callable[..., Any]:
+        return _refused_in_threads("signal", original if decide is None else _signal_with_decision(decide, original))
+
+    alarms = [name for name in ("alarm", "setitimer") if hasattr(signal, name)]
     return PatchSet(
-        [Patch(signal, name, functools.partial(_refused_in_threads, name)) for name in names if hasattr(signal, name)]
+        [
+            Patch(signal, "signal", of_signal),
+            Patch(signal, "getsignal", _getsignal_as_given),
+            *(Patch(signal, name, functools.partial(_refused_in_threads, name)) for name in alarms),
+        ]
     )
+
+
+def interrupt_patch(kernel: Any, decide: Interrupts) -> Patch:
+    """Have `decide` called at a SIGINT also where the kernel sets its own handler: before each request."""
+    put = signal.signal
+
+    def with_ours(pre_handler_hook: Callable[[], None]) -> Callable[[], None]:
+        @functools.wraps(pre_handler_hook)
+        def hook() -> None:
+            pre_handler_hook()
+            if threading.current_thread() is threading.main_thread():
+                put(signal.SIGINT, _decided(signal.getsignal(signal.SIGINT), decide))
+
+        return hook
+
+    return Patch(kernel, "pre_handler_hook", with_ours)
 
 
 def _refused_in_threads(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,3 +75,38 @@ def _refused_in_threads(name: str, original: Callable[..., Any]) -> Callable[...
         )
 
     return refused_in_threads
+
+
+def _signal_with_decision(decide: Interrupts, original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def set_handler(signalnum: int, handler: Any) -> Any:
+        return _given(original(signalnum, _decided(handler, decide) if signalnum == signal.SIGINT else handler))
+
+    return set_handler
+
+
+def _getsignal_as_given(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def get_handler(signalnum: int) -> Any:
+        return _given(original(signalnum))
+
+    return get_handler
+
+
+def _decided(handler: Any, decide: Interrupts) -> Any:
+    return _Decided(handler, decide) if callable(handler) and not isinstance(handler, _Decided) else handler
+
+
+def _given(handler: Any) -> Any:
+    return handler.handler if isinstance(handler, _Decided) else handler
+
+
+class _Decided:
+    """A handler of SIGINT, called if the interrupt is meant for the main thread."""
+
+    def __init__(self, handler: Handler, decide: Interrupts) -> None:
+        self.handler = handler
+        self._decide = decide
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._decide(self.handler, number, frame)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from nbtasks.notebook.output.away_cells import away_cell
 from nbtasks.notebook.output.sink import Sink, current_sink
 from nbtasks.patch import ItemPatch, Patch, PatchSet
 
@@ -82,7 +83,14 @@ def swapped_streams() -> dict[str, Any]:
 
 def current_streams() -> TaskStreams | None:
     """The replacements in the task in whose context this is called; None in the foreground."""
-    return None if current_sink() is None else _streams.get()
+    return None if current_sink() is None else _streams_here()
+
+
+def _streams_here() -> TaskStreams | None:
+    streams = _streams.get()
+    if streams is None and (cell := away_cell()) is not None:
+        streams = cell.streams
+    return streams
 
 
 def stream_patches() -> PatchSet:
@@ -212,7 +220,7 @@ class _GuardedHook:
 
 def _of_task(sink: Sink, name: str, method: str) -> Callable[..., Any]:
     """The method that a background cell calls to write to the stream `name`, or to flush it."""
-    streams = _streams.get()
+    streams = _streams_here()
     swapped = None if streams is None or _through.get() else streams.get(name)
     if swapped is not None:
         return functools.partial(_call_swapped, swapped, method)
