@@ -1,4 +1,4 @@
-"""Cells that are sent to the background at random moments, with others queued behind them."""
+"""Cells that are sent to the background at random moments, before others."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def adopt(kernel: KernelDriver, name: str | None = None, *, subshell: str) -> Ad
 
 @dataclass(frozen=True)
 class Kind:
-    """A cell that runs for some 50 ms and writes `steps` lines; `ending` is its last line."""
+    """A cell that runs for some 50 ms; `ending` is its last line."""
 
     code: str
     ending: str
@@ -97,7 +97,7 @@ class Rounds:
         kernel.run(SETUP).check()
 
     def run(self, adoptions: int) -> None:
-        """Run rounds until so many cells were sent to the background; some have ended before."""
+        """Run rounds until that number of cells was sent to the background; others have ended before."""
         for number in itertools.count():
             if self.adopted >= adoptions:
                 return

@@ -1,7 +1,7 @@
 """`AdoptedCell`: a foreground cell that was sent to the background, as a task.
 
-It continues where it began, usually on the main thread: its backend starts nothing, and only knows how it is interrupted
-and how it has ended.
+It continues where it began, usually on the main thread: its backend starts nothing, and only knows how it is
+interrupted and how it has ended.
 """
 
 from __future__ import annotations

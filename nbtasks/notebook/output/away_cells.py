@@ -1,7 +1,7 @@
 """Foreground cells that were sent to the background, by context.
 
-Such a cell has begun in a context of its own, which only its own code can change. It is known by the request in it, which
-ipykernel keeps in a context variable, and which asyncio tasks and threads of the cell have copied.
+Such a cell has begun in a context of its own, which only its own code can change. It is known by the request in
+it, which ipykernel keeps in a context variable, and which asyncio tasks and threads of the cell have copied.
 """
 
 from __future__ import annotations

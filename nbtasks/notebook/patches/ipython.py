@@ -53,7 +53,7 @@ def kernel_patches(shell: Any, kernel: Kernel) -> PatchSet:
             # What the foreground captures by another publisher.
             Patch(CapturingDisplayPublisher, "publish", _by_sink(publish, of_class=True)),
             Patch(CapturingDisplayPublisher, "clear_output", _by_sink(clear, of_class=True)),
-            # ipykernel calls it at each request: those of subshells, such as clicks, fail during a %%capture without it.
+            # ipykernel calls it at each request: without it clicks, which come to subshells, fail during a %%capture.
             _MethodPatch(CapturingDisplayPublisher, "set_parent", lambda _: _ignore_parent),
             Patch(shell, "_showtraceback", _by_sink(_show_traceback)),
             Patch(shell.payload_manager, "write_payload", _by_sink(_write_payload)),

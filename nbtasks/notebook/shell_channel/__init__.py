@@ -1,1 +1,1 @@
-"""Which thread serves the requests of the shell channel: the main thread, or another while a cell is away."""
+"""The threads that serve the shell channel, and the choice between them."""

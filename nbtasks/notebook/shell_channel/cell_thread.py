@@ -1,4 +1,4 @@
-"""`CellThread`: a thread that serves the shell channel while a cell is away on the main thread."""
+"""`CellThread`: a thread that serves cells while the main thread is busy."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def is_in_code(thread: threading.Thread, frame: FrameType | None = None) -> bool
 
 
 class Replies:
-    """Stands for the socket by which a thread sends its replies: they are sent by the shell channel's own thread."""
+    """The socket of a thread for its replies: the shell channel's thread sends them."""
 
     def __init__(self, io_loop: Any, send: Callable[[Sequence[Any]], None]) -> None:
         self._io_loop = io_loop
@@ -87,10 +87,10 @@ class Replies:
 
 
 class CellThread:
-    """A thread with an event loop that handles requests of the shell channel as the main thread does.
+    """A thread that handles requests of the shell channel as the main thread does.
 
-    Its loop runs until the process ends: what a cell has started on it continues. `_context` is the context of its
-    cells, and is used in the thread only, or while it handles nothing.
+    Its event loop runs until the process ends: what a cell has started on it continues. `context` and `before` are
+    used in the thread only, or while it handles nothing.
     """
 
     def __init__(self, name: str, source: Source, kernel: Any, dispatch: Dispatch, replies: Replies) -> None:

@@ -1,7 +1,7 @@
-"""`Router`: hands the requests of the shell channel to the thread that serves them.
+"""`Router`: hands requests of the shell channel to the thread that serves.
 
 ipykernel hands all requests without a subshell to the main thread, which handles one after the other. While a cell is
-away, that is, goes on there in the background, another thread handles them, in the same order. Nothing else changes
+away, that is, continues there in the background, another thread handles them, in the same order. Nothing else changes
 before a cell is sent away: messages take their usual way, and the router only notes which have not begun yet.
 """
 
@@ -29,7 +29,7 @@ _LOADED = b"nbtasks loaded"
 
 
 class NotReadyError(Exception):
-    """The running request cannot be sent away yet: it has not begun its code, or has ended it."""
+    """The running request is not in its code: it cannot be sent away now."""
 
 
 class RouterEvents(Protocol):
@@ -361,7 +361,7 @@ class Router:
 
 
 class _Door:
-    """Stands for the socket by which the shell channel's thread hands messages to the main thread."""
+    """The socket by which the shell channel's thread hands messages to the main one."""
 
     def __init__(self, router: Router) -> None:
         self._router = router
