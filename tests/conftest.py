@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -29,7 +30,9 @@ def _rank(item: pytest.Item) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keeps the user's settings out of the tests, and the tests' data out of the user's."""
+    """Keeps the user's settings out of the tests, and the tests' data out of the user's; lets Ctrl-C reach them."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell that has started pytest in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     home = tempfile.TemporaryDirectory(prefix="nbtasks-tests-")
     config.add_cleanup(home.cleanup)
     for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
