@@ -1,4 +1,4 @@
-"""Costs of a task beside the standard library and aiojobs: start, lanes, events, 10,000 tasks.
+"""Costs of a task beside its peers: start, lanes, events, 10,000 tasks.
 
 Wall time; each number is the median of many single ones or the mean of ten thousand. aiojobs is in none of the extras:
 its rows are there where it is installed.

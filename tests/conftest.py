@@ -30,7 +30,7 @@ def _rank(item: pytest.Item) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keeps the user's settings out of the tests, and the tests' data out of the user's; lets Ctrl-C reach them."""
+    """Keeps the user's settings out of the tests, and the tests' data out of the user's."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell that has started pytest in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
     home = tempfile.TemporaryDirectory(prefix="nbtasks-tests-")
