@@ -487,6 +487,18 @@ def test_what_one_function_of_another_cell_binds_by_global_another_one_reads(
     assert notebook["read"]() == 31 and notebook["both"](1) == 32
 
 
+@pytest.mark.parametrize("read", ["eval('x')", "globals()['x']", "[exec('got = x', globals()), got][1]"])
+def test_a_function_of_another_cell_that_may_read_any_name_reads_what_the_running_cell_bound(
+    names: NotebookNames, notebook: dict[str, Any], read: str
+) -> None:
+    define(notebook, f"def read(): return {read}")
+    cell = names.open(binds=["x"])
+    exec("x = 2\nseen = read()", cell.globals)
+    assert cell.globals["seen"] == 2 and notebook["read"]() == 1
+    names.end(cell, commit=True)
+    assert notebook["read"]() == 2
+
+
 def test_functions_that_call_each_other_over_cells_find_each_other(
     names: NotebookNames, notebook: dict[str, Any]
 ) -> None:

@@ -44,8 +44,6 @@ from nbtasks.notebook.patches.main_module import Scope
 
 __all__ = ["CellGlobals", "ExactGlobals", "Layer", "LayeredGlobals", "globals_for"]
 
-_READ_ANY_NAME = frozenset({"eval", "exec", "globals"})
-
 
 def globals_for(notebook: Names) -> CellGlobals:
     """Return the `CellGlobals` for a notebook's dict: exact ones where they are supported."""
@@ -233,7 +231,7 @@ class LayeredGlobals(CellGlobals):
 
 
 def _may_move(use: GlobalNames, bound_later: Collection[str]) -> bool:
-    return not use.binds and use.reads.isdisjoint(bound_later) and use.reads.isdisjoint(_READ_ANY_NAME)
+    return not use.binds and use.reads.isdisjoint(bound_later) and not use.may_read_any
 
 
 def _unshared_functions(bound: Names, globals_: Names) -> set[int]:

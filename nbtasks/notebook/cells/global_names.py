@@ -16,6 +16,7 @@ _READS = {
     for name, shift in (("LOAD_GLOBAL", 1), ("LOAD_NAME", 0), ("LOAD_FROM_DICT_OR_GLOBALS", 0))
     if name in opcode.opmap
 }
+_READ_ANY = frozenset({"eval", "exec", "globals"})
 _BINDS = {opcode.opmap[name]: 0 for name in ("STORE_GLOBAL", "DELETE_GLOBAL")}
 
 
@@ -26,6 +27,11 @@ class GlobalNames(NamedTuple):
     binds: frozenset[str]
     mentions: frozenset[str]
     """All names in the code, those of attributes too: `getattr` and `eval` may make globals of them."""
+
+    @property
+    def may_read_any(self) -> bool:
+        """Whether it uses `eval`, `exec` or `globals`, and so may read names that are not in it."""
+        return not self.reads.isdisjoint(_READ_ANY)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -34,10 +34,10 @@ def for_running_cell(names: Names, binds: Iterable[str], is_notebooks: Callable[
     """Rebuild the functions among `names` that are replaced while a cell runs, over `names`.
 
     A function of another cell looks its names up in the notebook. Where it reads one that the running cell `binds`, or
-    binds one itself by `global`, or calls such a function, or reads what such a function binds, the two would miss each
-    other's values. `is_notebooks` returns whether globals of a function are the notebook's. The second result are all
-    names with other values while the cell runs: those that it binds, and those that the replaced functions have and
-    bind.
+    binds one itself by `global`, or may do either with `eval`, or calls such a function, or reads what such a function
+    binds, the two would miss each other's values. `is_notebooks` returns whether globals of a function are the
+    notebook's. The second result are all names with other values while the cell runs: those that it binds, and those
+    that the replaced functions have and bind.
     """
     functions = {
         name: value
@@ -63,7 +63,7 @@ def is_unshared(name: str, *holders: Mapping[str, Any]) -> bool:
 
 def _concerns(function: types.FunctionType, changed: set[str]) -> bool:
     found = (global_names(inner.__code__) for inner in _with_inner(function))
-    return any(names.binds or not changed.isdisjoint(names.mentions) for names in found)
+    return any(names.binds or names.may_read_any or not changed.isdisjoint(names.mentions) for names in found)
 
 
 def _bound_by(function: types.FunctionType) -> frozenset[str]:
