@@ -64,8 +64,9 @@ chromium: $(VENV)/set-up-test
 # In a container one often is root, which Jupyter asks about.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# With the JupyterLab extension of this tree; the editable install has a copy, which may be older.
 lab: $(VENV)/set-up-lab
-	$(BIN)/jupyter lab $(AS_ROOT) notebooks/01-quickstart.ipynb
+	JUPYTER_PATH="$(CURDIR)/share/jupyter$${JUPYTER_PATH:+:$$JUPYTER_PATH}" $(BIN)/jupyter lab $(AS_ROOT) notebooks/01-quickstart.ipynb
 
 check: style types layers docs
 

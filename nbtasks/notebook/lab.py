@@ -51,21 +51,16 @@ class LabLink:
     """Answers the JupyterLab extension, and publishes the state of the tasks.
 
     It publishes while a front end watches. Requests arrive on the thread of the control channel; `start` and `stop` are
-    called on the main thread. `adopt`, if any, makes a task of the foreground cell of a request and returns the task's
-    id, or raises NbtasksError; `refusal` is why it would be refused in this kernel, empty if not.
+    called on the main thread. `adopt` makes a task of the foreground cell of a request and returns the task's id, or
+    raises NbtasksError; `refusal` is why this kernel always refuses it, empty if it does not.
     """
 
-    def __init__(
-        self,
-        session: NotebookSession,
-        adopt: Callable[[str], str] | None = None,
-        refusal: str = "this version cannot send a running cell to the background",
-    ) -> None:
+    def __init__(self, session: NotebookSession, adopt: Callable[[str], str], refusal: str) -> None:
         self._session = session
         self._manager = session.manager
         self._kernel = session.kernel
         self._adopt = adopt
-        self._refusal = "" if adopt is not None else refusal
+        self._refusal = refusal
         self._view: _StateView | None = None
         """Set and read on the control thread, apart from `stop`, when no request arrives any more."""
 
@@ -75,14 +70,20 @@ class LabLink:
 
     def start(self) -> None:
         """Tell front ends that nbtasks is loaded."""
+        self._session.settings.observe(self._settings_changed, names=["offer_after"])
         self._publish(self._state())
 
     def stop(self) -> None:
         """Tell front ends that nbtasks is not loaded any more."""
+        self._session.settings.unobserve(self._settings_changed, names=["offer_after"])
         view, self._view = self._view, None
         if view is not None:
             self._session.panels.remove_view(view)
         self._publish({"version": VERSION, "loaded": False})
+
+    def _settings_changed(self, _change: Any) -> None:
+        if self._view is not None:
+            self._session.panels.touch_view(self._view)
 
     # -- requests -------------------------------------------------------------------------------------------------
 
@@ -130,8 +131,6 @@ class LabLink:
     def _adopt_cell(self, request_id: object) -> dict[str, Any]:
         if not isinstance(request_id, str):
             raise InvalidValueError(f"request must be the id of the cell's request, not {request_id!r:.100}")
-        if self._adopt is None:
-            raise NbtasksError(self._refusal)
         return {"task": self._adopt(request_id)}
 
     def _find(self, subject_id: object) -> Task | RecurringTask:
@@ -248,6 +247,7 @@ def _shown(manager: TaskManager) -> tuple[list[Task | RecurringTask], int]:
 
 def _entry(subject: Task | RecurringTask, seen: Snapshot, cell_id: str | None) -> dict[str, Any]:
     """One task as front ends show it."""
+    created = None if isinstance(subject, RecurringTask) else subject.created_at
     return {
         "id": subject.id,
         "kind": "schedule" if isinstance(subject, RecurringTask) else "task",
@@ -261,4 +261,5 @@ def _entry(subject: Task | RecurringTask, seen: Snapshot, cell_id: str | None) -
         "note": one_line(seen.note, TEXT_CHARACTERS),
         "finished": seen.finished,
         "cell_id": cell_id,
+        "created_at": None if created is None else created.isoformat(),
     }

@@ -78,7 +78,7 @@ class TaskMagics(Magics):
     @cell_magic("bgtask")
     def run_cell(self, line: str, cell: str) -> None:
         """Run the cell as a background task."""
-        options = parse_argstring(self.run_cell, line)
+        options = _parsed(self.run_cell, line)
         if options.help:
             print(self.run_cell.parser.format_help())
             return
@@ -234,7 +234,7 @@ class _ScheduleOptions:
 
 def _schedule_options(options: argparse.Namespace) -> _ScheduleOptions | None:
     """The options of the schedule, checked; None for a cell that runs once."""
-    every, cron, zone = (_unquoted(text) for text in (options.every, options.cron, options.tz))
+    every, cron, zone = options.every, options.cron, options.tz
     if every is None and cron is None:
         for option, value in (("--tz", zone), ("--max-concurrent", options.max_concurrent)):
             if value is not None:
@@ -256,11 +256,13 @@ def _schedule_options(options: argparse.Namespace) -> _ScheduleOptions | None:
     return _ScheduleOptions(schedule, zone, 1 if limit is None else _whole_number("--max-concurrent", limit, 1))
 
 
-def _unquoted(text: str | None) -> str | None:
-    """Without the quotes that keep the words of an expression together on a magic's line."""
-    if text is not None and len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-        return text[1:-1]
-    return text
+def _parsed(magic: Callable[..., Any], line: str) -> argparse.Namespace:
+    """The options on a magic's line, without the quotes that keep the words of a value together."""
+    options: argparse.Namespace = parse_argstring(magic, line)
+    for name, value in vars(options).items():
+        if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            setattr(options, name, value[1:-1])
+    return options
 
 
 def _whole_number(option: str, text: str, least: int | None = None) -> int:

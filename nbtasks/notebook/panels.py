@@ -276,6 +276,10 @@ class Panels:
         """Have a view of all tasks refreshed until `remove_view`."""
         self._writer().add(None, lambda: view)
 
+    def touch_view(self, view: View) -> None:
+        """Refresh a view that was added."""
+        self._writer().touch(view)
+
     def remove_view(self, view: View) -> None:
         """Refresh the view no more."""
         if self._live is not None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,7 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from jupyter_core.paths import jupyter_path
+
+SHARE = Path(__file__).parent.parent.parent / "share" / "jupyter"
 START_LIMIT = 60.0
+STARTS = 3
+"""How many times a server is started at most, if another process has taken its port."""
 
 # No news, no look for updates; and no autosave, so that a test knows what a saved notebook holds.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -26,10 +34,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 class Lab:
     """A JupyterLab server on loopback; with Notebook 7 at `/notebooks`, if installed.
 
-    Its files, settings and data are all under `home`; notebooks in `home / "root"`.
+    Its files, settings and data are all under `home`; notebooks in `home / "root"`. It has the extension of this tree,
+    or with `extension=False` none of nbtasks, whatever is installed.
     """
 
-    def __init__(self, env: Mapping[str, str], home: Path) -> None:
+    def __init__(self, env: Mapping[str, str], home: Path, *, extension: bool = True) -> None:
         self.home = home
         self.root = home / "root"
         self.log = home / "server.log"
@@ -49,6 +58,9 @@ class Lab:
             "JUPYTERLAB_SETTINGS_DIR": str(settings),
             "JUPYTERLAB_WORKSPACES_DIR": str(workspaces),
         }
+        if extension:
+            self.env["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(SHARE), env.get("JUPYTER_PATH")]))
+        self._extensions = None if extension else _other_extensions(home / "labextensions")
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -59,8 +71,13 @@ class Lab:
         self.stop()
 
     def start(self) -> None:
-        """Starts the server and waits until it answers."""
-        port = _free_port()
+        """Starts the server and waits until it answers; on another port if the first was taken meanwhile."""
+        for _ in range(STARTS):
+            if self._start_on(_free_port()):
+                return
+        raise AssertionError(f"JupyterLab did not start:\n{self.log.read_text(errors='replace')}")
+
+    def _start_on(self, port: int) -> bool:
         self.url = f"http://127.0.0.1:{port}"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -75,10 +92,13 @@ class Lab:
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise AssertionError(f"JupyterLab did not start:\n{self.log.read_text(errors='replace')}")
+                return False
+        return True
 
     def _arguments(self, port: int) -> list[str]:
+        apps = ("LabApp", "JupyterNotebookApp") if self._extensions else ()
         return [
+            *(f"--{app}.labextensions_path={self._extensions}" for app in apps),
             "--no-browser",
             "--allow-root",
             "--ServerApp.ip=127.0.0.1",
@@ -95,7 +115,7 @@ class Lab:
     def _answers(self) -> bool:
         try:
             self.api("GET", "status")
-        except (urllib.error.URLError, ConnectionError):
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError):
             assert self._process is not None
             try:
                 self._process.wait(0.1)  # a server that is not there yet cannot be waited for otherwise
@@ -149,6 +169,14 @@ class Lab:
         """Undoes a change of theme, which is a setting of the whole server."""
         theme = self.home / "settings" / "@jupyterlab" / "apputils-extension" / "themes.jupyterlab-settings"
         theme.unlink(missing_ok=True)
+
+
+def _other_extensions(folder: Path) -> Path:
+    """A copy of the installed extensions without that of nbtasks."""
+    for installed in reversed(jupyter_path("labextensions")):
+        if Path(installed).is_dir():
+            shutil.copytree(installed, folder, ignore=shutil.ignore_patterns("nbtasks"), dirs_exist_ok=True)
+    return folder
 
 
 def _free_port() -> int:

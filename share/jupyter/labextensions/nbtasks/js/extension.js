@@ -1,12 +1,16 @@
 // The plugin: registers commands, and adds the status item and the sidebar.
 
 import { jupyter } from './shared.js';
-import { backgroundIcon, sendIcon } from './icons.js';
+import { backgroundIcon, sendIcon, tasksIcon } from './icons.js';
 import { askForOptions } from './options.js';
 import { isPython } from './notebook_tasks.js';
 import { OpenNotebooks } from './open_notebooks.js';
+import { keepMarks } from './marks.js';
 import { runInBackground } from './run.js';
-import { sendToBackground } from './send.js';
+import { Offers, sendToBackground } from './send.js';
+import { SeenFailures } from './show.js';
+import { Sidebar } from './sidebar.js';
+import { StatusItem } from './status.js';
 
 const { ICommandPalette, Notification } = jupyter.apputils;
 const { INotebookTracker } = jupyter.notebook;
@@ -18,6 +22,7 @@ const CATEGORY = 'Background Tasks';
 const RUN = 'nbtasks:run-in-background';
 const RUN_WITH = 'nbtasks:run-with-options';
 const SEND = 'nbtasks:send-to-background';
+const SHOW = 'nbtasks:show-tasks';
 
 /** Run a command's action; what goes wrong is shown to the user. */
 const reported = action => async () => {
@@ -75,6 +80,28 @@ function addCommands(app, tracker, notebooks, palette) {
   tracker.currentChanged.connect(refresh);
 }
 
+function addSidebar(app, sidebar, palette) {
+  app.shell.add(sidebar, 'left', { rank: 300, type: 'Background Tasks' });
+  app.commands.addCommand(SHOW, {
+    label: 'Show Background Tasks',
+    caption: 'The tasks of all open notebooks',
+    icon: tasksIcon,
+    execute: () => {
+      // In Notebook 7 a closed side area is expanded first.
+      app.shell.expandLeft?.(sidebar.id);
+      app.shell.activateById(sidebar.id);
+    }
+  });
+  palette?.addItem({ command: SHOW, category: CATEGORY });
+}
+
+/** Going to the cell of a failed task is seeing it. */
+function noteSeen(tasks, cell, seen) {
+  if (tasks && cell) {
+    tasks.tasks.filter(task => task.cell_id === cell.model.id).forEach(task => seen.add(task));
+  }
+}
+
 function addStyle() {
   const link = document.createElement('link');
   link.rel = 'stylesheet';
@@ -92,6 +119,17 @@ const plugin = {
     addStyle();
     const notebooks = new OpenNotebooks(tracker);
     addCommands(app, tracker, notebooks, palette);
+    const seen = new SeenFailures();
+    tracker.activeCellChanged.connect((_, cell) => noteSeen(notebooks.of(tracker.currentWidget), cell, seen));
+    const item = new StatusItem(app, tracker, notebooks, seen);
+    if (statusBar) {
+      statusBar.registerStatusItem('nbtasks:status', { item, align: 'left', rank: 10 });
+    } else {
+      app.shell.add(item, 'menu', { rank: 10_000 });
+    }
+    addSidebar(app, new Sidebar(app, notebooks, seen), palette);
+    keepMarks(notebooks, !statusBar);
+    new Offers(notebooks);
     settings?.load(ID).catch(reason => console.warn('nbtasks: no settings', reason));
   }
 };

@@ -11,10 +11,10 @@ const svg = content =>
 
 const icon = (name, content) => new LabIcon({ name: `nbtasks:${name}`, svgstr: svg(content) });
 
-/** A triangle as on the Run button, in front of a second one. */
+/** The triangle of the Run button, in front of a window. */
 export const backgroundIcon = icon(
   'background',
-  '<path d="M4 4v16l10-8z"/><path d="M12.5 4v2.6L19 12l-6.5 5.4V20L22.2 12z"/>'
+  '<path d="M3 8v14l11-7z"/><path d="M8 3h13v13h-4.5v-2H19V5h-9v2.5L8 6.2z"/>'
 );
 
 /** The same with a list. */

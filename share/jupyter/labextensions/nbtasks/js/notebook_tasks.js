@@ -39,6 +39,7 @@ export class NotebookTasks {
     this.context.connectionStatusChanged.connect(this.#connectionChanged, this);
     this.context.statusChanged.connect(this.#statusChanged, this);
     this.context.iopubMessage.connect(this.#received, this);
+    this.context.specsManager.specsChanged.connect(this.#connectionChanged, this);
     panel.disposed.connect(this.#dispose, this);
     document.addEventListener('visibilitychange', this.#shown);
     this.#connectionChanged();
@@ -96,6 +97,14 @@ export class NotebookTasks {
     const answer = await this.#request({ action: 'watch', seconds: WATCH_SECONDS });
     if (!this.panel.isDisposed && this.context.session?.kernel === kernel) {
       this.#take(answer?.state ?? null);
+    }
+  }
+
+  /** The running cell has become a task. */
+  wasSent(foreground) {
+    if (this.foreground === foreground) {
+      this.foreground = null;
+      this.changed.emit();
     }
   }
 
@@ -189,6 +198,6 @@ export class NotebookTasks {
   #dispose() {
     document.removeEventListener('visibilitychange', this.#shown);
     clearInterval(this.#renewal);
-    Signal.clearData(this);
+    Signal.clearData(this); // and with it the connections to the signals of the session
   }
 }

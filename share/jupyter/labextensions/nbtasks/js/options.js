@@ -45,7 +45,7 @@ export function optionsText({ backend, lane, every, notify }) {
 
 /** The kernel checks the values: an error names them. Here they only must not become other options. */
 function quoted(text) {
-  return `"${text.replaceAll(/["\\\n]/g, '')}"`;
+  return /^[\w.:+-]+$/.test(text) ? text : `"${text.replaceAll(/["\\\n]/g, '')}"`;
 }
 
 class OptionsForm extends Widget {
