@@ -104,3 +104,65 @@ def test_doctest_in_a_task_captures_only_its_own_output(notebook: KernelDriver) 
     cell.wait_output("TestResults(failed=1, attempted=2)")
     assert "Expected:\n    15\nGot:\n    16" in cell.stdout
     assert foreground.stdout == "foreground\n" and foreground.outputs[-1]["data"]["text/plain"] == "2"
+
+
+SAVED = {
+    "a saved stream": (
+        "orig = sys.stdout",
+        "with contextlib.redirect_stdout(io.StringIO()) as held:\n    orig.write('written\\n')\n"
+        "    print('printed', file=orig)\n    print('held')\nprint(repr(held.getvalue()))",
+    ),
+    "a stream that the cell saves": (
+        "",
+        "orig = sys.stdout\nwith contextlib.redirect_stdout(io.StringIO()) as held:\n    print('printed', file=orig)\n"
+        "    print('held')\nprint(repr(held.getvalue()))",
+    ),
+    "a handler": (
+        "log = logging.getLogger('a'); log.propagate = False; log.handlers[:] = [logging.StreamHandler()]",
+        "with contextlib.redirect_stderr(io.StringIO()) as held:\n    log.error('logged')\n"
+        "    print('held', file=sys.stderr)\nprint(repr(held.getvalue()))",
+    ),
+    "a handler, captured": (
+        "log = logging.getLogger('a'); log.propagate = False; log.handlers[:] = [logging.StreamHandler()]",
+        "from IPython.utils.capture import capture_output\nwith capture_output() as held:\n    log.error('logged')\n"
+        "    print('held')\nprint(repr(held.stdout), repr(held.stderr))",
+    ),
+    "tqdm's recipe": (
+        "from tqdm import tqdm\nfrom tqdm.contrib import DummyTqdmFile",
+        "saved = sys.stdout, sys.stderr\n"
+        "try:\n    sys.stdout, sys.stderr = map(DummyTqdmFile, saved)\n"
+        "    for i in tqdm(range(3), file=saved[0], dynamic_ncols=True, bar_format='{n}/{total}'):\n"
+        "        print('line', i)\nfinally:\n    sys.stdout, sys.stderr = saved\nprint('end')",
+    ),
+    "progressbar2": (
+        "import progressbar, time",
+        "for i in progressbar.progressbar(range(3), redirect_stdout=True, widgets=[progressbar.SimpleProgress()]):\n"
+        "    print('line', i)\nprint('end')",
+    ),
+    "a tee": (
+        "class Tee:\n    def __init__(self, below): self.below, self.kept = below, ''\n"
+        "    def write(self, text): self.kept += text; return self.below.write(text.upper())\n"
+        "    def flush(self): self.below.flush()",
+        "sys.stdout = Tee(sys.stdout)\nprint('one')\ntee, sys.stdout = sys.stdout, sys.stdout.below\nprint(tee.kept)",
+    ),
+    "output of a nested capture": (
+        "from IPython.utils.capture import capture_output",
+        "with capture_output() as outer:\n    print('outer')\n    with capture_output() as inner:\n        print('inner')\n"
+        "    sys.stdout.write('outer again')\nprint([outer.stdout, inner.stdout])",
+    ),
+}
+
+
+@pytest.mark.parametrize("scene", SAVED)
+def test_saved_streams_write_what_they_write_in_the_foreground(notebook: KernelDriver, scene: str) -> None:
+    prepare, source = SAVED[scene]
+    if "progressbar" in prepare:
+        pytest.importorskip("progressbar")
+    notebook.run(prepare).check()
+    foreground = notebook.run(source).check()
+    background = notebook.run(f"%%bgtask it --quiet\n{source}\nprint('over')").check()
+    wait_over(notebook, "it")
+    background.wait_output("over")
+    assert background.stdout.replace("over\n", "") == foreground.stdout
+    if "progressbar" not in prepare:  # ipykernel's two streams have a buffer each, and lose the order between them
+        assert background.stderr == foreground.stderr

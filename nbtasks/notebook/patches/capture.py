@@ -79,23 +79,23 @@ def _begin_capture(capture: capture_output, outer: Sink) -> CapturedIO:
     inner = _Capture(capture, outer)
     inside = capture.__dict__["_nbtasks_inside"] = contextlib.ExitStack()
     streams = current_streams()
-    if streams is not None:  # a stream that was swapped in before receives nothing of what is captured
-        inside.enter_context(streams.set_aside())
+    if streams is not None:
+        inside.enter_context(streams.replaced(stdout=inner.out, stderr=inner.err))
     token = use_sink(inner)
     inside.callback(token.var.reset, token)
     return CapturedIO(inner.out, inner.err, inner.outputs)
 
 
 class _Capture:
-    """A sink that keeps the captured kinds of output and forwards the others."""
+    """A sink that keeps captured displays and forwards the rest; text is captured by replaced streams."""
 
     def __init__(self, capture: capture_output, outer: Sink) -> None:
         self.out = io.StringIO() if capture.stdout else None
         self.err = io.StringIO() if capture.stderr else None
         self.outputs: list[dict[str, Any]] | None = [] if capture.display else None
         self._outer = outer
-        self.stdout = outer.stdout if self.out is None else self.out.write
-        self.stderr = outer.stderr if self.err is None else self.err.write
+        self.stdout = outer.stdout
+        self.stderr = outer.stderr
         self.error = outer.error
         self.flush = outer.flush
         self.sync = outer.sync

@@ -3,6 +3,10 @@
 Output of a background cell goes to its sink. Code that replaces one of the three (`redirect_stdout`, doctest) replaces
 it in the background cell only, or in the foreground only. The kernel's streams stay the same objects, so that logging
 handlers and libraries that hold them are covered too.
+
+`print` and the interpreter read the dict of `sys`, code reads attributes. So the dict has guards, which write to the
+replacement, and the attributes are the streams themselves: what a library has saved before a replacement writes to the
+cell, as it does in the foreground.
 """
 
 from __future__ import annotations
@@ -25,8 +29,6 @@ __all__ = ["TaskStreams", "current_streams", "stream_patches", "swapped_streams"
 _NAMES = ("stdout", "stderr", "displayhook")
 
 _streams: contextvars.ContextVar[TaskStreams | None] = contextvars.ContextVar("nbtasks_streams", default=None)
-_through: contextvars.ContextVar[bool] = contextvars.ContextVar("nbtasks_through", default=False)
-"""Whether a replaced stream is writing: text that it passes on to the original goes to the sink of the task."""
 
 
 class TaskStreams:
@@ -54,13 +56,14 @@ class TaskStreams:
                 contextvars.Context().run(setattr, sys, name, self._restored[name] if now is None else now)
 
     @contextmanager
-    def set_aside(self) -> Iterator[None]:
-        """Use no replacements within this context."""
-        swapped, self._swapped = self._swapped, {}
+    def replaced(self, **streams: Any) -> Iterator[None]:
+        """Use these replacements within this context, where they are not None."""
+        before = dict(self._swapped)
+        self._swapped |= {name: stream for name, stream in streams.items() if stream is not None}
         try:
             yield
         finally:
-            self._swapped = swapped
+            self._swapped = before
 
     def get(self, name: str) -> Any:
         """The replacement of `name`; None if there is none."""
@@ -78,7 +81,11 @@ class TaskStreams:
 def swapped_streams() -> dict[str, Any]:
     """The replacements of the kernel's streams in the foreground, by name."""
     present = {name: sys.__dict__[name] for name in ("stdout", "stderr")}
-    return {name: stream.bare for name, stream in present.items() if isinstance(stream, _GuardedStream)}
+    return {
+        name: stream.bare
+        for name, stream in present.items()
+        if isinstance(stream, _GuardedStream) and not _is_routed(stream.bare)
+    }
 
 
 def current_streams() -> TaskStreams | None:
@@ -148,7 +155,7 @@ class _SysByContext(types.ModuleType):
 
 
 class _ByContext:
-    """A method of a stream class, which is another method in a background cell.
+    """A method of a stream class, which writes to the sink in a background cell.
 
     It is a data descriptor of the class, because IPython sets `write` on the stream while a cell runs.
     """
@@ -162,7 +169,7 @@ class _ByContext:
             return self.original
         sink = current_sink()
         if sink is not None:
-            return _of_task(sink, stream.name, self._name)
+            return _of_sink(sink, stream.name, self._name)
         own = stream.__dict__.get(self._name)
         return self.original.__get__(stream, owner) if own is None else own
 
@@ -174,7 +181,7 @@ class _ByContext:
 
 
 class _GuardedStream:
-    """A stream of the foreground without the output of background cells."""
+    """What `print` writes to: a stream of the foreground without the output of background cells."""
 
     def __init__(self, stream: Any, name: str) -> None:
         self.bare = stream
@@ -219,22 +226,16 @@ class _GuardedHook:
 
 
 def _of_task(sink: Sink, name: str, method: str) -> Callable[..., Any]:
-    """The method that a background cell calls to write to the stream `name`, or to flush it."""
+    """The method with which `print` writes to the stream `name` in a background cell, or flushes it."""
     streams = _streams_here()
-    swapped = None if streams is None or _through.get() else streams.get(name)
-    if swapped is not None:
-        return functools.partial(_call_swapped, swapped, method)
+    swapped = None if streams is None else streams.get(name)
+    return _of_sink(sink, name, method) if swapped is None else getattr(swapped, method)
+
+
+def _of_sink(sink: Sink, name: str, method: str) -> Callable[..., Any]:
     if method == "flush":
         return sink.flush
     return sink.stderr if name == "stderr" else sink.stdout
-
-
-def _call_swapped(stream: Any, method: str, *args: Any) -> Any:
-    token = _through.set(True)
-    try:
-        return getattr(stream, method)(*args)
-    finally:
-        _through.reset(token)
 
 
 def _is_routed(stream: Any) -> bool:
@@ -242,7 +243,7 @@ def _is_routed(stream: Any) -> bool:
 
 
 def _guarded(name: str, value: Any) -> Any:
-    if value is None or _is_routed(value) or isinstance(value, _GuardedStream | _GuardedHook):
+    if value is None or isinstance(value, _GuardedStream | _GuardedHook):
         return value
     return _GuardedHook(value) if name == "displayhook" else _GuardedStream(value, name)
 
