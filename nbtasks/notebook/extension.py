@@ -20,6 +20,7 @@ from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.keepalive import KeepAlive
 from nbtasks.notebook.lab import LabLink
 from nbtasks.notebook.magics import TaskMagics
+from nbtasks.notebook.output.sink import find_sinks_of_unknown_threads
 from nbtasks.notebook.patches.capture import capture_patches
 from nbtasks.notebook.patches.databases import database_patches
 from nbtasks.notebook.patches.ipython import (
@@ -115,6 +116,8 @@ class Extension:
             self.adoption.install()
             undo.callback(self.adoption.uninstall)
             undo.callback(register_libraries())
+            find_sinks_of_unknown_threads(session.unknown_threads.sink)
+            undo.callback(find_sinks_of_unknown_threads, None)
             session.workers.install()
             undo.callback(session.workers.uninstall)
             undo.callback(session.publisher.close)

@@ -29,12 +29,14 @@ from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.notebook.output.headless import Slots
 from nbtasks.notebook.output.output import Output
 from nbtasks.notebook.output.publisher import Publisher
+from nbtasks.notebook.output.unknown_threads import UnknownThreads
 from nbtasks.notebook.panels import Panels
 from nbtasks.notebook.remote.cell_work import WorkerProcess
 from nbtasks.notebook.remote.process_setup import Workers
 from nbtasks.notebook.settings import BackgroundTasks, history_path
 from nbtasks.schedules import Schedule, parse_schedule
 from nbtasks.schedules.recurring_task import RecurringTask
+from nbtasks.states import TaskState
 from nbtasks.task import Task, call_hook
 
 if TYPE_CHECKING:
@@ -66,6 +68,9 @@ class NotebookSession:
         self.panels = Panels(self.manager, self.kernel, self.retry, self.settings)
         self.slots = Slots(self.kernel)
         self.workers = Workers(self.manager, shell)
+        self.unknown_threads = UnknownThreads(
+            self._running_in_threads, lambda: self.names.foreground, _report_unknown_thread
+        )
         self._server: Server | None = None
         self._bound: weakref.WeakSet[Task] = weakref.WeakSet()
         self._numbers = itertools.count(1)
@@ -82,6 +87,12 @@ class NotebookSession:
         taken = {task.name for task in self.manager.list_tasks()}
         taken |= {recurring.name for recurring in self.manager.list_recurring_tasks()}
         return next(name for number in self._numbers if (name := f"bg{number}") not in taken)
+
+    def _running_in_threads(self) -> dict[str, Output]:
+        """The output of each cell that runs in a thread of this process, by the name of its task."""
+        active = [task for task in self.manager.active_tasks if isinstance(task, CellTask)]
+        running = [task for task in active if task.state is TaskState.RUNNING and task.backend == "thread"]
+        return {task.name: task.output for task in running}
 
     def bind(self, name: str, task: Task | RecurringTask) -> None:
         """Bind the name to the task in the notebook, if it is an identifier."""
@@ -308,3 +319,11 @@ class NotebookSession:
     def show_timeline(self, span: timedelta) -> None:
         """Show the timeline of the last `span`."""
         self.panels.show_timeline(self.kernel.launching_cell(), span)
+
+
+def _report_unknown_thread(names: list[str]) -> None:
+    print(
+        "nbtasks: what follows here is also of a thread that Python did not start; it may belong to the background "
+        f"cell {' or '.join(map(repr, names))}",
+        file=sys.stderr,
+    )

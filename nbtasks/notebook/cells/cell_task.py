@@ -32,7 +32,7 @@ from nbtasks.notebook.cells.notebook_libraries import NotebookLibraries
 from nbtasks.notebook.cells.source import FUTURES, CellSource
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.notebook.output.output import Output
-from nbtasks.notebook.output.sink import current_sink, use_parent, use_sink
+from nbtasks.notebook.output.sink import current_sink, use_context_on_thread, use_parent, use_sink
 from nbtasks.notebook.patches.capture import use_run_cell
 from nbtasks.notebook.patches.main_module import use_names
 from nbtasks.notebook.patches.matplotlib import Plots
@@ -236,20 +236,22 @@ class CellTask(Task):
         names = self.notebook.shell.user_ns if self.shared else self._open_names()
         self._inside = self._began_in = contextvars.copy_context()
         self._undecided = True
-        self._enter_libraries()
+        self._enter_thread()
         return names
 
-    def _enter_libraries(self) -> None:
-        """Have the notebook's settings of libraries on this thread."""
+    def _enter_thread(self) -> None:
+        """Have this cell's output and the notebook's settings of libraries on this thread."""
         libraries = self.notebook.libraries
         if self.backend == "thread":
+            use_context_on_thread(self._inside)
             self._carried = thread_state.Carried(libraries.snapshot())
             self._carried.enter()
         elif self.backend == "loop" and _on_main_thread() and not self.notebook.names.in_foreground:
             libraries.foreground_began()
 
-    def _leave_libraries(self) -> None:
+    def _leave_thread(self) -> None:
         """On the thread that the cell ran on, which other cells may use: restore its own settings."""
+        use_context_on_thread(None)
         if self._carried is not None:
             carried, self._carried = self._carried, None
             self._libraries = carried.leave()
@@ -328,7 +330,7 @@ class CellTask(Task):
                 self.show_failure(outcome.exception)
             self._show_plots()
         finally:
-            self._leave_libraries()
+            self._leave_thread()
             if not has_begun or not self._is_retried(outcome.exception):
                 completed = outcome.state is TaskState.COMPLETED
                 self._decide(commit=has_begun and (completed or not self.atomic))

@@ -168,6 +168,11 @@ class NotebookNames:
         """Whether a foreground cell runs now."""
         return self._depth > 0
 
+    @property
+    def foreground(self) -> object:
+        """What identifies the foreground cell that runs now; None if none runs."""
+        return self._foreground if self._depth else None
+
     def is_globals(self, names: Any) -> bool:
         """Whether a dict is the notebook's own, or one that a background cell runs or ran in."""
         return (

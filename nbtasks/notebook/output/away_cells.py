@@ -47,8 +47,9 @@ def away_cell() -> AwayCell | None:
     request = _request.get(None)
     if request is not None:
         return cells.get((request.get("header") or {}).get("msg_id", ""))
-    thread = threading.current_thread()
-    return next((cell for cell in cells.values() if thread in cell.threads), None)
+    # `threading.current_thread` would make an object for a thread of C code, which reads `sys.stderr`, which asks here.
+    thread = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]
+    return next((cell for cell in cells.values() if thread is not None and thread in cell.threads), None)
 
 
 def add_away_cell(

@@ -1,15 +1,32 @@
-"""`Sink`: receivers of the output of tasks, selected by a context variable."""
+"""`Sink`: receivers of the output of tasks, selected by a context variable.
+
+Code may run where the variable is not set: in a greenlet, which begins with an empty context, and in a thread that C code
+started. A greenlet runs on a thread of a task, which has the task's context; for threads of C code, see
+`unknown_threads.py`.
+"""
 
 from __future__ import annotations
 
 import contextvars
 import os
+import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from nbtasks.notebook.output.away_cells import away_cell
 
-__all__ = ["Sink", "current_parent", "current_sink", "use_parent", "use_sink"]
+__all__ = [
+    "Sink",
+    "current_parent",
+    "current_sink",
+    "find_sinks_of_unknown_threads",
+    "use_context_on_thread",
+    "use_parent",
+    "use_sink",
+    "value_here",
+]
+
+T = TypeVar("T")
 
 
 class Sink(Protocol):
@@ -54,6 +71,15 @@ class Sink(Protocol):
 _sink: contextvars.ContextVar[Sink | None] = contextvars.ContextVar("nbtasks_sink", default=None)
 _parent: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("nbtasks_parent", default=None)
 _PID = os.getpid()
+_MAIN = threading.main_thread().ident
+
+
+class _OnThread(threading.local):
+    context: contextvars.Context | None = None
+
+
+_on_thread = _OnThread()
+_find_sink: Callable[[], Sink | None] | None = None
 
 
 def current_sink() -> Sink | None:
@@ -61,15 +87,36 @@ def current_sink() -> Sink | None:
 
     Also None in a forked child, which has no publisher.
     """
-    sink = _sink.get()
+    sink = value_here(_sink)
     if sink is None and (cell := away_cell()) is not None:
         sink = cell.sink
+    if sink is None and _find_sink is not None and threading.get_ident() != _MAIN:
+        sink = _find_sink()
     return sink if sink is None or os.getpid() == _PID else None
+
+
+def value_here(variable: contextvars.ContextVar[T | None]) -> T | None:
+    """The value of a variable in this context, else in that of the task whose thread this is; else None."""
+    value = variable.get()
+    if value is None and _on_thread.context is not None:
+        value = _on_thread.context.get(variable)
+    return value
+
+
+def use_context_on_thread(context: contextvars.Context | None) -> None:
+    """Let code on this thread that has no context of its own have the sink of this one."""
+    _on_thread.context = context
+
+
+def find_sinks_of_unknown_threads(find: Callable[[], Sink | None] | None) -> None:
+    """Call `find` for the sink, on threads other than the main one whose context has none."""
+    global _find_sink
+    _find_sink = find
 
 
 def current_parent() -> dict[str, Any] | None:
     """The request that launched the task in whose context this is called; None in the foreground."""
-    parent = _parent.get()
+    parent = value_here(_parent)
     if parent is None and (cell := away_cell()) is not None:
         return cell.parent
     return parent

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from nbtasks.notebook.output.away_cells import away_cell
-from nbtasks.notebook.output.sink import Sink, current_sink
+from nbtasks.notebook.output.sink import Sink, current_sink, value_here
 from nbtasks.patch import ItemPatch, Patch, PatchSet
 
 __all__ = ["TaskStreams", "current_streams", "stream_patches", "swapped_streams"]
@@ -94,7 +94,7 @@ def current_streams() -> TaskStreams | None:
 
 
 def _streams_here() -> TaskStreams | None:
-    streams = _streams.get()
+    streams = value_here(_streams)
     if streams is None and (cell := away_cell()) is not None:
         streams = cell.streams
     return streams
