@@ -22,6 +22,7 @@ from nbtasks.notebook.lab import LabLink
 from nbtasks.notebook.magics import TaskMagics
 from nbtasks.notebook.output.sink import find_sinks_of_unknown_threads
 from nbtasks.notebook.patches.capture import capture_patches
+from nbtasks.notebook.patches.consoles import console_patches
 from nbtasks.notebook.patches.databases import database_patches
 from nbtasks.notebook.patches.ipython import (
     completion_patch,
@@ -170,6 +171,7 @@ class Extension:
                 signal_patches(self.adoption.decide_interrupt if session.kernel.exists else None),
                 self.adoption.patches,
                 database_patches(),
+                console_patches(),
                 thread_patches(),
                 program_patches(),
                 shell_patches(shell),

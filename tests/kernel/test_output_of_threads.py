@@ -34,7 +34,9 @@ def notebook(module_kernel: KernelDriver) -> KernelDriver:
 
 
 ALONE = {
-    "start_new_thread": "over = threading.Event()\n_thread.start_new_thread(lambda: (say(), over.set()), ())\nover.wait()",
+    "start_new_thread": (
+        "over = threading.Event()\n_thread.start_new_thread(lambda: (say(), over.set()), ())\nover.wait()"
+    ),
     "a C thread": "in_c_thread(say)",
     "a greenlet": "import greenlet\ngreenlet.greenlet(say).switch()",
     "a greenlet with a redirect": (
@@ -98,7 +100,8 @@ CALLBACKS = {
         "pool.apply_async(int, callback=lambda _: (print('mine'), gates['called'].set()))",
     ),
     "a log queue": (
-        "records = queue.Queue()\nlog = logging.Logger('queued')\nlog.addHandler(logging.handlers.QueueHandler(records))\n"
+        "records = queue.Queue()\nlog = logging.Logger('queued')\n"
+        "log.addHandler(logging.handlers.QueueHandler(records))\n"
         "class Last(logging.StreamHandler):\n    def emit(self, record):\n        print(record.getMessage())\n"
         "        gates['called'].set()\nlistener = logging.handlers.QueueListener(records, Last())\nlistener.start()",
         "log.error('mine')",
@@ -130,7 +133,8 @@ def test_a_callback_writes_to_the_cell_that_added_it(notebook: KernelDriver, way
 
 
 def test_lines_of_joblib_are_in_the_cell_that_calls_it(notebook: KernelDriver) -> None:
-    notebook.run("import joblib\nrun = lambda: joblib.Parallel(n_jobs=2, verbose=50)(map(joblib.delayed(abs), range(2)))")
+    notebook.run("import joblib\ncalls = [joblib.delayed(abs)(n) for n in range(2)]").check()
+    notebook.run("run = lambda: joblib.Parallel(n_jobs=2, verbose=50)(calls)").check()
     first = notebook.run("%%bgtask it --quiet\nrun()\nprint('over')").check()
     wait_over(notebook, "it")
     first.wait_output("over")

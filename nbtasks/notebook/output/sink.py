@@ -1,7 +1,7 @@
 """`Sink`: receivers of the output of tasks, selected by a context variable.
 
-Code may run where the variable is not set: in a greenlet, which begins with an empty context, and in a thread that C code
-started. A greenlet runs on a thread of a task, which has the task's context; for threads of C code, see
+Code may run where the variable is not set: in a greenlet, which begins with an empty context, and in a thread that C
+code started. A greenlet runs on a thread of a task, which has the task's context; for threads of C code, see
 `unknown_threads.py`.
 """
 

@@ -68,6 +68,7 @@ class UnknownThreads:
 def _is_unknown() -> bool:
     """Whether Python first met this thread when it called back.
 
-    Not by `threading.current_thread`: that makes an object for such a thread, which reads `sys.stderr`, which asks here.
+    `threading.current_thread` would make an object for such a thread, which reads `sys.stderr`, which asks here.
     """
-    return type(threading._active.get(threading.get_ident())) in (type(None), threading._DummyThread)  # type: ignore[attr-defined]
+    known = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]
+    return known is None or type(known) is threading._DummyThread
