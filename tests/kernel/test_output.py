@@ -6,7 +6,7 @@ import pytest
 from nbconvert.filters import strip_ansi
 
 from tests.kernel.driver import Cell, KernelDriver
-from tests.kernel.notebook import load, wait_over
+from tests.kernel.notebook import GATES, load, wait_over
 
 pytestmark = pytest.mark.kernel
 
@@ -20,6 +20,30 @@ def notebook(module_kernel: KernelDriver) -> KernelDriver:
         "import asyncio, logging\nold = logging.getLogger('old'); old.addHandler(logging.StreamHandler())"
     ).check()
     return module_kernel
+
+
+def test_a_fork_does_not_double_what_the_foreground_has_written(notebook: KernelDriver) -> None:
+    """The child has a copy of text that the kernel has not sent yet."""
+    fork = "child = os.fork()\nif child == 0:\n    print('child', flush=True)\n    os._exit(0)\nos.waitpid(child, 0)"
+    notebook.run(f"import os, threading\n{GATES}").check()
+    notebook.run(f"%%bgtask it --quiet\ngates['written'].wait()\n{fork}\ngates['forked'].set()").check()
+    foreground = notebook.run("print('once'); gates['written'].set(); gates['forked'].wait();").check()
+    wait_over(notebook, "it")
+    notebook.run("print('later')").check()
+    assert foreground.stdout.count("once") == 1
+
+
+def test_a_message_of_a_widget_comes_after_the_display_before_it(notebook: KernelDriver) -> None:
+    """bokeh shows a plot, and then sends what has changed in it."""
+    cell = notebook.run(
+        "%%bgtask it --quiet\nimport comm\nfrom IPython.display import display\n"
+        "for n in range(3):\n    display({'text/plain': f'plot {n}'}, raw=True)\n"
+        "    comm.create_comm(target_name='test', data={'of': n}).close()"
+    ).check()
+    wait_over(notebook, "it")
+    own = [m for m in notebook.messages if m.parent_id == cell.msg_id and m.type in {"display_data", "comm_open"}]
+    shown = [m.content["data"].get("text/plain", m.content["data"].get("of")) for m in own]
+    assert shown == ["plot 0", 0, "plot 1", 1, "plot 2", 2]
 
 
 def own_outputs(cell: Cell) -> list[dict]:

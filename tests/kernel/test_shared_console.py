@@ -23,9 +23,12 @@ BARS = {
     "track": "for n in track(range(3), description='{name}'):\n    {meet}\nprint('{name} is done')",
     "Progress": (
         "with Progress(console=console) as progress:\n    bar = progress.add_task('{name}', total=3)\n"
-        "    for n in range(3):\n        {meet}\n        progress.update(bar, advance=1)\n    progress.refresh()\nprint('{name} is done')"
+        "    for n in range(3):\n        {meet}\n        progress.update(bar, advance=1)\n"
+        "    progress.refresh()\nprint('{name} is done')"
     ),
-    "status": "with console.status('{name}') as status:\n    for n in range(3):\n        {meet}\nprint('{name} is done')",
+    "status": (
+        "with console.status('{name}') as status:\n    for n in range(3):\n        {meet}\nprint('{name} is done')"
+    ),
 }
 MEET = "meeting.wait(60)"
 

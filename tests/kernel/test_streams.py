@@ -147,7 +147,8 @@ SAVED = {
     ),
     "output of a nested capture": (
         "from IPython.utils.capture import capture_output",
-        "with capture_output() as outer:\n    print('outer')\n    with capture_output() as inner:\n        print('inner')\n"
+        "with capture_output() as outer:\n    print('outer')\n    with capture_output() as inner:\n"
+        "        print('inner')\n"
         "    sys.stdout.write('outer again')\nprint([outer.stdout, inner.stdout])",
     ),
 }

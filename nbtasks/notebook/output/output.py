@@ -123,6 +123,11 @@ class Output:
         """Publish all text now, before a message that is sent to the front end directly."""
         self.publish(now=True)
 
+    def sync_displays(self) -> None:
+        """Publish now if there is a display, before a widget's message that may need it in the front end."""
+        if any(kind != "stream" for kind, _ in tuple(self._outbox)):
+            self.publish(now=True)
+
     def clear(self, *, wait: bool = False) -> None:
         """Clear the output; with `wait` only when something new is written."""
         with self._lock:

@@ -56,6 +56,10 @@ class Sink(Protocol):
     def sync(self) -> Callable[[], None]:
         """A function that sends all output to the front end at once."""
 
+    @property
+    def sync_displays(self) -> Callable[[], None]:
+        """A function that does so if there are displays among it."""
+
     def display(
         self, data: dict[str, Any], metadata: dict[str, Any], transient: dict[str, Any], *, update: bool = False
     ) -> None:

@@ -99,6 +99,7 @@ class _Capture:
         self.error = outer.error
         self.flush = outer.flush
         self.sync = outer.sync
+        self.sync_displays = outer.sync_displays
         self.page = outer.page
 
     def display(

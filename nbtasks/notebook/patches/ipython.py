@@ -66,6 +66,7 @@ def kernel_patches(shell: Any, kernel: Kernel) -> PatchSet:
             Patch(shell, "get_parent", _parent_by_context),
             Patch(shell.kernel, "get_parent", _parent_by_context),
             ModulePatches("ipywidgets.widgets.widget_output", _output_widget_patches),
+            ModulePatches("ipykernel.comm.comm", _comm_patches),
         ]
     )
 
@@ -238,6 +239,22 @@ def _parent_by_context(get_parent: Callable[..., Any]) -> Callable[..., Any]:
         return current_parent() or get_parent(*channel)
 
     return get
+
+
+def _comm_patches(module: ModuleType) -> list[Patch]:
+    """Publish displays so far before a message of a widget: bokeh updates a plot that it has just displayed."""
+
+    def publishing(publish: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(publish)
+        def publish_in_order(comm: Any, *args: Any, **kwargs: Any) -> Any:
+            sink = current_sink()
+            if sink is not None:
+                sink.sync_displays()
+            return publish(comm, *args, **kwargs)
+
+        return publish_in_order
+
+    return [Patch(module.BaseComm, "publish_msg", publishing)]
 
 
 def _output_widget_patches(module: ModuleType) -> list[Patch]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import inspect
+import os
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -236,6 +237,20 @@ def _of_sink(sink: Sink, name: str, method: str) -> Callable[..., Any]:
     if method == "flush":
         return sink.flush
     return sink.stderr if name == "stderr" else sink.stdout
+
+
+def _before_fork() -> None:
+    """Have the kernel's streams sent what the foreground has written: a child would send its copy of that, too."""
+    if current_sink() is None:
+        return
+    for name in ("stdout", "stderr"):
+        stream = _bare(vars(sys)[name])
+        if _is_routed(stream):
+            type(stream).flush(stream)  # the class has the original
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork)
 
 
 def _is_routed(stream: Any) -> bool:
