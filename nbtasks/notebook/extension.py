@@ -36,6 +36,7 @@ from nbtasks.notebook.patches.ipython import (
 from nbtasks.notebook.patches.main_module import main_module_patches
 from nbtasks.notebook.patches.matplotlib import foreground_ended, matplotlib_patches
 from nbtasks.notebook.patches.programs import program_patches
+from nbtasks.notebook.patches.shell_hooks import shell_hook_patches
 from nbtasks.notebook.patches.signals import signal_patches
 from nbtasks.notebook.patches.streams import stream_patches
 from nbtasks.notebook.patches.threads import thread_patches
@@ -175,6 +176,7 @@ class Extension:
                 thread_patches(),
                 program_patches(),
                 shell_patches(shell),
+                shell_hook_patches(shell),
                 main_module_patches(shell),
                 matplotlib_patches(),
                 tqdm_patches(),

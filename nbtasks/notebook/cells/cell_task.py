@@ -36,6 +36,7 @@ from nbtasks.notebook.output.sink import current_sink, use_context_on_thread, us
 from nbtasks.notebook.patches.capture import use_run_cell
 from nbtasks.notebook.patches.main_module import use_names
 from nbtasks.notebook.patches.matplotlib import Plots
+from nbtasks.notebook.patches.shell_hooks import ShellHooks
 from nbtasks.notebook.patches.streams import TaskStreams, swapped_streams
 from nbtasks.progress import current_task
 from nbtasks.states import TaskState
@@ -120,6 +121,7 @@ class CellTask(Task):
     _names: CellNames | None = field(default=None, init=False)
     _plots: Plots | None = field(default=None, init=False)
     _streams: TaskStreams | None = field(default=None, init=False)
+    _hooks: ShellHooks | None = field(default=None, init=False)
     _variables: Changes | None = field(default=None, init=False)
     # The settings of libraries on the thread that the cell runs on, and those that it has changed.
     _carried: thread_state.Carried | None = field(default=None, init=False)
@@ -231,6 +233,8 @@ class CellTask(Task):
         use_run_cell(self.run_nested)
         self._streams = TaskStreams(self._display, self.swapped)
         self._streams.enter()
+        self._hooks = ShellHooks()
+        self._hooks.enter()
         self._plots = Plots()
         self._plots.enter()
         names = self.notebook.shell.user_ns if self.shared else self._open_names()
@@ -358,7 +362,7 @@ class CellTask(Task):
         if commit:
             self._bound_names = sum(not name.startswith("_") for name in self.namespace)
         else:
-            self._plots = self._streams = self._began_in = None
+            self._plots = self._streams = self._hooks = self._began_in = None
 
     def show_failure(self, error: BaseException) -> None:
         """Show the error of an attempt, once; in one line if another attempt follows."""
@@ -397,9 +401,11 @@ class CellTask(Task):
             self._inside.run(self.show_plots)
 
     def _commit_settings(self) -> None:
-        """Commit settings besides names: matplotlib's, `sys.stdout`, context variables, future statements."""
+        """Commit settings besides names: matplotlib's, streams, hooks, context variables, future statements."""
         if self._streams is not None:
             self._streams.commit()
+        if self._hooks is not None:
+            self._hooks.commit()
         if self._plots is not None:
             self._plots.commit()
         began_in, self._began_in = self._began_in, None

@@ -211,6 +211,7 @@ class NotebookNames:
                 _snapshot=snapshot,
                 _rebased=rebased,
             )
+            names.scope.hidden = overrides or {}
             functions, changed = for_running_cell(names.globals, binds, self._are_notebooks)
             names._stand_in(functions)
             names.binds = frozenset(changed)

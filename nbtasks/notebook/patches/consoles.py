@@ -11,6 +11,7 @@ import weakref
 from types import ModuleType
 from typing import Any
 
+from nbtasks.notebook.patches.attributes import AttributePatch
 from nbtasks.notebook.patches.streams import TaskStreams, current_streams
 from nbtasks.patch import ABSENT, Patch, PatchSet
 from nbtasks.post_import import ModulePatches
@@ -27,40 +28,23 @@ def _patches_of_rich(module: ModuleType) -> list[Patch]:
     own = vars(module.Console())
     # rich 13 and before have one live display: `_live`.
     names = [name for name in ("_live_stack", "_live", "_render_hooks") if name in own]
-    return [_PerCellPatch(module.Console, name, own[name]) for name in names]
+    return [_per_cell(module.Console, name, own[name]) for name in names]
 
 
-class _PerCellPatch(Patch):
-    """Lets an attribute of instances have a value of its own in each background cell, `empty` at first."""
+def _per_cell(owner: type, name: str, empty: list[Any] | None) -> AttributePatch:
+    """Lets the attribute have a value of its own in each background cell, `empty` at first."""
+    values: weakref.WeakKeyDictionary[TaskStreams, dict[int, Any]] = weakref.WeakKeyDictionary()
 
-    def __init__(self, owner: type, name: str, empty: list[Any] | None) -> None:
-        super().__init__(owner, name, lambda _: _PerCell(name, empty))
-
-    def _found(self) -> Any:
-        return ABSENT  # instances have it, their class has not
-
-
-class _PerCell:
-    def __init__(self, name: str, empty: list[Any] | None) -> None:
-        self._name = name
-        self._empty = empty
-        self._values: weakref.WeakKeyDictionary[TaskStreams, dict[int, Any]] = weakref.WeakKeyDictionary()
-
-    def __get__(self, console: Any, owner: type | None = None) -> Any:
-        if console is None:
-            return self
-        values, key = self._place(console)
-        if key not in values and values is not vars(console):
-            values[key] = copy.copy(self._empty)
-        return values[key]
-
-    def __set__(self, console: Any, value: Any) -> None:
-        values, key = self._place(console)
-        values[key] = value
-
-    def _place(self, console: Any) -> tuple[dict[Any, Any], Any]:
-        """Where the value is: of the foreground in the console, of a cell under the console's id."""
+    def get(console: Any) -> Any:
         streams = current_streams()
         if streams is None:
-            return vars(console), self._name
-        return self._values.setdefault(streams, {}), id(console)
+            return ABSENT
+        return values.setdefault(streams, {}).setdefault(id(console), copy.copy(empty))
+
+    def put(console: Any, value: Any) -> bool:
+        streams = current_streams()
+        if streams is not None:
+            values.setdefault(streams, {})[id(console)] = value
+        return streams is not None
+
+    return AttributePatch(owner, name, get, put)

@@ -242,15 +242,23 @@ def _parent_by_context(get_parent: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _comm_patches(module: ModuleType) -> list[Patch]:
-    """Publish displays so far before a message of a widget: bokeh updates a plot that it has just displayed."""
+    """Publish displays so far before a message of a widget: bokeh updates a plot that it has just displayed.
+
+    ipykernel 7.4 handles the clicks on a widget in the subshell of the request under which the widget last sent a
+    message: after that of a background cell, in the shell that a foreground cell blocks. So that is forgotten.
+    """
 
     def publishing(publish: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(publish)
         def publish_in_order(comm: Any, *args: Any, **kwargs: Any) -> Any:
             sink = current_sink()
-            if sink is not None:
-                sink.sync_displays()
-            return publish(comm, *args, **kwargs)
+            if sink is None:
+                return publish(comm, *args, **kwargs)
+            sink.sync_displays()
+            try:
+                return publish(comm, *args, **kwargs)
+            finally:
+                vars(comm).pop("_reply_subshell_id", None)
 
         return publish_in_order
 

@@ -1,4 +1,4 @@
-"""Monkeypatches of `shell.user_ns` and the module `__main__`.
+"""Monkeypatches of the names of the shell and of the module `__main__`.
 
 In a background cell both have the names of the cell, so that magics, pickling, doctest, dataclasses and type hints
 work there. Nothing changes in the foreground.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextvars
 import types
+from collections.abc import Mapping
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbtasks.patch import Patch, PatchSet
+from nbtasks.notebook.patches.attributes import AttributePatch
+from nbtasks.patch import ABSENT, Patch, PatchSet
 
 __all__ = ["Scope", "current_names", "main_module_patches", "use_names"]
 
@@ -23,10 +25,12 @@ class Scope:
     Contexts refer to this object, so that copies of a context add no reference to the dict.
     """
 
-    __slots__ = ("names", "references")
+    __slots__ = ("hidden", "names", "references")
 
     def __init__(self, names: dict[str, Any]) -> None:
         self.names = names
+        self.hidden: Mapping[str, Any] = {}
+        """Names with values of the cell's own that `%who` does not list."""
         self.references = 0
         """How many references to the dict there were when the cell began."""
 
@@ -47,37 +51,23 @@ def current_names() -> dict[str, Any] | None:
 
 def main_module_patches(shell: InteractiveShell) -> PatchSet:
     """Patches of the classes that look names up; the module and the notebook's dict stay the same objects."""
-    return PatchSet([_UserNamesPatch(shell), Patch(shell.user_module, "__class__", _main_class)])
+    def names_of(instance: InteractiveShell) -> Any:
+        names = current_names()
+        return ABSENT if names is None or instance is not shell else names
 
+    def hidden_in(instance: InteractiveShell) -> Any:
+        scope = _scope.get()
+        if scope is None or instance is not shell:
+            return ABSENT
+        return {**vars(shell)["user_ns_hidden"], **scope.hidden}
 
-class _UserNamesPatch(Patch):
-    """The property `user_ns` of the shell's class, which may have one already."""
-
-    owner: type[InteractiveShell]
-
-    def __init__(self, shell: InteractiveShell) -> None:
-        super().__init__(type(shell), "user_ns", self._property)
-        self._shell = shell
-
-    def _found(self) -> Any:
-        return getattr(self.owner, self.name, None)
-
-    def _property(self, below: Any) -> property:
-        def get(shell: InteractiveShell) -> dict[str, Any]:
-            names = current_names()
-            if names is not None and shell is self._shell:
-                return names
-            if isinstance(below, property):
-                return below.__get__(shell)  # type: ignore[no-any-return]
-            return shell.__dict__["user_ns"]  # type: ignore[no-any-return]
-
-        def put(shell: InteractiveShell, names: dict[str, Any]) -> None:
-            if isinstance(below, property):
-                below.__set__(shell, names)
-            else:
-                shell.__dict__["user_ns"] = names
-
-        return property(get, put)
+    return PatchSet(
+        [
+            AttributePatch(type(shell), "user_ns", names_of),
+            AttributePatch(type(shell), "user_ns_hidden", hidden_in),
+            Patch(shell.user_module, "__class__", _main_class),
+        ]
+    )
 
 
 def _main_class(base: type[types.ModuleType]) -> type[types.ModuleType]:
