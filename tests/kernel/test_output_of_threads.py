@@ -1,4 +1,4 @@
-"""Output of threads and greenlets, whoever started them, in the cell that they belong to."""
+"""Output of threads and greenlets in the cell that they belong to."""
 
 from __future__ import annotations
 
