@@ -95,7 +95,7 @@ def run_notebook(
                 run.timed_out.append(index)
         run.cells = [frontend.outputs_with_widgets(cell) for cell in cells]
         run.cells += [[] for _ in notebook.cells[len(cells) :]]
-        run.strays += [f"{a.type} {a.content}" for a in frontend.stray if not _says_alive(a.content)]
+        run.strays += [f"{a.type} {a.content}" for a in frontend.stray]
     return run
 
 
@@ -129,11 +129,6 @@ def _wait_for_tasks(frontend: FrontEnd, run: Run, index: int, timeout: float) ->
     for output in wait.outputs:
         if output.get("name") != "stdout":
             run.strays.append(f"in the cell that waits for cell {index}: {output}")
-
-
-def _says_alive(content: dict[str, Any]) -> bool:
-    """Whether it is what the kernel says once a minute while tasks live, which no front end shows."""
-    return content.get("transient") == {"display_id": "nbtasks-alive"}
 
 
 def _silently(frontend: FrontEnd, code: str) -> None:

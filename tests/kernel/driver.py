@@ -13,6 +13,8 @@ from typing import Any, Self
 from tests.kernel.cell import OUTPUT_TYPES, Output, OutputArea, stream_text, texts
 from tests.kernel.connection import TIME_LIMIT, Arrival, Connection, Content
 
+HIDDEN_IDS = ("nbtasks-alive", "nbtasks-lab")
+"""Display ids of updates that no output has: the kernel says with them that tasks live, and what their state is."""
 STARTS = 3
 """How many times a kernel is started at most, if another process has taken one of its ports."""
 
@@ -361,7 +363,7 @@ class KernelDriver:
             if not self.cells[msg_id].replaced:
                 self.cells[msg_id].area.update(display_id, arrival.content)
         if cell is None:
-            if not (arrival.type == "update_display_data" and display_id in self._shown_in):
+            if not (arrival.type == "update_display_data" and display_id in {*HIDDEN_IDS, *self._shown_in}):
                 self.stray.append(arrival)
         elif cell.replaced:
             self.dropped.append(arrival)
