@@ -17,7 +17,9 @@ __all__ = ["UnknownThreads"]
 
 
 class UnknownThreads:
-    """The cells of threads that no Python code started. `_lock` guards both collections.
+    """The cells of threads that no Python code started.
+
+    `_lock` guards both collections.
 
     If one background cell runs alone, a thread that is first seen then is its own, also later. Otherwise the thread may
     belong to the foreground: its output appears in the foreground cell, where `report` gets the names of the
