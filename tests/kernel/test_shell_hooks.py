@@ -1,4 +1,4 @@
-"""Transformers and callbacks that a background cell adds to the shell are its own until its commit."""
+"""Hooks that a background cell adds to the shell are its own until its commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`AttributePatch`: an attribute of instances that background cells have for themselves."""
+"""`AttributePatch`: an attribute of instances that each background cell has."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ __all__ = ["AttributePatch"]
 
 
 class AttributePatch(Patch):
-    """Makes the attribute `name` of instances a property of their class, which may have a descriptor for it already.
+    """Makes the attribute `name` of instances a property of their class.
 
+    The class may have a descriptor for it already.
     `get(instance)` returns the value of the background cell in whose context it is called, or ABSENT for the instance's
     own. `put(instance, value)` keeps a value for that cell, and returns False where the instance itself is to have it.
     """

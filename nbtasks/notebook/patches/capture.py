@@ -87,7 +87,10 @@ def _begin_capture(capture: capture_output, outer: Sink) -> CapturedIO:
 
 
 class _Capture:
-    """A sink that keeps captured displays and forwards the rest; text is captured by replaced streams."""
+    """A sink that keeps captured displays and forwards the rest.
+
+    Text is captured by replaced streams.
+    """
 
     def __init__(self, capture: capture_output, outer: Sink) -> None:
         self.out = io.StringIO() if capture.stdout else None

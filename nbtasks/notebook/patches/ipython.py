@@ -242,8 +242,9 @@ def _parent_by_context(get_parent: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _comm_patches(module: ModuleType) -> list[Patch]:
-    """Publish displays so far before a message of a widget: bokeh updates a plot that it has just displayed.
+    """Publish displays so far before a message of a widget.
 
+    bokeh, for example, updates a plot that it has just displayed.
     ipykernel 7.4 handles the clicks on a widget in the subshell of the request under which the widget last sent a
     message: after that of a background cell, in the shell that a foreground cell blocks. So that is forgotten.
     """

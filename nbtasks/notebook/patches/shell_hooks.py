@@ -1,4 +1,6 @@
-"""Monkeypatches of the shell's lists of transformers and callbacks: what a background cell adds is its own.
+"""Monkeypatches of the shell's hooks: what a background cell adds is its own.
+
+Hooks are the lists of transformers, and of callbacks of events.
 
 `%%pyinstrument`, for example, adds a transformer of syntax trees for as long as its cell runs: in the foreground, every
 other cell would be transformed too. What a cell leaves there is added to the notebook's lists with its names.
@@ -20,7 +22,10 @@ _hooks: contextvars.ContextVar[ShellHooks | None] = contextvars.ContextVar("nbta
 
 
 class ShellHooks:
-    """The lists of one attempt, each copied from the notebook's when the cell asks for it first."""
+    """The hooks of one attempt.
+
+    Each list is copied from the notebook's when the cell asks for it first.
+    """
 
     def __init__(self) -> None:
         self._lists: dict[tuple[int, str], tuple[Any, str, Any, Any]] = {}

@@ -182,7 +182,10 @@ class _ByContext:
 
 
 class _GuardedStream:
-    """What `print` writes to: a stream of the foreground without the output of background cells."""
+    """What `print` writes to.
+
+    It is a stream of the foreground without the output of background cells.
+    """
 
     def __init__(self, stream: Any, name: str) -> None:
         self.bare = stream
@@ -240,7 +243,10 @@ def _of_sink(sink: Sink, name: str, method: str) -> Callable[..., Any]:
 
 
 def _before_fork() -> None:
-    """Have the kernel's streams sent what the foreground has written: a child would send its copy of that, too."""
+    """Send what the foreground has written to the kernel's streams.
+
+    A child would send its copy of that, too.
+    """
     if current_sink() is None:
         return
     for name in ("stdout", "stderr"):

@@ -1,4 +1,4 @@
-"""Monkeypatches of threads, and of what leaves a call to another thread: context of background cells.
+"""Monkeypatches of threads and callbacks: context of background cells.
 
 A thread has the context of the cell that started it, and may outlive that cell: loky's manager, the listener of a log
 queue. What another cell leaves to it runs in the context of that other cell.
