@@ -33,7 +33,7 @@ def read_notebook(source: Path) -> Any:
     nbformat = require("nbformat", "reading a notebook")
     try:
         return nbformat.read(source, as_version=4)
-    except (ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:  # any other kind of file
+    except (ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError) as error:  # any other file
         raise InvalidValueError(f"{str(source)!r} is not a notebook: {error}") from None
 
 

@@ -242,6 +242,8 @@ def test_a_notebook_that_is_open_elsewhere_is_not_written(run, monkeypatch):
 
 def test_the_tasks_are_served(run):
     httpx = pytest.importorskip("httpx")
+    pytest.importorskip("starlette")
+    pytest.importorskip("uvicorn")
     it = run("%%bgtask waits\nwhile not os.path.exists('go'): time.sleep(0.01)")
     process = it.start("--serve")
     assert process.stderr is not None
