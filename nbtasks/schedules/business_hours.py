@@ -26,8 +26,9 @@ class BusinessHours:
     """A condition: a moment is between `opens` and `closes` on these days of the week.
 
     Times are "09:00" or a `time`; `closes="24:00"` is the day's end. `days` is text such as "mon-fri" or "mon,wed,sat";
-    `holidays` are dates on which it is closed all day. Times are in `timezone`, a name or a tzinfo; None: in
-    that of the moment, which is that of the recurring task. Raises InvalidValueError, UnknownTimezoneError.
+    `holidays` are dates, or text such as "2026-12-25", on which it is closed all day. Times are in `timezone`, a name
+    or a tzinfo; None: in that of the moment, which is that of the recurring task. Raises InvalidValueError,
+    UnknownTimezoneError.
     """
 
     opens: time
@@ -42,7 +43,7 @@ class BusinessHours:
         closes: str | time = "17:00",
         *,
         days: str | Iterable[str] = "mon-fri",
-        holidays: Iterable[date] = (),
+        holidays: str | Iterable[str | date] = (),
         timezone: str | tzinfo | None = None,
     ) -> None:
         first = _time(opens)
@@ -52,7 +53,7 @@ class BusinessHours:
         object.__setattr__(self, "opens", first)
         object.__setattr__(self, "closes", last)
         object.__setattr__(self, "days", _days(days))
-        object.__setattr__(self, "holidays", frozenset(holidays))
+        object.__setattr__(self, "holidays", _dates(holidays))
         object.__setattr__(self, "timezone", None if timezone is None else find_zone(timezone))
 
     def __call__(self, moment: datetime) -> bool:
@@ -119,6 +120,24 @@ def _days(given: str | Iterable[str]) -> frozenset[int]:
     if not found:
         raise InvalidValueError("business hours have at least one day of the week")
     return frozenset(found)
+
+
+def _dates(given: str | Iterable[str | date]) -> frozenset[date]:
+    try:
+        return frozenset(map(_date, given.split(",") if isinstance(given, str) else given))
+    except TypeError:
+        raise InvalidValueError(f"holidays are dates, not {given!r}") from None
+
+
+def _date(given: str | date) -> date:
+    if isinstance(given, datetime):  # which equals no date
+        return given.date()
+    if isinstance(given, date):
+        return given
+    try:
+        return date.fromisoformat(given.strip())
+    except (ValueError, AttributeError):
+        raise InvalidValueError(f'a holiday is a date, or text such as "2026-12-25": {given!r} is not') from None
 
 
 def _day(name: str) -> int:

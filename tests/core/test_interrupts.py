@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import queue
 import subprocess
@@ -198,3 +199,21 @@ def test_a_task_that_waits_in_an_enter_of_its_own_can_be_cancelled(manager: Task
     task.cancel()
     with pytest.raises(TaskCancelledError):
         task.wait(30)
+
+
+@pytest.mark.parametrize("is_stuck", [False, True])
+def test_work_that_runs_an_event_loop_of_its_own_is_cancelled(manager: TaskManager, is_stuck: bool) -> None:
+    begun = threading.Event()
+
+    async def main() -> None:
+        begun.set()
+        while is_stuck:
+            pass
+        await asyncio.Event().wait()
+
+    task = manager.create_task("loop", lambda: asyncio.run(main()))
+    assert begun.wait(60)
+    task.cancel()
+    with pytest.raises(TaskCancelledError):
+        task.wait(60)
+    assert manager.create_task("next", lambda: "its thread is free").wait(60) == "its thread is free"

@@ -171,6 +171,15 @@ def test_track_drives_a_task_that_is_named(manager: TaskManager) -> None:
     assert other.progress == 100.0
 
 
+async def test_outside_tasks_track_of_an_async_iterable_only_iterates() -> None:
+    async def items() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+
+    assert current_task() is None
+    assert [item async for item in track(items())] == [1, 2]
+
+
 def test_outside_tasks_track_only_iterates() -> None:
     assert current_task() is None
     assert list(nbtasks.track([1, 2])) == [1, 2] and len(track("abc")) == 3

@@ -534,6 +534,9 @@ def test_a_night_outside_business_hours_is_not_missed(every, clock):
         ({"opens": "17:00", "closes": "09:00"}, "close after they open"),
         ({"days": "mon-fro"}, "unknown day of the week"),
         ({"opens": "nine"}, "a time of day"),
+        ({"holidays": ["Christmas"]}, "a holiday is a date, .* 'Christmas' is not"),
+        ({"holidays": [20241225]}, "a holiday is a date, .* 20241225 is not"),
+        ({"holidays": 20241225}, "holidays are dates, not 20241225"),
     ],
 )
 def test_wrong_business_hours_say_what_is_wrong(options, message):
@@ -541,8 +544,16 @@ def test_wrong_business_hours_say_what_is_wrong(options, message):
         BusinessHours(**options)
 
 
-def test_holidays_are_closed():
-    hours = BusinessHours(holidays=[datetime(2024, 1, 1).date()], closes="24:00")  # noqa: DTZ001
+HOLIDAY = datetime(2024, 1, 1, 8, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "holidays",
+    [[HOLIDAY.date()], [HOLIDAY], ["2024-01-01"], "2024-01-01, 2024-12-25", {HOLIDAY.date(), "2024-12-25"}],
+    ids=["date", "datetime", "text", "texts", "both"],
+)
+def test_holidays_are_closed(holidays):
+    hours = BusinessHours(holidays=holidays, closes="24:00")
     assert not hours(datetime(2024, 1, 1, 12, tzinfo=UTC))
     assert hours(datetime(2024, 1, 2, 23, 59, tzinfo=UTC))
 

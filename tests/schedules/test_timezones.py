@@ -10,6 +10,7 @@ import pytest
 
 from nbtasks.exceptions import UnknownTimezoneError
 from nbtasks.schedules import CronSchedule, find_zone, next_fire_times, parse_schedule, zone_name
+from nbtasks.schedules.timezones import local_zone_name
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -115,3 +116,16 @@ def test_a_zones_name_is_taken_back():
         assert zone_name(zone) == name
         assert find_zone(zone_name(zone)) is zone
     assert CronSchedule("* * * * *").timezone_name == "local"
+
+
+@pytest.mark.parametrize(
+    ("tz", "name"), [("Asia/Tokyo", "Asia/Tokyo"), (":Europe/Paris", "Europe/Paris"), ("XYZ3", None)]
+)
+def test_the_name_of_the_machines_own_zone(monkeypatch, tz, name):
+    monkeypatch.setenv("TZ", tz)
+    time.tzset()
+    try:
+        assert local_zone_name() == name
+    finally:
+        monkeypatch.undo()
+        time.tzset()
