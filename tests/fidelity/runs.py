@@ -22,6 +22,8 @@ class Mode(enum.Enum):
     FOREGROUND = "foreground"  # as they are
     CONTROL = "control"  # as they are, once more
     LOADED = "loaded"  # as they are, with the extension loaded
+    ADOPTED = "adopted"  # as they are, after a cell was sent to the background and has ended there
+    BESIDE = "beside"  # as they are, while such a cell is still running on the main thread
     THREAD = "thread"  # in the background
     LOOP = "loop"
     PROCESS = "process"
@@ -84,6 +86,8 @@ def run_notebook(
     with FrontEnd(env, work) as frontend:
         if mode not in (Mode.FOREGROUND, Mode.CONTROL):
             _silently(frontend, "%load_ext nbtasks")
+        if mode in (Mode.ADOPTED, Mode.BESIDE):
+            _send_away(frontend, comes_home=mode is Mode.ADOPTED)
         for index, source in enumerate(notebook.cells):
             if frontend.alive:
                 if only is None and mode is Mode.PROCESS and source.not_apart:
@@ -129,6 +133,17 @@ def _wait_for_tasks(frontend: FrontEnd, run: Run, index: int, timeout: float) ->
     for output in wait.outputs:
         if output.get("name") != "stdout":
             run.strays.append(f"in the cell that waits for cell {index}: {output}")
+
+
+def _send_away(frontend: FrontEnd, *, comes_home: bool) -> None:
+    """Send a cell to the background, and run another one beside it; leave neither names nor tasks behind."""
+    seconds = 0.3 if comes_home else 3600
+    away = frontend.start_cell(f"%bgtask adopt away\n__import__('time').sleep({seconds})", store_history=False)
+    away.wait_output("away")
+    _silently(frontend, "del away")
+    if comes_home:
+        away.check()
+        _silently(frontend, "__import__('nbtasks').get_manager().prune()")
 
 
 def _silently(frontend: FrontEnd, code: str) -> None:

@@ -48,6 +48,7 @@ def but_for(names: tuple[str, ...]) -> list[Any]:
 
 # Each cell takes a process of its own there.
 IN_PROCESSES = but_for(("interactive_plots", "threads"))
+AFTER_ADOPTION = but_for(("plots", "errors"))
 BETWEEN_OTHERS = but_for(("plots", "display", "errors", "magics"))
 LEFT_OUT = [
     pytest.param(
@@ -123,6 +124,14 @@ def test_a_background_cell_shows_what_the_foreground_shows(start, notebook):
     expected, *actual = [run.result() for run in runs]
     for run in actual:
         assert_same(expected, run)
+
+
+@pytest.mark.skipif(ipykernel.version_info < (7,), reason="no cell is sent to the background there")
+@shown_in(Mode.FOREGROUND, Mode.ADOPTED)
+@pytest.mark.parametrize("notebook", AFTER_ADOPTION)
+def test_the_foreground_is_as_before_after_a_cell_was_sent_to_the_background(start, notebook):
+    expected, actual = start(notebook, Mode.FOREGROUND), start(notebook, Mode.ADOPTED)
+    assert_same(expected.result(), actual.result())
 
 
 @shown_in(Mode.FOREGROUND, Mode.PROCESS)

@@ -116,7 +116,7 @@ class AdoptedCell(CellTask):
         """
         self._streams = cell.streams = TaskStreams(self._display, swapped_streams())
         self._plots = cell.plots = Plots()
-        return cell.plots.take_from_foreground()
+        return self._plots.take_from_foreground()
 
     def code_ended(self, result: ExecutionResult) -> None:
         """The code of the cell has ended. In its context."""
