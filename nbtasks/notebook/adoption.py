@@ -174,7 +174,7 @@ class Adoption:
         if ADOPTED_LANE not in manager.lanes:
             manager.add_lane(ADOPTED_LANE, None)
         if FOREGROUND_BACKEND not in manager.backends:
-            manager.backends[FOREGROUND_BACKEND] = ForegroundBackend()
+            manager.backends[FOREGROUND_BACKEND] = ForegroundBackend(manager.backends["thread"])
         return self._router
 
     def _check(self, request: Request, thread: CellThread | None) -> None:

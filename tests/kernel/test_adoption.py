@@ -85,6 +85,7 @@ def test_its_error_is_at_home_and_aborts_no_other_cell(notebook: KernelDriver, s
     assert cell.reply["status"] == "error" and cell.reply["traceback"]  # type: ignore[index]
     assert opens.check().stdout == "opened\n"
     assert [one.check().stdout for one in behind] == [f"{number}\n" for number in range(5)]
+    wait_over(notebook, "fails")
     assert state(notebook, "fails") == "failed"
 
 
@@ -151,12 +152,13 @@ def test_figures_are_shown_where_they_were_made(notebook: KernelDriver, subshell
 
 def test_threads_that_it_has_started_write_into_it(notebook: KernelDriver, subshell: str) -> None:
     code = """
+import sys
 def work(name):
-    print(name, 'began')
+    sys.stdout.write(f'{name} began\\n')
     gates['thread'].wait()
-    print(name, 'ended')
+    sys.stdout.write(f'{name} ended\\n')
 thread = threading.Thread(target=work, args=('early',)); thread.start()
-print('first')
+sys.stdout.write('first\\n')
 gates['more'].wait()
 late = threading.Thread(target=work, args=('late',)); late.start()
 gates['thread'].wait()

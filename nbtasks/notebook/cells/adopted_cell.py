@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from IPython.core.interactiveshell import ExecutionResult
 
 from nbtasks.backends.base import Attempt, Backend
+from nbtasks.backends.thread import ThreadBackend
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.output.away_cells import AwayCell
 from nbtasks.notebook.patches.matplotlib import Plots
@@ -47,14 +48,20 @@ class RunningCell:
         self._lock = threading.Lock()
         self._attempt: Attempt | None = None
         self._outcome: Outcome | None = None
+        self._on_end: Callable[[], None] | None = None
 
-    def attach(self, attempt: Attempt) -> None:
-        """The task is running: report the end to this attempt."""
+    def attach(self, attempt: Attempt, on_end: Callable[[], None] | None) -> None:
+        """The task is running: report the end to this attempt, and call `on_end`."""
         with self._lock:
-            self._attempt = attempt
+            self._attempt, self._on_end = attempt, on_end
             outcome = self._outcome
         if outcome is not None:
-            attempt.finished(outcome)
+            self._report(attempt, outcome)
+
+    def _report(self, attempt: Attempt, outcome: Outcome) -> None:
+        attempt.finished(outcome)
+        if self._on_end is not None:
+            self._on_end()
 
     def end(self) -> None:
         """The cell has ended, and its reply is sent."""
@@ -62,7 +69,7 @@ class RunningCell:
             self._outcome = outcome = self._make_outcome()
             attempt = self._attempt
         if attempt is not None:
-            attempt.finished(outcome)
+            self._report(attempt, outcome)
 
     def _make_outcome(self) -> Outcome:
         result = self.result
@@ -82,12 +89,18 @@ class ForegroundBackend(Backend):
 
     name: ClassVar[str] = FOREGROUND_BACKEND
 
+    def __init__(self, threads: Backend) -> None:
+        self._threads = threads
+        """The backend of threads, whose switch interval holds here too: cells run beside each other."""
+
     def start(self, attempt: Attempt) -> None:
-        """Do nothing but note the attempt: the cell runs."""
-        task = attempt.task
+        """Note the attempt: the cell runs."""
+        task, threads = attempt.task, self._threads
         assert isinstance(task, AdoptedCell)
         attempt.handle = task.running_cell
-        task.running_cell.attach(attempt)
+        counted = isinstance(threads, ThreadBackend) and threads.begin_running()
+        on_end = threads.end_running if counted and isinstance(threads, ThreadBackend) else None
+        task.running_cell.attach(attempt, on_end)
 
     def interrupt(self, attempt: Attempt) -> None:
         """Interrupt the cell as Kernel > Interrupt does with a foreground cell."""
