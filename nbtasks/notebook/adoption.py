@@ -206,6 +206,8 @@ class Adoption:
         assert request.execution_count is not None
         number = request.execution_count - 1
         code = CellSource(self._shell, parent["content"]["code"], number, nested=True)
+        if name in code.binds:
+            raise AdoptionError(f"the cell itself binds {name!r}; give the task another name")
         cell = session.kernel.cell_of(parent, number)
         output = Output(_AfterStreams(functools.partial(session.kernel.send, cell)), session.publisher)
         task = AdoptedCell(

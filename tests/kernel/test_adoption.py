@@ -289,6 +289,16 @@ def test_input_in_a_cell_that_is_away_is_an_error(notebook: KernelDriver, subshe
     assert answered.check().stdout == "yes\n"
 
 
+def test_a_name_that_the_cell_binds_is_refused(notebook: KernelDriver, subshell: str) -> None:
+    cell = start(notebook, "gate", "print('first')\ngates[{name!r}].wait()\nmine = 1")
+    assert "the cell itself binds 'mine'" in adopt(notebook, "mine", subshell=subshell).refused
+    assert "name" in adopt(notebook, "", subshell=subshell).refused
+    assert not adopt(notebook, "other", subshell=subshell).refused
+    notebook.run("gates['gate'].set()").check()
+    cell.check()
+    assert notebook.value("mine") == 1
+
+
 def test_the_extension_cannot_be_unloaded_meanwhile(notebook: KernelDriver, subshell: str) -> None:
     cell = start(notebook, "gate")
     assert not adopt(notebook, "away", subshell=subshell).refused

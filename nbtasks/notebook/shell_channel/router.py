@@ -216,13 +216,13 @@ class Router:
                 self._handed_to_main -= 1
                 request = known
             if request.runs_cell:
-                self._note_state(request)
+                self._note_state(request, contextvars.copy_context())
             if not beside_cell:
                 self.running[None] = request
             return request
 
-    def _note_state(self, request: Request) -> None:
-        request.context = contextvars.copy_context()
+    def _note_state(self, request: Request, context: contextvars.Context) -> None:
+        request.context = context
         request.threads = frozenset(threading.enumerate())
         request.streams = self.streams()
 
@@ -259,7 +259,7 @@ class Router:
                 self._departing = True
             elif request is not None:
                 if request.runs_cell:
-                    self._note_state(request)
+                    self._note_state(request, thread.context.copy())
                 self.running[thread] = request
         if stops:
             if thread.serves:
