@@ -17,6 +17,7 @@ from typing import Any
 
 from nbtasks.exceptions import InvalidValueError, NbtasksError
 from nbtasks.manager import TaskManager
+from nbtasks.notebook.cells.adopted_cell import AdoptedCell
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.session import NotebookSession
 from nbtasks.patch import PatchSet
@@ -262,4 +263,5 @@ def _entry(subject: Task | RecurringTask, seen: Snapshot, cell_id: str | None) -
         "finished": seen.finished,
         "cell_id": cell_id,
         "created_at": None if created is None else created.isoformat(),
+        "adopted_request": subject.cell.request_id if isinstance(subject, AdoptedCell) else None,
     }

@@ -139,3 +139,31 @@ def test_other_requests_for_comms_are_answered_as_before(kernel: KernelDriver) -
     kernel.run("import ipywidgets\nslider = ipywidgets.IntSlider()").check()
     reply = kernel.request("comm_info_request", {"target_name": "jupyter.widget"}, channel="control")
     assert kernel.value("slider.model_id") in reply["comms"]
+
+
+def test_the_running_cell_is_sent_to_the_background_by_its_request(kernel: KernelDriver) -> None:
+    load(kernel)
+    running = kernel.start_cell("print('begun', flush=True)\ngates['go'].wait()").wait_output("begun")
+    if not kernel.supports_subshells:
+        answer = ask(kernel, action="adopt", request=running.msg_id)
+        assert answer is not None
+        assert "ipykernel 7.0 or later" in answer["message"]
+        kernel.interrupt()
+        running.wait()
+        return
+    queued = kernel.start_cell("'queued'")
+    refused = ask(kernel, action="adopt", request=queued.msg_id)
+    assert refused is not None
+    assert refused["status"] == "error"
+    answer = ask(kernel, action="adopt", request=running.msg_id)
+    assert answer is not None
+    assert answer["status"] == "ok"
+    assert "'queued'" in queued.wait().text
+    watched = ask(kernel, action="watch", seconds=60)
+    assert watched is not None
+    (entry,) = watched["state"]["tasks"]
+    assert (entry["id"], entry["state"]) == (answer["task"], "running")
+    assert (entry["cell_id"], entry["adopted_request"]) == (running.cell_id, running.msg_id)
+    assert watched["state"]["adopt_refusal"] == ""
+    kernel.run("gates['go'].set()").check()
+    running.check()

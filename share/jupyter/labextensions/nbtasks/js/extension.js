@@ -3,6 +3,7 @@
 import { jupyter } from './shared.js';
 import { backgroundIcon, sendIcon, tasksIcon } from './icons.js';
 import { askForOptions } from './options.js';
+import { showError } from './messages.js';
 import { isPython } from './notebook_tasks.js';
 import { OpenNotebooks } from './open_notebooks.js';
 import { keepMarks } from './marks.js';
@@ -12,7 +13,7 @@ import { SeenFailures } from './show.js';
 import { Sidebar } from './sidebar.js';
 import { StatusItem } from './status.js';
 
-const { ICommandPalette, Notification } = jupyter.apputils;
+const { ICommandPalette } = jupyter.apputils;
 const { INotebookTracker } = jupyter.notebook;
 const { ISettingRegistry } = jupyter.settingregistry;
 const { IStatusBar } = jupyter.statusbar;
@@ -29,7 +30,7 @@ const reported = action => async () => {
   try {
     await action();
   } catch (reason) {
-    Notification.error(String(reason?.message ?? reason));
+    showError(reason);
   }
 };
 
@@ -65,7 +66,7 @@ function addCommands(app, tracker, notebooks, palette) {
   const sendable = () => current()?.foreground != null;
   commands.addCommand(SEND, {
     label: 'Send Running Cell to Background',
-    caption: 'Send the running cell to the background: the notebook goes on, and the cell too',
+    caption: 'Send the running cell to the background: it continues there, and the cells after it run',
     icon: sendIcon,
     isEnabled: sendable,
     isVisible: args => !args.toolbar || (sendable() && current().isLoaded && !current().state.adopt_refusal),

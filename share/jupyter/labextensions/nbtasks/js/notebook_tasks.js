@@ -128,6 +128,10 @@ export class NotebookTasks {
     const usable = state?.loaded && state.version === VERSION ? state : null;
     const was = this.state;
     this.state = usable;
+    const request = this.foreground?.request;
+    if (request !== undefined && this.tasks.some(task => task.adopted_request === request)) {
+      this.foreground = null; // sent to the background, by whatever means
+    }
     if (usable && this.#renewal === null) {
       this.#renewal = setInterval(() => this.#renew(), RENEW_MS);
     } else if (!usable) {

@@ -1,8 +1,9 @@
 // Running a cell in the background without editing it.
 
+import { showHint } from './messages.js';
 import { jupyter } from './shared.js';
 
-const { Dialog, Notification, showDialog, SessionContextDialogs } = jupyter.apputils;
+const { Dialog, showDialog, SessionContextDialogs } = jupyter.apputils;
 const { CodeCell } = jupyter.cells;
 
 const LOAD = 'get_ipython().extension_manager.load_extension("nbtasks")';
@@ -16,7 +17,7 @@ export async function runInBackground(tasks, options = '') {
   const source = cell.model.sharedModel.getSource();
   const own = /^\s*%%bgtask\b/.test(source);
   if (own && options) {
-    Notification.warning('This cell has options of its own, in its line %%bgtask: change them there.');
+    showHint('This cell has options of its own, in its line %%bgtask: change them there.');
     return;
   }
   if (!(await hasKernel(context))) {

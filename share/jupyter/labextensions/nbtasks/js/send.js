@@ -1,9 +1,7 @@
 // Sending the running cell to the background, and the offer to do so below a cell that runs long.
 
-import { jupyter } from './shared.js';
+import { showError } from './messages.js';
 import { sendIcon } from './icons.js';
-
-const { Notification } = jupyter.apputils;
 
 /** Make a task of the cell that runs in the foreground. */
 export async function sendToBackground(tasks) {
@@ -71,11 +69,11 @@ class Offer {
       try {
         await sendToBackground(tasks);
       } catch (reason) {
-        Notification.error(String(reason?.message ?? reason));
+        showError(reason);
         send.disabled = false;
       }
     });
-    send.title = 'The notebook goes on, and the cell too';
+    send.title = 'It continues there, and the cells after it run';
     send.prepend(sendIcon.element({ tag: 'span', className: 'nbtasks-icon' }));
     this.#node.append(text, send, this.#button('Dismiss', 'jp-mod-reject', () => this.end()));
     output.after(this.#node);

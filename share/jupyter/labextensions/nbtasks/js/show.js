@@ -1,8 +1,8 @@
 // Going to the cell of a task, and which failures the user has seen.
 
+import { showHint } from './messages.js';
 import { jupyter } from './shared.js';
 
-const { Notification } = jupyter.apputils;
 const { Signal } = jupyter.signaling;
 
 const STORE = 'nbtasks:seen-failures';
@@ -57,7 +57,7 @@ export async function showTask(app, seen, tasks, task) {
   const cell = tasks.cellOf(task);
   if (!cell) {
     const why = task.cell_id === null ? 'was not started by a cell' : 'was started by a cell that is no longer there';
-    Notification.info(`“${task.title}” ${why}.`, { autoClose: 5000 });
+    showHint(`“${task.title}” ${why}.`);
     return;
   }
   const notebook = panel.content;

@@ -1,10 +1,10 @@
 // The sidebar: the tasks of all open notebooks.
 
+import { showError } from './messages.js';
 import { jupyter } from './shared.js';
 import { stateIcons, tasksIcon } from './icons.js';
 import { showTask } from './show.js';
 
-const { Notification } = jupyter.apputils;
 const { stopIcon } = jupyter.uiComponents;
 const { Widget } = jupyter.widgets;
 
@@ -103,7 +103,7 @@ class Section {
     try {
       await this.tasks.ask(action, { task: task.id });
     } catch (reason) {
-      Notification.error(String(reason?.message ?? reason));
+      showError(reason);
     }
   }
 }

@@ -1,0 +1,81 @@
+"""The JupyterLab extension: sending the running cell to the background."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.driver import TIME_LIMIT_MS
+
+pytestmark = pytest.mark.browser
+expect.set_options(timeout=TIME_LIMIT_MS)
+
+LOAD = "%load_ext nbtasks\nimport threading\ngo = threading.Event()\n%config BackgroundTasks.offer_after = {seconds}"
+LONG = "print('begun')\nwhile not go.wait(0.01): pass\nprint('ended')\n'result'"
+
+
+def toolbar_button(page):
+    return page.page.locator(".jp-NotebookPanel-toolbar").get_by_role("button", name="Send the running cell")
+
+
+@pytest.mark.parametrize("frontend", ["lab", "notebook"])
+def test_the_button_sends_the_running_cell_and_the_queued_ones_run(open_page, frontend):
+    page = open_page([LOAD.format(seconds=None), LONG, "'queued', 1 + 1", "go.set()"], frontend=frontend)
+    page.run(0)
+    expect(toolbar_button(page)).to_be_hidden()
+    page.start(1)
+    page.start(2)
+    page.wait_text(1, "begun")
+    assert page.is_running(2)
+    toolbar_button(page).click()
+    page.wait_text(2, "('queued', 2)")
+    page.wait_text(1, "running")
+    expect(page.page.locator(".nbtasks-Status-running")).to_contain_text("1 running")
+    expect(toolbar_button(page)).to_be_hidden()
+    page.run(3)
+    page.wait_text(1, "ended")
+    page.wait_text(1, "completed")
+    page.wait_text(1, "'result'")
+    page.wait_done(1)
+    counts = [cell["execution_count"] for cell in page.save()["cells"]]
+    assert counts == [1, 2, 3, 4]
+    assert page.console_errors == []
+
+
+@pytest.mark.parametrize("frontend", ["lab", "notebook"])
+def test_it_is_offered_below_a_cell_that_runs_long(open_page, frontend):
+    page = open_page([LOAD.format(seconds=1), LONG, "go.set()"], frontend=frontend)
+    page.run(0)
+    page.start(1)
+    offer = page.cell(1).locator(".nbtasks-Offer")
+    offer.wait_for()
+    page.screenshot(f"lab-offer-{frontend}")
+    send = offer.get_by_role("button", name="Send to Background")
+    send.focus()
+    page.page.keyboard.press("Enter")
+    page.wait_text(1, "running")
+    offer.wait_for(state="detached")
+    page.run(2)
+    page.wait_text(1, "completed")
+
+
+def test_an_offer_that_is_dismissed_does_not_come_again(open_page):
+    page = open_page([LOAD.format(seconds=1), LONG, "go.set()"])
+    page.run(0)
+    page.start(1)
+    offer = page.cell(1).locator(".nbtasks-Offer")
+    offer.get_by_role("button", name="Dismiss").click()
+    offer.wait_for(state="detached")
+    page.page.evaluate("() => void window.jupyterapp.commands.execute('nbtasks:show-tasks')")
+    assert offer.count() == 0
+    page.interrupt()
+    page.wait_done(1)
+
+
+def test_the_command_says_why_it_cannot_be(open_page):
+    page = open_page(["import time\nprint('begun')\ntime.sleep(600)"])
+    page.start(0)
+    page.wait_text(0, "begun")
+    page.page.evaluate("() => void window.jupyterapp.commands.execute('nbtasks:send-to-background')")
+    page.page.locator(".Toastify__toast").get_by_text("nbtasks is not loaded in the kernel of this notebook").wait_for()
+    page.interrupt()
