@@ -167,3 +167,13 @@ def test_saved_streams_write_what_they_write_in_the_foreground(notebook: KernelD
     assert background.stdout.replace("over\n", "") == foreground.stdout
     if "progressbar" not in prepare:  # ipykernel's two streams have a buffer each, and lose the order between them
         assert background.stderr == foreground.stderr
+
+
+def test_sys_stdout_is_the_cells_own_however_often_the_same_code_reads_it(notebook: KernelDriver) -> None:
+    """Python 3.14 specializes reads of a module's attributes, and then passes properties by."""
+    notebook.run(
+        "%%bgtask it --quiet\nimport io, sys\ndef swap():\n    before, sys.stdout = sys.stdout, io.StringIO()\n"
+        "    sys.stdout = before\n    return type(before).__name__\nseen = {swap() for _ in range(100)}"
+    ).check()
+    wait_over(notebook, "it")
+    assert notebook.value("seen") == {"OutStream"}

@@ -154,6 +154,10 @@ class _SysByContext(types.ModuleType):
     stderr = _by_context("stderr")
     displayhook = _by_context("displayhook")
 
+    def __getattribute__(self, name: str) -> Any:
+        """Without it, code that Python 3.14 or later has specialized reads the dict, past the properties."""
+        return super().__getattribute__(name)
+
 
 class _ByContext:
     """A method of a stream class, which writes to the sink in a background cell.
