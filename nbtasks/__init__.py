@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nbtasks.retry import Retry
     from nbtasks.schedules.business_hours import BusinessHours, business_hours
     from nbtasks.schedules.recurring_task import RecurringTask
+    from nbtasks.task_list import TaskList
 
 __all__ = [
     "BusinessHours",
@@ -42,6 +43,7 @@ __all__ = [
     "Task",
     "TaskCancelledError",
     "TaskFailedError",
+    "TaskList",
     "TaskManager",
     "TaskState",
     "TaskTimeoutError",
@@ -57,6 +59,7 @@ _LATER = {
     "BusinessHours": "nbtasks.schedules.business_hours",
     "RecurringTask": "nbtasks.schedules.recurring_task",
     "Retry": "nbtasks.retry",
+    "TaskList": "nbtasks.task_list",
     "TaskManager": "nbtasks.manager",
     "business_hours": "nbtasks.schedules.business_hours",
     "get_manager": "nbtasks.manager",

@@ -8,6 +8,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
@@ -82,6 +83,8 @@ class Dispatcher:
         self.registry = Registry()
         self.waiters = Waiters(lanes)
         self.keep: int | None = None
+        self.pruned_tasks = 0
+        """How many tasks were pruned."""
         """How many completed tasks are kept, and how many cancelled ones; None: all."""
         self.stopped = False
         self.note: Callable[[Task], object] | None = None
@@ -382,7 +385,10 @@ class Dispatcher:
             internals.result = outcome.result
             internals.work = None
         elif state is TaskState.FAILED:
-            self.effects.append(partial(call_hook, task.on_failure))
+            # In the context of its creator: what is printed there is output of that cell.
+            context = internals.context
+            run = copy_context().run if context is None else context.copy().run
+            self.effects.append(partial(run, call_hook, task.on_failure))
         else:
             internals.reason = reason or internals.reason or "cancelled"
         internals.context = internals.loop = None
@@ -434,6 +440,7 @@ class Dispatcher:
 
     def pruned(self, task: Task) -> None:
         """Under the lock: report that the registry no longer has a finished task."""
+        self.pruned_tasks += 1
         if self.bus.listeners:
             self.bus.publish(task, EventType.PRUNED)
         if type(task).on_release is not Task.on_release:

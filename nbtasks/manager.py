@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import logging
 import os
+import reprlib
 import threading
 import weakref
 from asyncio import _get_running_loop
@@ -46,6 +47,7 @@ from nbtasks.registry import PRUNED_STATES, matches, states_of
 from nbtasks.retry import Retry, checked_retry
 from nbtasks.states import FINAL_STATES, LIVE_STATES, TaskState
 from nbtasks.task import PastAttempt, Task, TaskInternals, call_hook, number_of
+from nbtasks.task_list import TaskList
 from nbtasks.waiting import Waits, finish, result_of
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from nbtasks.schedules.recurring_task import RecurringTask
     from nbtasks.schedules.scheduler import Scheduler
 
-__all__ = ["ActiveTasks", "TaskManager", "get_manager"]
+__all__ = ["ActiveTasks", "TaskManager", "get_manager", "log_failure"]
 
 logger = logging.getLogger("nbtasks")
 
@@ -119,6 +121,10 @@ class TaskManager:
         """How many seconds tasks may still run when the interpreter exits."""
         self.report_cut_off: Callable[[str], object] = logger.warning
         """Called with a line about the tasks that the exit of the interpreter has cut off."""
+        self.report_failure: Callable[[Task], object] = log_failure
+        """Called with a task that failed, in the context in which it was created, unless its class shows the error."""
+        self.on_exit: Callable[[], object] | None = None
+        """Called at the exit of the interpreter, when the tasks were stopped."""
         self._on_stop: list[Callable[[], object]] = []
         self._closed_once = threading.Lock()
         if history is not None:
@@ -166,6 +172,25 @@ class TaskManager:
         task = Task.of(internals)
         protected(self._add, task, parent)
         return task
+
+    def map(
+        self, work: Callable[..., Any], items: Iterable[Any], *, name: str | None = None, **options: Any
+    ) -> TaskList:
+        """Run `work(item)` in the background for each item: a task each, in order.
+
+        Their names are `name`, by default that of the function, with a number. `options` are those of `create_task`,
+        and the same for all.
+        """
+        if not callable(work):
+            raise WorkError(f"map takes a function and items, not {work!r}")
+        stem = name or getattr(work, "__name__", None) or type(work).__name__
+        stem = "map" if stem == "<lambda>" else stem
+        tasks = []
+        for number, item in enumerate(items, start=1):
+            call = partial(work, item)
+            options_of_one = {"heading": f"{stem}({reprlib.repr(item)})", **options}
+            tasks.append(self.create_task(f"{stem}-{number}", call, **options_of_one))
+        return TaskList(tasks)
 
     def add_task(self, task: Task) -> Task:
         """Run an instance of a `Task` subclass in the background; returns it."""
@@ -367,6 +392,11 @@ class TaskManager:
         before = None if older_than is None else self._dispatcher.time() - validation.age(older_than)
         registry = self._dispatcher.registry
         return self._dispatcher.change(lambda: self._prune(registry.completed_before(states, before)))
+
+    @property
+    def pruned_tasks(self) -> int:
+        """How many tasks were pruned since the manager was made; a history still has them."""
+        return self._dispatcher.pruned_tasks
 
     @property
     def max_succeeded_tasks(self) -> int | None:
@@ -747,6 +777,8 @@ class TaskManager:
             self._waits.block_until_finished([task for task in live if _can_end(task)], self.exit_grace, quietly=True)
         cut_off = [f"{task.name!r} ({_how_far(task)})" for task in live if not task.done]
         self.stop(timeout=EXIT_SECONDS)
+        if self.on_exit is not None:
+            self.on_exit()
         if cut_off:
             number = plural(len(cut_off), "unfinished task")
             self.report_cut_off(f"nbtasks: the end of the process has cut off {number}: {', '.join(cut_off)}")
@@ -847,6 +879,11 @@ def get_manager(**settings: Any) -> TaskManager:
         else:
             raise InvalidValueError(f"there is a manager already; it cannot be given {', '.join(sorted(settings))} now")
         return _default_manager
+
+
+def log_failure(task: Task) -> None:
+    """Log that a task failed, with its traceback."""
+    logger.error("task %r failed: %s", task.name, task.error, exc_info=task.exception)
 
 
 @atexit.register

@@ -119,6 +119,10 @@ class TaskOwner(Protocol):
     def wait_for_result(self, task: Task, timeout: float | timedelta | None) -> Any:
         """See `Task.wait`."""
 
+    @property
+    def report_failure(self) -> Callable[[Task], object]:
+        """Reports that a task failed which shows its error nowhere itself."""
+
 
 class KeptOutput(Protocol):
     """The output of a cell task, as views show it."""
@@ -177,6 +181,9 @@ class KeptRuns(Protocol):
     @property
     def shows(self) -> bool:
         """Whether a cell shows the output of the runs."""
+
+    def line_to_paste(self, expression: str, zone: str) -> str:
+        """The first line that gives the cell this schedule; empty if its own line does, or is unknown."""
 
     @property
     def kept(self) -> Sequence[KeptRun]:
@@ -637,8 +644,8 @@ class Task:
         return None
 
     def on_failure(self) -> None:
-        """Log that the task failed; called once, after it has."""
-        logger.error("task %r failed: %s", self.name, self.error, exc_info=self.internals.exception)
+        """Report that the task failed; called once, when it has."""
+        self._owner().report_failure(self)
 
     def on_end(self) -> None:
         """Called once when the task has finished, on the thread where it did, outside of locks."""

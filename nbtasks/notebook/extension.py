@@ -13,6 +13,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbtasks.backends.thread import ThreadBackend
+from nbtasks.interrupts import start_thread
 from nbtasks.library_state import register_libraries
 from nbtasks.manager import get_manager
 from nbtasks.notebook.adoption import Adoption
@@ -45,6 +46,7 @@ from nbtasks.notebook.session import NotebookSession
 from nbtasks.patch import Patch, PatchSet, core_patches
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
+from nbtasks.task_list import TaskList
 from nbtasks.tqdm_progress import tqdm_patches
 
 __all__ = ["Extension", "load", "loaded", "unload"]
@@ -126,11 +128,17 @@ class Extension:
             session.panels.open()
             undo.callback(session.panels.close)
             self._follow_switch_interval(undo)
+            self._follow_keep_finished(undo)
             self._keep_alive.start()
             undo.callback(self._keep_alive.stop)
             undo.callback(setattr, session.manager, "report_cut_off", session.manager.report_cut_off)
             session.manager.report_cut_off = session.kernel.write_stderr
+            undo.callback(setattr, session.manager, "report_failure", session.manager.report_failure)
+            session.manager.report_failure = session.report_failure
+            undo.callback(setattr, session.manager, "on_exit", None)
+            session.manager.on_exit = session.panels.show_last
             session.keep_history()
+            start_thread(session.publish_past, "nbtasks-past")
             undo.callback(session.stop_serving)
             self._lab.start()
             undo.callback(self._lab.stop)
@@ -158,6 +166,17 @@ class Extension:
         undo.callback(setattr, threads, "switch_interval", None)
         undo.callback(settings.unobserve, apply, names=["switch_interval"])
 
+    def _follow_keep_finished(self, undo: ExitStack) -> None:
+        """Keep as many finished tasks as the settings say, also after a change; unloading prunes none."""
+        settings, manager = self.session.settings, self.session.manager
+
+        def apply(_change: Any = None) -> None:
+            manager.max_succeeded_tasks = settings.keep_finished
+
+        apply()
+        settings.observe(apply, names=["keep_finished"])
+        undo.callback(settings.unobserve, apply, names=["keep_finished"])
+
     def _patches(self) -> PatchSet:
         shell, session, magics = self.shell, self.session, TaskMagics(self.shell, self.session)
         if session.kernel.exists:
@@ -181,7 +200,11 @@ class Extension:
                 matplotlib_patches(),
                 tqdm_patches(),
                 capture_patches(shell),
-                display_patches(shell, {Task: session.show, RecurringTask: session.show_schedule}),
+                display_patches(
+                    shell,
+                    {Task: session.show, TaskList: session.show_tasks, RecurringTask: session.show_schedule},
+                    session.show_tasks_of,
+                ),
                 configurable_patch(shell, session.settings),
                 magics_patches(shell, magics),
                 completion_patch(shell, "%bgtask", magics.complete),

@@ -68,6 +68,11 @@ class Kernel:
         return getattr(io_loop, "asyncio_loop", None)
 
     @property
+    def is_voila(self) -> bool:
+        """Whether Voila has run the notebook, or is running it, to show it as a page with live widgets."""
+        return any(name in os.environ for name in ("VOILA_KERNEL_ID", "VOILA_PREHEAT", "VOILA_REQUEST_URL"))
+
+    @property
     def passing_loop(self) -> asyncio.AbstractEventLoop | None:
         """In a terminal: the loop of cells that await, which does not run between cells."""
         return None if self.exists else get_asyncio_loop()
@@ -88,7 +93,8 @@ class Kernel:
         cell_id = ((parent or {}).get("metadata") or {}).get("cellId")
         # Front ends send the id of the cell; a console has no cells, but answers `input()`. Programs do neither.
         allows_input = ((parent or {}).get("content") or {}).get("allow_stdin", True)
-        return LaunchingCell(parent or None, execution_count, cell_id, headless=cell_id is None and not allows_input)
+        headless = cell_id is None and not allows_input and not self.is_voila
+        return LaunchingCell(parent or None, execution_count, cell_id, headless=headless)
 
     def send(self, cell: LaunchingCell, kind: str, content: dict[str, Any]) -> None:
         """Publish a message as output of `cell`. Any thread may call it."""

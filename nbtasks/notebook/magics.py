@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import functools
 import importlib.util
+import itertools
+import keyword
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -32,6 +36,7 @@ from nbtasks.retry import Retry
 from nbtasks.schedules import CronSchedule, IntervalSchedule, Schedule, find_zone
 from nbtasks.schedules.interval import parse_interval
 from nbtasks.task import Task
+from nbtasks.task_list import Sweep
 from nbtasks.waiting import result_of
 
 __all__ = ["TaskMagics"]
@@ -67,8 +72,10 @@ class TaskMagics(Magics):
     )
     @argument("--every", help="run the cell repeatedly, at this interval: 30s, 5m, 1h30m")
     @argument("--cron", help='run the cell at these times: "*/5 * * * *", "0 8 * * 1-5", @hourly')
+    @argument("--now", action="store_true", help="with --cron: run for the first time at once, as --every does")
     @argument("--tz", help="time zone of --cron, such as Europe/Paris; default: that of the machine")
     @argument("--max-concurrent", help="how many runs of the schedule may overlap; default: 1")
+    @argument("--for", dest="sweep", action="append", help="a run for each value, and each combination: C=0.1,1,10")
     @argument("--shared", action="store_true", help="use the notebook's variables directly, without a snapshot")
     @argument("--atomic", action="store_true", help="commit nothing if the cell fails or is cancelled")
     @argument("--quiet", action="store_true", help="show no panel")
@@ -84,7 +91,10 @@ class TaskMagics(Magics):
             return
         with one_line_errors("%%bgtask"):
             schedule = _schedule_options(options)
-            task = self._make_task(options, cell, recurs=schedule is not None)
+            if options.sweep is not None:
+                self._launch_sweep(options, cell, recurs=schedule is not None)
+                return
+            task = self._make_task(options, cell, recurs=schedule is not None, line=line)
             if task is None:
                 return
             if schedule is None:
@@ -97,6 +107,7 @@ class TaskMagics(Magics):
                     timezone=schedule.timezone,
                     max_concurrent=schedule.max_concurrent,
                     quiet=options.quiet,
+                    at_once=options.now or options.every is not None,
                 )
             if options.wait:
                 self._session.wait_in_cell(task, quiet=options.quiet)
@@ -120,8 +131,46 @@ class TaskMagics(Magics):
         """Completions of a line that starts with `%bgtask`, for IPython's hook."""
         return self._commands.complete(event.line.lstrip())
 
-    def _make_task(self, options: argparse.Namespace, cell: str, *, recurs: bool) -> CellTask | None:
-        """The task that the options describe, or the template of its schedule; None if it is skipped."""
+    def _launch_sweep(self, options: argparse.Namespace, cell: str, *, recurs: bool) -> None:
+        """Run the cell once for each combination of the values of `--for`."""
+        if recurs or options.shared or options.kernel is not None:
+            raise UsageError("%%bgtask: --for cannot be combined with --every, --cron, --shared or --kernel")
+        if cell.lstrip().startswith("%%"):
+            raise UsageError("%%bgtask: --for needs a cell without another cell magic")
+        combinations = sweep_combinations(options.sweep)
+        stem = options.name or self._next_name()
+        if not stem.isidentifier():
+            raise UsageError(f"%%bgtask: a sweep needs a name that a variable can have, not {stem!r}")
+        tasks = []
+        for number, values in enumerate(combinations, start=1):
+            options.name = f"{stem}-{number}"
+            bound = "; ".join(f"{name} = {value!r}" for name, value in values.items())
+            heading = ", ".join(f"{name}={value}" for name, value in values.items())
+            task = self._make_task(options, f"{bound}\n{cell}", recurs=False, heading=heading, commits=False)
+            if task is None:
+                return
+            tasks.append(task)
+        sweep = Sweep(tasks, combinations, self._session.run_all_again)
+        for task in tasks:
+            self._session.launch(task, quiet=options.quiet, replaces=options.if_running == "replace")
+        self._session.shell.user_ns[stem] = sweep
+        if options.wait:
+            self._session.wait_for_all(tasks, quiet=options.quiet)
+
+    def _make_task(
+        self,
+        options: argparse.Namespace,
+        cell: str,
+        *,
+        recurs: bool,
+        line: str = "",
+        heading: str | None = None,
+        commits: bool = True,
+    ) -> CellTask | None:
+        """The task that the options describe, or the template of its schedule; None if it is skipped.
+
+        One that commits nothing shows its output in the panel only.
+        """
         if not cell.strip():
             raise UsageError("%%bgtask: the cell is empty; put the code to run below the first line")
         launching = self._session.kernel.launching_cell()
@@ -140,15 +189,15 @@ class TaskMagics(Magics):
         if name in code.binds:
             raise UsageError(f"%%bgtask: the cell itself binds {name!r}; give the task another name")
         earlier = [task for task in self._manager.active_tasks if _is_rerun(task, name, launching, named=options.name)]
-        if earlier and not self._may_start(earlier, options.if_running):
+        if earlier and not self._may_start(earlier, options.if_running, quiet=options.quiet):
             return None
         # A program that runs the notebook drops late output of this cell: `Slots` deliver it with later cells.
         dropped = launching.headless and not (options.wait or options.quiet)
-        send = None if dropped else functools.partial(self._session.kernel.send, launching)
+        send = None if dropped or not commits else functools.partial(self._session.kernel.send, launching)
         waits = options.if_running == "queue" or (options.if_running == "replace" and not recurs)
         kind: Callable[..., CellTask] = CellTask
         if recurs:
-            kind = functools.partial(CellRun, runs=CellRuns(send, self._session.publisher))
+            kind = functools.partial(CellRun, runs=CellRuns(send, self._session.publisher, line))
         output = Output(None if recurs else send, self._session.publisher)
         output.shows_pages = not options.quiet
         return kind(
@@ -167,7 +216,9 @@ class TaskMagics(Magics):
             shared=options.shared,
             atomic=options.atomic,
             notify=options.notify,
-            raises_in_cell=options.wait,
+            raises_in_cell=options.wait and commits,
+            heading=heading,
+            commits=commits,
             earlier_runs=tuple(earlier),
             elsewhere=elsewhere,
         )
@@ -189,9 +240,12 @@ class TaskMagics(Magics):
             return []
         return self._commands.tasks("%%bgtask --after", [name.strip() for name in names.split(",") if name.strip()])
 
-    def _may_start(self, earlier: Iterable[Task], if_running: str) -> bool:
+    def _may_start(self, earlier: Iterable[Task], if_running: str, *, quiet: bool) -> bool:
         """Apply `--if-running` to earlier runs of the same cell; whether the new run starts."""
         names = ", ".join(f"{task.name!r} is still {task.state.value}" for task in earlier)
+        if if_running in ("error", "skip") and not quiet:
+            for task in earlier:  # the cell was cleared: its panel, with Cancel, belongs to the running task
+                self._session.show(task)
         if if_running == "error":
             raise UsageError(
                 f"%%bgtask: {names}; wait for it, cancel it, choose another name, "
@@ -222,6 +276,50 @@ def _is_rerun(task: Task, name: str, cell: LaunchingCell, *, named: str | None) 
     return cell.cell_id is not None and task.cell.cell_id == cell.cell_id
 
 
+MOST_RUNS = 1_000
+
+
+def sweep_combinations(texts: Iterable[str]) -> list[dict[str, Any]]:
+    """The combinations of the values of `--for C=0.1,1,10` options, the last option varying fastest.
+
+    Values are Python literals; other words are strings.
+    """
+    values: dict[str, list[Any]] = {}
+    for text in texts:
+        name, equals, listed = _unquoted_value(text).partition("=")
+        if not equals or not name.isidentifier() or keyword.iskeyword(name):
+            raise UsageError(f"%%bgtask: --for must be a name and its values, such as C=0.1,1,10, not {text!r}")
+        if name in values:
+            raise UsageError(f"%%bgtask: --for has {name!r} twice")
+        values[name] = _literals(listed)
+        if not values[name]:
+            raise UsageError(f"%%bgtask: --for {name}= has no values")
+    number = math.prod(map(len, values.values()))
+    if number > MOST_RUNS:
+        raise UsageError(f"%%bgtask: --for gives {number:,} runs; at most {MOST_RUNS:,} are allowed")
+    return [dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
+
+
+def _literals(text: str) -> list[Any]:
+    """The values of a comma-separated list."""
+    try:
+        return list(ast.literal_eval(f"({text},)")) if text.strip() else []
+    except (ValueError, SyntaxError):
+        return [_literal(one.strip()) for one in text.split(",") if one.strip()]
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _unquoted_value(text: str) -> str:
+    """Without the quotes that keep values with spaces together on a magic's line."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+
+
 # -- options -----------------------------------------------------------------------------------------------------------
 
 
@@ -236,8 +334,8 @@ def _schedule_options(options: argparse.Namespace) -> _ScheduleOptions | None:
     """The options of the schedule, checked; None for a cell that runs once."""
     every, cron, zone = options.every, options.cron, options.tz
     if every is None and cron is None:
-        for option, value in (("--tz", zone), ("--max-concurrent", options.max_concurrent)):
-            if value is not None:
+        for option, value in (("--tz", zone), ("--max-concurrent", options.max_concurrent), ("--now", options.now)):
+            if value not in (None, False):
                 raise UsageError(f"%%bgtask: {option} needs a schedule; add --every or --cron")
         return None
     if every is not None and cron is not None:

@@ -20,10 +20,10 @@ from nbtasks.notebook.output.terminal import BottomLines, terminal_of
 from nbtasks.progress import current_task
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task, can_run_again
-from nbtasks.widgets.html import panel_bundle
+from nbtasks.widgets.html import panel_bundle, table_bundle
 from nbtasks.widgets.live_writer import LiveWriter, View
 from nbtasks.widgets.notifications import Notifications, NotificationSettings
-from nbtasks.widgets.snapshot import Snapshot, snapshot_of
+from nbtasks.widgets.snapshot import Snapshot, group_snapshot, snapshot_of, when_lost
 from nbtasks.widgets.static_views import HtmlPanel, HtmlTable, HtmlTimeline
 from nbtasks.widgets.text import panel_text, schedule_list, task_list, terminal_lines
 from nbtasks.widgets.timeline import timeline_of
@@ -54,7 +54,14 @@ class _CellPanel:
     @property
     def finished(self) -> bool:
         """Whether all that it shows is finished."""
-        return all(one.removed if isinstance(one, RecurringTask) else one.done for one in self.subjects)
+        return all(map(_is_finished, self.subjects))
+
+    def last_snapshot(self, now: datetime) -> Snapshot:
+        """What it shows when the kernel ends."""
+        if len(self.subjects) == 1:
+            return when_lost(snapshot_of(self.subjects[0], now))
+        tasks = [one for one in self.subjects if isinstance(one, Task)]
+        return when_lost(group_snapshot(tasks, now, lost=True))
 
     @property
     def may_be_shared(self) -> bool:
@@ -85,11 +92,15 @@ class Panels:
         """The request in which each cell showed its last panel."""
         self._views_of_all: dict[str, ViewOfAll] = {}
         """By cell."""
+        self._table_cells: dict[str, LaunchingCell] = {}
+        """The cells that show the task table."""
 
     def use_widgets(self, cell: LaunchingCell) -> bool:
         """Whether views in `cell` are widgets: if its front end shows them, or as NBTASKS_WIDGETS says."""
         setting = os.environ.get("NBTASKS_WIDGETS")
-        return self._kernel.exists and (cell.cell_id is not None if setting is None else setting != "0")
+        if setting is None:
+            return self._kernel.exists and (cell.cell_id is not None or self._kernel.is_voila)
+        return self._kernel.exists and setting != "0"
 
     # -- panels -----------------------------------------------------------------------------------------------
 
@@ -126,7 +137,16 @@ class Panels:
         """The message that shows the panel again after the output of `cell` was cleared."""
         for panel in reversed(self._by_cell.get(cell.key, [])):
             if subject in panel.subjects:
-                return "display_data", _content(panel.view.bundle(), _display_id(panel.subjects[0], cell))
+                return "display_data", _content(
+                    panel.view.bundle(), _display_id(panel.subjects[0], cell), panel.subjects
+                )
+        return None
+
+    def header_if_cleared(self, subject: Subject, cell: LaunchingCell) -> tuple[str, dict[str, Any]] | None:
+        """The message that shows the panel again, if a front end has removed it from the output of `cell`."""
+        for panel in reversed(self._by_cell.get(cell.key, [])):
+            if subject in panel.subjects:
+                return self.header(subject, cell) if panel.view.views.take_cleared() else None
         return None
 
     def _make_panel(self, subject: Subject, cell: LaunchingCell) -> Panel:
@@ -150,7 +170,7 @@ class Panels:
             from nbtasks.widgets.panel import LivePanel
 
             view = LivePanel(subject, self._manager, self._writer().touch, self._notification_widgets(subject))
-        self._kernel.send(cell, "display_data", _content(view.bundle(), display_id))
+        self._kernel.send(cell, "display_data", _content(view.bundle(), display_id, [subject]))
         view.replace = replace
         return view
 
@@ -161,7 +181,7 @@ class Panels:
 
         live, view = self._writer(), panel.view
         if isinstance(view, GroupPanel):
-            view.join(task)
+            live.run(lambda: self._join_group(view, task, cell))
             live.watch(task, view)
         elif isinstance(view, LivePanel):
             first = view.task
@@ -172,6 +192,15 @@ class Panels:
         with self._lock:
             panel.subjects.append(task)
 
+    def _join_group(self, group: GroupPanel, task: Task, cell: LaunchingCell) -> None:
+        """On the writer's thread: add the task, and show a panel again that a static one has replaced."""
+        display_id = _display_id(group.tasks.list_tasks()[0], cell)
+        group.join(task)
+        if group.replace is None:
+            content = _content(group.bundle(), display_id, group.tasks)
+            self._kernel.send(cell, "update_display_data", content)
+            group.replace = lambda snapshot: self._replace(group.tasks, cell, display_id, panel_bundle(snapshot))
+
     def _make_group(self, first: LivePanel, second: Task, cell: LaunchingCell) -> GroupPanel:
         """Make the panel of two tasks and put it in place of the first one's, on the writer's thread."""
         from nbtasks.widgets.group_panel import GroupPanel
@@ -180,7 +209,7 @@ class Panels:
         tasks = [first.task, second]
         group = GroupPanel(tasks, self._manager, live.touch, lambda: live.state_changes, self._retry)
         if not group.take_place_of(first):
-            self._kernel.send(cell, "update_display_data", _content(group.bundle(), display_id))
+            self._kernel.send(cell, "update_display_data", _content(group.bundle(), display_id, tasks))
         group.replace = lambda snapshot: self._replace(group.tasks, cell, display_id, panel_bundle(snapshot))
         return group
 
@@ -193,9 +222,11 @@ class Panels:
         self, subjects: Iterable[Subject], cell: LaunchingCell, display_id: str, bundle: dict[str, Any]
     ) -> None:
         """Replace a panel in its document, once its page has shown the notifications of its tasks."""
+        subjects = list(subjects)
+        live = not all(map(_is_finished, subjects))
 
         def send() -> None:
-            self._kernel.send(cell, "update_display_data", _content(bundle, display_id))
+            self._kernel.send(cell, "update_display_data", _content(bundle, display_id, subjects, live=live))
 
         assert self._notifications is not None
         self._notifications.when_notified([one for one in subjects if isinstance(one, Task)], send)
@@ -208,6 +239,8 @@ class Panels:
             print(task_list(self._manager.list_tasks()))
         else:
             self._add_view_of_all(lambda: self._make_table(cell), cell)
+            with self._lock:
+                self._table_cells[cell.key] = cell
 
     def show_timeline(self, cell: LaunchingCell, span: timedelta) -> None:
         """Show the timeline of the last `span` in `cell`, in place of an earlier view there."""
@@ -234,7 +267,7 @@ class Panels:
 
     def _make_table(self, cell: LaunchingCell) -> LiveTable | HtmlTable:
         """Make the table and show it, on the writer's thread."""
-        display_id = f"nbtasks-table-{cell.request_id}"
+        display_id = _table_id(cell)
         table: LiveTable | HtmlTable
         if self.use_widgets(cell):
             from nbtasks.widgets.task_table import LiveTable
@@ -290,6 +323,28 @@ class Panels:
         with self._lock:
             found = [key for key, panels in self._by_cell.items() for one in panels if subject in one.subjects]
         return found[-1] if found else None
+
+    # -- the end of the kernel --------------------------------------------------------------------------------
+
+    def show_last(self) -> None:
+        """Replace the views by their last pictures: what is not finished now is lost with the kernel."""
+        if self._live is not None and not self._live.closed:
+            self._live.run(self._send_last)
+
+    def _send_last(self) -> None:
+        """On the writer's thread."""
+        now = datetime.now(UTC)
+        with self._lock:
+            panels = [panel for panels in self._by_cell.values() for panel in panels]
+            tables = list(self._table_cells.values())
+        for panel in panels:
+            panel.view.refresh()
+            replace, panel.view.replace = panel.view.replace, None
+            if replace is not None:
+                replace(panel.last_snapshot(now))
+        for cell in tables:
+            content = _content(table_bundle(self._manager, lost=True), _table_id(cell))
+            self._kernel.send(cell, "update_display_data", content)
 
     # -- the terminal -----------------------------------------------------------------------------------------
 
@@ -349,6 +404,7 @@ class Panels:
             if left := [panel for panel in panels if panel not in finished]:
                 self._by_cell[key] = left
             view = self._views_of_all.pop(key, None)
+            self._table_cells.pop(key, None)
         for panel in finished:
             for subject in panel.subjects:
                 live.remove(subject, panel.view)
@@ -356,6 +412,10 @@ class Panels:
         if view is not None:
             live.remove(None, view)
             live.run(view.close)
+
+
+def _is_finished(subject: Subject) -> bool:
+    return subject.removed if isinstance(subject, RecurringTask) else subject.done
 
 
 def _is_own_cell(subject: Subject, cell: LaunchingCell) -> bool:
@@ -373,5 +433,13 @@ def _display_id(subject: Subject, cell: LaunchingCell) -> str:
     return f"nbtasks-{subject.id}-{cell.request_id}"
 
 
-def _content(data: dict[str, Any], display_id: str) -> dict[str, Any]:
-    return {"data": data, "metadata": {}, "transient": {"display_id": display_id}}
+def _table_id(cell: LaunchingCell) -> str:
+    return f"nbtasks-table-{cell.request_id}"
+
+
+def _content(
+    data: dict[str, Any], display_id: str, tasks: Iterable[Subject] = (), *, live: bool = True
+) -> dict[str, Any]:
+    """The content of a display; the document keeps its id and its tasks in the metadata."""
+    own = {"display_id": display_id, "tasks": [task.id for task in tasks], "live": live}
+    return {"data": data, "metadata": {"nbtasks": own}, "transient": {"display_id": display_id}}

@@ -5,23 +5,25 @@ from __future__ import annotations
 import functools
 import itertools
 import keyword
+import logging
 import os
 import sys
 import weakref
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
-from nbtasks.exceptions import InvalidValueError, NbtasksError
+from nbtasks.exceptions import HistoryError, InvalidValueError, NbtasksError
 from nbtasks.formatting import duration
 from nbtasks.history.history import History
 from nbtasks.history.records import ScheduleRecord
 from nbtasks.manager import get_manager
 from nbtasks.notebook.cells.cell_task import CellTask, Notebook
 from nbtasks.notebook.cells.context_variables import NotebookVariables
+from nbtasks.notebook.cells.errors import render_error
 from nbtasks.notebook.cells.namespace import NotebookNames
 from nbtasks.notebook.cells.notebook_libraries import NotebookLibraries
 from nbtasks.notebook.cells.recurring_cell import CellRun, repeated, restored_template, run_once
@@ -36,15 +38,22 @@ from nbtasks.notebook.remote.process_setup import Workers
 from nbtasks.notebook.settings import BackgroundTasks, history_path
 from nbtasks.schedules import Schedule, parse_schedule
 from nbtasks.schedules.recurring_task import RecurringTask
-from nbtasks.states import TaskState
+from nbtasks.states import FINAL_STATES, TaskState
 from nbtasks.task import Task, call_hook
+from nbtasks.widgets.html import panel_bundle
+from nbtasks.widgets.snapshot import Snapshot, one_line, record_snapshot
 
 if TYPE_CHECKING:
     from nbtasks.web.server import Server
 
 __all__ = ["NotebookSession"]
 
+logger = logging.getLogger("nbtasks")
 MOST_REPEATABLE = 100
+MOST_PAST = 100
+"""How many tasks of earlier kernels the panels in the document can show the end of."""
+PAST_DISPLAY = "nbtasks-past"
+PAST_TYPE = "application/vnd.nbtasks.past+json"
 CONTINUE_SCHEDULES = "NBTASKS_CONTINUE_SCHEDULES"
 """The environment variable by which a program has cells continue the schedules of an earlier kernel; "1": yes."""
 
@@ -139,7 +148,7 @@ class NotebookSession:
 
         A task that `replaces` earlier runs is cancelled if those do not stop in time.
         """
-        task.output.header = functools.partial(self.panels.header, task, task.cell)
+        self._keep_panel(task.output, task, task.cell)
         self.libraries.note()
         with task.output.held():
             # What the launching cell itself has written, such as warnings of the compiler, comes first.
@@ -158,6 +167,11 @@ class NotebookSession:
             if not quiet:
                 self._show_launched(task, task.cell, headless=task.cell.headless and not task.raises_in_cell)
 
+    def _keep_panel(self, output: Output, task: Task, cell: LaunchingCell) -> None:
+        """Keep the panel in the cell when the task, or the user, clears the cell's output."""
+        output.header = functools.partial(self.panels.header, task, cell)
+        output.header_if_cleared = functools.partial(self.panels.header_if_cleared, task, cell)
+
     def _give_up_replacing(self, task: CellTask) -> None:
         running = [run for run in task.earlier_runs if not run.done]
         if running:
@@ -166,20 +180,34 @@ class NotebookSession:
             self.manager.cancel_task(task, running=False, reason=reason)
 
     def launch_schedule(
-        self, template: CellRun, schedule: Schedule | str, *, timezone: str | None, max_concurrent: int, quiet: bool
+        self,
+        template: CellRun,
+        schedule: Schedule | str,
+        *,
+        timezone: str | None,
+        max_concurrent: int,
+        quiet: bool,
+        at_once: bool,
     ) -> None:
-        """Run a cell on a schedule, which replaces an earlier one of the same cell or the same name."""
+        """Run a cell on a schedule, which replaces an earlier one of the same cell or the same name.
+
+        `at_once` it runs for the first time, unless it continues the schedule of an earlier kernel.
+        """
         earlier = self._schedules_of(template.cell, template.name)
         self.libraries.note()
-        recurring = self._continued(template, schedule) or self.manager.add_recurring_task(
+        continued = self._continued(template, schedule)
+        recurring = continued or self.manager.add_recurring_task(
             schedule, template, timezone=timezone, max_concurrent=max_concurrent
         )
+        template.runs.launched = recurring.expression, recurring.timezone
         for former in earlier:
             former.remove()
-        template.runs.header = functools.partial(self.panels.header, recurring, template.cell)
+        template.runs.header = functools.partial(self.panels.header_if_cleared, recurring, template.cell)
         self.bind(template.name, recurring)
         if not quiet:
             self._show_launched(recurring, template.cell, headless=template.cell.headless)
+        if at_once and continued is None:
+            recurring.run_now()
 
     def _continued(self, template: CellRun, schedule: Schedule | str) -> RecurringTask | None:
         """The schedule that the cell had in an earlier kernel, with its counters and next time.
@@ -208,12 +236,40 @@ class NotebookSession:
         offered.sort(key=lambda one: one.updated_at)
         return list({one.name: one for one in offered if one.name not in existing}.values())
 
+    def publish_past(self) -> None:
+        """Tell the JupyterLab extension how tasks of earlier kernels of this notebook ended.
+
+        Any thread; a history that cannot be read has been reported already.
+        """
+        history = self.manager.history
+        if not self.kernel.exists or history is None or history.notebook is None or not history.path.exists():
+            return
+        try:
+            records = history.tasks(notebook=history.notebook, limit=MOST_PAST)
+            schedules = self.offered_schedules()
+        except HistoryError:
+            return
+        past = {one.id: record_snapshot(one) for one in records if one.state in FINAL_STATES}
+        past |= {one.id: Snapshot(state="lost", title=one_line(one.name)) for one in schedules}
+        here = {task.id for task in self.manager.list_tasks()}
+        data = {subject_id: panel_bundle(one) for subject_id, one in past.items() if subject_id not in here}
+        if data:
+            self.kernel.send_hidden(PAST_DISPLAY, {PAST_TYPE: data})
+
     def wait_in_cell(self, task: CellTask, *, quiet: bool) -> None:
         """Block the foreground cell until the task is finished and its panel shows that."""
         with self.panels.while_waiting([] if quiet else [task]):
             self.manager.wait(task)
         if not quiet:
             self.panels.update(task)
+
+    def wait_for_all(self, tasks: Sequence[Task], *, quiet: bool) -> None:
+        """Block the foreground cell until the tasks are finished and their panel shows that."""
+        with self.panels.while_waiting([] if quiet else tasks):
+            self.manager.wait(*tasks)
+        if not quiet:
+            for task in tasks:
+                self.panels.update(task)
 
     def _show_launched(self, task: CellTask | RecurringTask, cell: LaunchingCell, *, headless: bool) -> None:
         if headless:
@@ -231,12 +287,25 @@ class NotebookSession:
                     found.append(one)
         return found
 
+    def report_failure(self, task: Task) -> None:
+        """Say that a task failed, in one line of the cell that created it; `%bgtask show` has the traceback."""
+        logger.info("task %r failed", task.name, exc_info=task.exception)
+        show = f"%bgtask show {task.name}" if len(task.name.split()) == 1 else "await it for the traceback"
+        error = one_line(task.error)
+        print(f"task {task.name!r} failed: {error} ({show})", file=sys.stderr)
+
     # -- running again --------------------------------------------------------------------------------------------
 
     def run_again(self, task: Task) -> None:
         """Run a finished task once more, as a new task whose output and panel are shown in the current cell."""
         here = self.kernel.launching_cell()
         self.panels.show(self._add_again(task, here), here)
+
+    def run_all_again(self, tasks: Sequence[Task]) -> list[Task]:
+        """Run finished tasks once more, as new tasks, with one panel in the current cell."""
+        again = [self._add_again(task, self.kernel.launching_cell()) for task in tasks]
+        self.show_tasks(again)
+        return again
 
     def retry(self, task: Task) -> None:
         """Run a finished task once more, as a new task; a cell shows it where it showed the first one."""
@@ -248,9 +317,10 @@ class NotebookSession:
         if not isinstance(task, CellTask):
             return self.manager.add_task(task.clone())
         cell = cell or task.cell
-        output = Output(functools.partial(self.kernel.send, cell), self.publisher)
+        # A run of a sweep shares its cell with others, and its output is shown in the rows of their panel.
+        output = Output(functools.partial(self.kernel.send, cell) if task.commits else None, self.publisher)
         again = run_once(task, cell=cell, output=output)
-        again.output.header = functools.partial(self.panels.header, again, cell)
+        self._keep_panel(again.output, again, cell)
         return self.manager.add_task(again)
 
     # -- schedules ------------------------------------------------------------------------------------------------
@@ -277,7 +347,8 @@ class NotebookSession:
             return self.manager.add_recurring_task(schedule, task.clone(), timezone=timezone)
         template = repeated(task, functools.partial(self.kernel.send, task.cell), self.publisher)
         recurring = self.manager.add_recurring_task(schedule, template, timezone=timezone)
-        template.runs.header = functools.partial(self.panels.header, recurring, task.cell)
+        template.runs.header = functools.partial(self.panels.header_if_cleared, recurring, task.cell)
+        template.runs.takes_over = functools.partial(self.panels.header, recurring, task.cell)
         if template.output.shows_pages:
             self.panels.show(recurring, task.cell)
         return recurring
@@ -293,16 +364,34 @@ class NotebookSession:
     # -- showing in the current cell ------------------------------------------------------------------------------
 
     def show(self, task: Task) -> None:
-        """Show the panel of the task and, of a cell task, its output up to now and from now on."""
+        """Show the panel of the task and, of a cell task, its output up to now and from now on.
+
+        Of another task that failed it shows the traceback.
+        """
         here = self.kernel.launching_cell()
         self.panels.show(task, here)
         if not isinstance(task, CellTask):
+            if task.exception is not None:
+                print("\n".join(render_error(self.shell, task.exception)))
             return
         if task.done or not self.kernel.exists:
             display(task.output)
         else:
             header = functools.partial(self.panels.header, task, here)
             task.output.follow(here.key, functools.partial(self.kernel.send, here), header)
+
+    def show_tasks(self, tasks: Sequence[Task]) -> None:
+        """Show one panel of all these tasks."""
+        here = self.kernel.launching_cell()
+        for task in tasks:
+            self.panels.show(task, here)
+
+    def show_tasks_of(self, value: Any) -> bool:
+        """Show one panel if the value is a list or tuple of tasks, and nothing else; returns whether it is."""
+        if type(value) not in (list, tuple) or not value or not all(isinstance(one, Task) for one in value):
+            return False
+        self.show_tasks(value)
+        return True
 
     def show_schedule(self, recurring: RecurringTask) -> None:
         """Show the panel of a recurring task, which has the output of its last runs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from traitlets import Bool, Float
+from traitlets import Bool, Float, Int
 from traitlets.config import Configurable
 
 __all__ = ["BackgroundTasks", "history_path"]
@@ -27,6 +27,13 @@ class BackgroundTasks(Configurable):
         min=1e-5,
         help="Seconds after which a background cell that computes in a thread lets the foreground run. The "
         "interpreter's own value, usually 0.005, is restored when the last such cell finishes.",
+    ).tag(config=True)
+
+    keep_finished = Int(
+        1_000,
+        min=0,
+        allow_none=True,
+        help="How many completed tasks, and as many cancelled ones, are kept with their output; None: all.",
     ).tag(config=True)
 
     replace_timeout = Float(

@@ -7,6 +7,8 @@ import contextvars
 import dataclasses
 import itertools
 import random
+import weakref
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -27,8 +29,8 @@ from nbtasks.task import Task, id_prefix, jsonable
 __all__ = ["RecurringTask", "changed", "make", "template_of"]
 
 SHORTEST = timedelta(milliseconds=1)
-FAILED_KEPT = 10
-"""How many failed instances of a schedule the manager keeps; older ones are dropped."""
+INSTANCES_KEPT = 10
+"""How many failed and how many completed instances of a schedule the manager keeps; older ones are dropped."""
 RULES = tuple(rule.name for rule in dataclasses.fields(Rules))
 CHANGEABLE = ("schedule", "timezone", "name", *RULES)
 OPTIONS = ("priority", "lane", "backend", "timeout", "tags", "parameters", "heading", "body", "img")
@@ -100,6 +102,7 @@ class RecurringTask:
     live: list[Task] = field(default_factory=list)
     """The instances that have not finished, as far as the scheduler has noticed."""
     _failed: list[Task] = field(default_factory=list)
+    _completed: deque[weakref.ref[Task]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self.fires = self.parsed
@@ -265,16 +268,19 @@ class RecurringTask:
             self.total_runs -= 1
 
     def count_finish(self, task: Task) -> Task | None:
-        """Count the outcome of an instance; returns a failed one that is too old to be kept."""
+        """Count the outcome of an instance; returns one of the same outcome that is too old to be kept."""
         self.live.remove(task)
         if task.state is not TaskState.CANCELLED and task.started_at is not None and task.completed_at is not None:
             self.last_duration = (task.completed_at - task.started_at).total_seconds()
         if task.state is TaskState.COMPLETED:
             self.consecutive_failures = 0
+            self._completed.append(weakref.ref(task))
+            if len(self._completed) > INSTANCES_KEPT:
+                return self._completed.popleft()()
         elif task.state is TaskState.FAILED:
             self.count_failure(task.error)
             self._failed.append(task)
-            if len(self._failed) > FAILED_KEPT:
+            if len(self._failed) > INSTANCES_KEPT:
                 return self._failed.pop(0)
         return None
 

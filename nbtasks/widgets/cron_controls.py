@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from html import escape
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -255,7 +256,9 @@ class CronControls:
             self._remove_confirmation.reset()
             self._message = ""
         state = "running" if task.instances else recurring_state(task)
-        sent = update(self._label, value=label_html(replace(snapshot_of(task, now), state=state, title=task.name)))
+        sent = update(
+            self._label, value=label_html(replace(snapshot_of(task, now), state=state, title=task.name), live=True)
+        )
         sent += self._show_buttons(task)
         text = schedule_text(task.describe(), "next", task.next_fires(FIRES), now)
         if not task.enabled:
@@ -309,6 +312,10 @@ def _switch(task: RecurringTask) -> None:
 def _facts_html(task: RecurringTask, message: str) -> str:
     """The counters, the message of the last click, and the last error."""
     lines = wrapped_html(counters_text(task), "opacity:.85;") + message_html(message)
+    runs = task.template.kept_runs()
+    if runs is not None and (line := runs.line_to_paste(task.expression, task.timezone)):
+        code = f'<code style="user-select:all;overflow-wrap:anywhere;white-space:pre-wrap">{escape(line)}</code>'
+        lines += f"<div>To keep this schedule when the cell is run again, paste its first line: {code}</div>"
     if task.last_error is not None:
         style = "white-space:pre-wrap;overflow-wrap:anywhere;max-height:80px;overflow:auto"
         lines += error_html(f"last error: {task.last_error[:ERROR_CHARACTERS]}", style, role="")

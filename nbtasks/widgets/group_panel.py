@@ -14,7 +14,7 @@ from nbtasks.manager import TaskManager
 from nbtasks.states import LIVE_STATES, TaskState
 from nbtasks.task import Task
 from nbtasks.widgets.html import panel_bundle
-from nbtasks.widgets.live_writer import View
+from nbtasks.widgets.live_writer import View, ViewCount
 from nbtasks.widgets.panel import LivePanel, PanelHead
 from nbtasks.widgets.snapshot import Snapshot, group_snapshot, progress_state
 from nbtasks.widgets.task_table import LiveTable
@@ -69,6 +69,7 @@ class GroupPanel(LiveTable):
         self._replaced: list[LivePanel] = []
         super().__init__(manager, touch, state_changes, retry, source=self.tasks)
         self._root = self.widget
+        self.views = ViewCount(self.widget)
 
     def take_place_of(self, panel: LivePanel) -> bool:
         """Show inside the widget of `panel`; False if a static panel has replaced that widget.
@@ -78,7 +79,7 @@ class GroupPanel(LiveTable):
         live, panel.replace = panel.replace is not None, None
         if live:
             update(panel.widget, children=(self.widget, *panel.extra_widgets))
-            self._root = panel.widget
+            self._root, self.views = panel.widget, panel.views
         panel.replaced = True  # the writer may refresh it once more before it is removed
         self._replaced.append(panel)
         return live
@@ -94,6 +95,9 @@ class GroupPanel(LiveTable):
 
     def _make_heads(self) -> tuple[Any, ...]:
         return ()
+
+    def _make_past(self) -> None:
+        return None
 
     def progress_state(self) -> object:
         """That of all tasks, since the bar shows all of them."""

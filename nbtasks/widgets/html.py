@@ -6,7 +6,7 @@ Inline styles only, and no CSS variables where the HTML is saved: both survive i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -16,7 +16,7 @@ from nbtasks.formatting import align_columns
 from nbtasks.manager import TaskManager
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
-from nbtasks.widgets.snapshot import STATE_STYLES, Snapshot, one_line
+from nbtasks.widgets.snapshot import FINAL_STATES, STATE_STYLES, Snapshot, one_line
 from nbtasks.widgets.text import TASK_COLUMNS, panel_text, schedule_list, task_cells
 
 __all__ = [
@@ -66,19 +66,22 @@ def style_html() -> str:
 def panel_bundle(snapshot: Snapshot, *, run_again: bool = False, command: str = "") -> dict[str, Any]:
     """The mime bundle of a static panel; see `panel_html`."""
     markup = panel_html(snapshot, run_again=run_again, command=command)
-    return {"text/html": markup, "text/plain": panel_text(snapshot)}
+    text = panel_text(snapshot)
+    return {"text/html": markup, "text/plain": text if snapshot.finished else f"{text}  {_as_of()}"}
 
 
 def panel_html(snapshot: Snapshot, *, run_again: bool = False, command: str = "") -> str:
     """The static panel, which saved notebooks show; of a finished task one line and its error.
 
+    Of an unfinished one it tells the time at which it was true, since nothing may replace it.
     After a failure or a cancel, `run_again` adds a button that runs the cell around the panel, and `command` is the
     line that runs the task again where there is no such button.
     """
     again = _run_again_html(run_again, command) if snapshot.state in ("failed", "cancelled") else ""
     head = [label_html(snapshot), figures_html(snapshot)]
     if not snapshot.finished:
-        row, below = _row_html(*head), _bar_html(snapshot) + note_html(snapshot)
+        as_of = f'<span style="margin:0 0 0 auto;white-space:nowrap;opacity:.75;{_NUMBERS}">{_as_of()}</span>'
+        row, below = _row_html(*head, as_of), _bar_html(snapshot) + note_html(snapshot)
     elif snapshot.state == "completed" or not snapshot.error:
         row, below = _row_html(*head, _short_note_html(snapshot), again), ""
     else:
@@ -89,20 +92,47 @@ def panel_html(snapshot: Snapshot, *, run_again: bool = False, command: str = ""
     )
 
 
-def label_html(snapshot: Snapshot) -> str:
-    """Sign, name and state; a long name is cut by the browser."""
-    style, title = STATE_STYLES[snapshot.state], escape(snapshot.title)
+def label_html(snapshot: Snapshot, *, live: bool = False) -> str:
+    """Sign, name and state; a long name is cut by the browser.
+
+    A `live` one also has what it reads when its kernel has ended, which the style sheet hides until then.
+    """
+    title = escape(snapshot.title)
+    status = escape(snapshot.status)
+    if live and not snapshot.finished:
+        status = _live_or_lost(status, STATE_STYLES["lost"].label)
     return (
-        '<span role="status" style="display:flex;min-width:0;white-space:nowrap">'
-        f'<span style="color:{style.colour}" aria-hidden="true">{style.sign}</span>'
+        f'<span role="status" style="display:flex;min-width:0;white-space:nowrap">{_sign_html(snapshot, live=live)}'
         f'<b style="margin:0 6px;overflow:hidden;text-overflow:ellipsis" title="{title}"><bdi>{title}</bdi></b>'
-        f'<span style="opacity:.75">{escape(snapshot.status)}</span></span>'
+        f'<span style="opacity:.75">{status}</span></span>'
     )
 
 
-def figures_html(snapshot: Snapshot) -> str:
-    """Percent, rate and times."""
-    return f'<span style="margin:0 10px;white-space:nowrap;{_NUMBERS}">{escape(snapshot.figures)}</span>'
+def _sign_html(snapshot: Snapshot, *, live: bool) -> str:
+    states = [snapshot.state, "lost"] if live and not snapshot.finished else [snapshot.state]
+    signs = [
+        f'<span style="color:{STATE_STYLES[state].colour}" aria-hidden="true">{STATE_STYLES[state].sign}</span>'
+        for state in states
+    ]
+    return _live_or_lost(*signs) if len(signs) == 2 else signs[0]
+
+
+def figures_html(snapshot: Snapshot, *, live: bool = False) -> str:
+    """Percent, rate and times; a `live` one has two versions, as `label_html` does."""
+    figures = escape(snapshot.figures)
+    if live and not snapshot.finished:
+        figures = _live_or_lost(figures, escape(snapshot.last_figures))
+    return f'<span style="margin:0 10px;white-space:nowrap;{_NUMBERS}">{figures}</span>'
+
+
+def _live_or_lost(live: str, lost: str) -> str:
+    """Two versions, of which the style sheet shows the second one when the kernel has ended."""
+    return f'<span class="nbtasks-live">{live}</span><span class="nbtasks-lost" style="display:none">{lost}</span>'
+
+
+def _as_of() -> str:
+    """The time, for pictures that nothing may replace."""
+    return f"as of {datetime.now(UTC).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def note_html(snapshot: Snapshot) -> str:
@@ -171,10 +201,12 @@ def row_html(task: Task, snapshot: Snapshot) -> str:
     title, note = escape(snapshot.title[:200]), escape(one_line(snapshot.note, 200))
     progress = "" if snapshot.progress is None and not snapshot.indeterminate else _small_bar_html(snapshot)
     number = f"text-align:right;{_NUMBERS}"
+    label = style.label if snapshot.finished else _live_or_lost(style.label, "lost")
+    sign = _sign_html(snapshot, live=True)
     return (
-        f'<div class="nbtasks-cells"><span title="{title}"><span style="color:{style.colour}" aria-hidden="true">'
-        f'{style.sign}</span> <bdi style="font-weight:bold">{title}</bdi>{f" <bdi>{note}</bdi>" if note else ""}</span>'
-        f"<span>{style.label}</span><span>{escape(task.lane[:80])}</span>"
+        f'<div class="nbtasks-cells"><span title="{title}">{sign} <bdi style="font-weight:bold">{title}</bdi>'
+        f"{f' <bdi>{note}</bdi>' if note else ''}</span>"
+        f"<span>{label}</span><span>{escape(task.lane[:80])}</span>"
         f'<span style="{number}">{task.priority}</span><span>{progress}</span>'
         f'<span style="{number}">{snapshot.elapsed_text}</span></div>'
     )
@@ -190,13 +222,18 @@ def _small_bar_html(snapshot: Snapshot) -> str:
     )
 
 
-def table_bundle(manager: TaskManager) -> dict[str, Any]:
-    """The mime bundle of a static table of the manager's newest tasks."""
+def table_bundle(manager: TaskManager, *, lost: bool = False) -> dict[str, Any]:
+    """The mime bundle of a static table of the manager's newest tasks; `lost` if the kernel ends."""
     stats = manager.get_stats()
     rows = [task_cells(task) for task in manager.list_tasks()[-TABLE_ROWS:]]
+    if lost:
+        rows = [(name, state if state in FINAL_STATES else "lost", *rest) for name, state, *rest in rows]
+        stats["lost"] = stats.pop("running") + stats.pop("pending")
     left_out = stats["total"] - len(rows)
     counts = ", ".join(f"{count:,} {name}" for name, count in stats.items() if name != "total" and count)
     more = f"\n({left_out:,} older ones are not listed)" if left_out > 0 else ""
+    if manager.active_tasks and not lost:
+        more += f"\n{_as_of()}"
     text = "\n".join(align_columns([TASK_COLUMNS, *rows])) if rows else "no background tasks"
     return {"text/html": _table_html(rows, counts + more), "text/plain": text + more}
 
@@ -220,7 +257,8 @@ def _table_html(rows: Sequence[Sequence[str]], counts: str) -> str:
 
 def schedules_bundle(recurring_tasks: Iterable[RecurringTask], now: datetime) -> dict[str, Any]:
     """The mime bundle of a static list of schedules."""
-    text = schedule_list(recurring_tasks, now)
+    schedules = list(recurring_tasks)
+    text = schedule_list(schedules, now) + (f"\n{_as_of()}" if schedules else "")
     return {"text/html": f'<pre class="nbtasks-schedules">{escape(text)}</pre>', "text/plain": text}
 
 

@@ -16,7 +16,7 @@ from nbtasks.interrupts import acquire_interruptibly, start_thread, uninterrupte
 from nbtasks.manager import TaskManager
 from nbtasks.task import Task
 
-__all__ = ["LiveWriter", "View"]
+__all__ = ["LiveWriter", "View", "ViewCount"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -59,6 +59,30 @@ class View(ABC):
     def progress_state(self) -> object:
         """A value that changes with the progress of the visible work; the view is refreshed when it differs."""
         return None
+
+
+class ViewCount:
+    """How many views of a widget the front ends show; they report it to the kernel.
+
+    Changes arrive on the front end's thread.
+    """
+
+    def __init__(self, widget: Any = None) -> None:
+        self._widget = widget
+        self._seen = False
+        if widget is not None:
+            widget._view_count = 0  # from None: do not count
+            widget.observe(self._changed, names="_view_count")
+
+    def _changed(self, change: Any) -> None:
+        self._seen = self._seen or bool(change["new"])
+
+    def take_cleared(self) -> bool:
+        """Whether all views were removed since the last call: the user has cleared the output."""
+        cleared = self._seen and self._widget._view_count == 0
+        if cleared:
+            self._seen = False
+        return cleared
 
 
 class Subject(Protocol):

@@ -13,7 +13,7 @@ from typing import Any
 from nbtasks.manager import TaskManager
 from nbtasks.task import Task
 from nbtasks.widgets.html import figures_html, image_html, label_html, note_html, panel_bundle, style_html
-from nbtasks.widgets.live_writer import View
+from nbtasks.widgets.live_writer import View, ViewCount
 from nbtasks.widgets.output_view import OutputView, kept_output
 from nbtasks.widgets.snapshot import STATE_STYLES, Snapshot, progress_state, task_snapshot
 from nbtasks.widgets.widget_factory import WidgetFactory, update, widget_bundle
@@ -36,9 +36,9 @@ class PanelHead:
 
     def show(self, snapshot: Snapshot, *buttons: Any, figures: bool = True, style: str = "") -> int:
         """Show a snapshot and these buttons, and the figures unless left out; returns the number of messages."""
-        sent = update(self.label, value=style + label_html(snapshot))
+        sent = update(self.label, value=style + label_html(snapshot, live=True))
         if figures:
-            sent += update(self.figures, value=figures_html(snapshot))
+            sent += update(self.figures, value=figures_html(snapshot, live=True))
         classes = ("nbtasks-indeterminate",) if snapshot.indeterminate else ()
         sent += update(self.bar, value=snapshot.progress or 0.0, _dom_classes=classes)
         sent += update(self.bar.style, bar_color=STATE_STYLES[snapshot.state].colour)
@@ -85,6 +85,7 @@ class LivePanel(View):
         self._note, self._image = factory.html(), factory.html()
         self.widget = factory.column(width="100%", max_width="760px", padding="0 0 6px 6px")
         self.widget.add_class("nbtasks-panel")
+        self.views = ViewCount(self.widget)
         self.refresh()
 
     @property
@@ -129,7 +130,7 @@ class LivePanel(View):
     def _may_write_figures(self, snapshot: Snapshot) -> bool:
         now, same_state = time.monotonic(), self._snapshot is not None and self._snapshot.state == snapshot.state
         self._figures_due = same_state and now - self._figures_at < FIGURES_SECONDS
-        if not self._figures_due and self._head.figures.value != figures_html(snapshot):
+        if not self._figures_due and self._head.figures.value != figures_html(snapshot, live=True):
             self._figures_at = now
         return not self._figures_due
 

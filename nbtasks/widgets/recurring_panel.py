@@ -16,7 +16,7 @@ from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import KeptRun
 from nbtasks.widgets.cron_controls import CronControls
 from nbtasks.widgets.html import note_html, panel_bundle, style_html
-from nbtasks.widgets.live_writer import View
+from nbtasks.widgets.live_writer import View, ViewCount
 from nbtasks.widgets.output_view import OutputView
 from nbtasks.widgets.panel import PanelHead
 from nbtasks.widgets.snapshot import STATE_STYLES, Snapshot, progress_state, snapshot_of
@@ -56,6 +56,7 @@ class RecurringPanel(View):
         self._schedule = _ScheduleView(recurring, factory, lambda: touch(self))
         self.widget = factory.column(width="100%", max_width="760px", padding="0 0 6px 6px")
         self.widget.add_class("nbtasks-panel")
+        self.views = ViewCount(self.widget)
         self.refresh()
 
     @property

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from nbtasks.backends.base import usage_of
 from nbtasks.dependencies import live_children
 from nbtasks.formatting import clock, plural
+from nbtasks.history.records import TaskRecord
 from nbtasks.progress import Meter, meters_of
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.states import TaskState
@@ -36,11 +37,13 @@ __all__ = [
     "plain_text",
     "progress_state",
     "rate_text",
+    "record_snapshot",
     "recurring_state",
     "shortened",
     "snapshot_of",
     "task_snapshot",
     "until_text",
+    "when_lost",
 ]
 
 
@@ -59,6 +62,7 @@ STATE_STYLES = {
     "completed": StateStyle("✔", "completed", "#2e7d32"),
     "failed": StateStyle("✖", "failed", "#c62828"),
     "cancelled": StateStyle("◼", "cancelled", "#b26a00"),
+    "lost": StateStyle("?", "lost with the kernel", "#757575"),
     # Recurring tasks between two runs.
     "scheduled": StateStyle("◷", "scheduled", "#1976d2"),
     "paused": StateStyle("‖", "paused", "#757575"),
@@ -134,6 +138,8 @@ class Snapshot:
     @property
     def finished(self) -> bool:
         """Whether the state is final; a recurring task is finished once it is removed."""
+        if self.state == "lost":
+            return True
         return self.state == "removed" if self.schedule else self.state in FINAL_STATES
 
     @property
@@ -163,6 +169,11 @@ class Snapshot:
         """Percent, rate, elapsed time and time left: "40% · 12 it/s · 0:12 · 0:18 left"."""
         left = "" if self.seconds_left is None else f"{clock(self.seconds_left)} left"
         return " · ".join(filter(None, (self.percent, self.rate, self.elapsed_text, left, self.schedule)))
+
+    @property
+    def last_figures(self) -> str:
+        """Of the figures those that stay true when the kernel has ended: "40% · 0:12"."""
+        return " · ".join(filter(None, (self.percent, self.elapsed_text)))
 
     @property
     def status(self) -> str:
@@ -228,7 +239,10 @@ def _recurring_snapshot(recurring: RecurringTask, now: datetime, *, compact: boo
     if (until := until_text(recurring, now)) and not recurring.removed:
         schedule += f" · next in {until}"
     if live := recurring.instances:
-        return replace(task_snapshot(live[-1], now, compact=compact), rate="", seconds_left=None, schedule=schedule)
+        shown = task_snapshot(live[-1], now, compact=compact)
+        # The line below the bar stays between and during runs, so that the page does not jump.
+        body = shown.body or recurring.describe()
+        return replace(shown, body=body, rate="", seconds_left=None, schedule=schedule)
     return Snapshot(
         state=recurring_state(recurring),
         title=recurring.name,
@@ -238,8 +252,8 @@ def _recurring_snapshot(recurring: RecurringTask, now: datetime, *, compact: boo
     )
 
 
-def group_snapshot(tasks: Sequence[Task], now: datetime) -> Snapshot:
-    """Several tasks as one, with their average progress."""
+def group_snapshot(tasks: Sequence[Task], now: datetime, *, lost: bool = False) -> Snapshot:
+    """Several tasks as one, with their average progress; unfinished ones are `lost` if the kernel ends."""
     counts = Counter(task.state.value for task in tasks)
     finished = not counts["running"] and not counts["pending"]
     state = next(state for state in ("running", "pending", "failed", "cancelled", "completed") if counts[state])
@@ -249,14 +263,40 @@ def group_snapshot(tasks: Sequence[Task], now: datetime) -> Snapshot:
     failed = [task for task in tasks if task.state is TaskState.FAILED]
     names = [one_line(task.heading or task.name, GROUP_NAME_CHARACTERS) for task in tasks[:GROUP_NAMES]]
     names += ["…"] if len(tasks) > GROUP_NAMES else []
+    if lost and not finished:
+        state, counts["lost"] = "lost", counts.pop("running", 0) + counts.pop("pending", 0)
     return Snapshot(
         state=state,
         title=f"{plural(len(tasks), 'task')}: {', '.join(names)}",
         error=_errors_text(failed) if finished else "",
         progress=sum(progress) / len(progress),
         elapsed=_whole_seconds(min(starts), max(ends)) if starts and ends else None,
-        state_text=", ".join(f"{counts[name]:,} {name}" for name in STATE_STYLES if counts[name]),
+        state_text=", ".join(f"{counts[name]:,} {_state_text(name)}" for name in STATE_STYLES if counts[name]),
     )
+
+
+def record_snapshot(record: TaskRecord) -> Snapshot:
+    """The snapshot of a task of an earlier kernel, from its record."""
+    error = "" if record.error in (None, record.state.value) else plain_text(record.error or "")
+    if record.state is TaskState.LOST:
+        return Snapshot(state="lost", title=one_line(record.name))
+    return Snapshot(
+        state=record.state.value,
+        title=one_line(record.name),
+        error=shortened(error, ERROR_CHARACTERS),
+        progress=100.0 if record.state is TaskState.COMPLETED else None,
+        elapsed=None if record.duration is None else max(0, int(record.duration)),
+    )
+
+
+def _state_text(state: str) -> str:
+    return STATE_STYLES[state].label if state == "lost" else state
+
+
+def when_lost(snapshot: Snapshot) -> Snapshot:
+    """The last snapshot of what is not finished when its kernel ends."""
+    schedule = snapshot.schedule.partition(" · ")[0]
+    return replace(snapshot, state="lost", rate="", seconds_left=None, children="", schedule=schedule)
 
 
 def recurring_state(recurring: RecurringTask) -> str:

@@ -11,7 +11,7 @@ from nbtasks.manager import TaskManager
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
 from nbtasks.widgets.html import panel_bundle, table_bundle
-from nbtasks.widgets.live_writer import View
+from nbtasks.widgets.live_writer import View, ViewCount
 from nbtasks.widgets.snapshot import Snapshot, progress_state, snapshot_of
 from nbtasks.widgets.timeline import SPAN, timeline_of
 
@@ -37,6 +37,7 @@ class HtmlPanel(View):
         self.task = task
         self.replace: Callable[[Snapshot], None] | None = None
         """Shows a new snapshot in place of the last one."""
+        self.views = ViewCount()
         self._snapshot = snapshot_of(task, datetime.now(UTC))
 
     @property

@@ -20,6 +20,7 @@ from nbtasks.manager import TaskManager
 from nbtasks.states import LIVE_STATES, TaskState
 from nbtasks.task import Task, can_run_again
 from nbtasks.widgets.details import details_html
+from nbtasks.widgets.history_rows import HistoryRows
 from nbtasks.widgets.html import message_html, row_html, table_bundle
 from nbtasks.widgets.live_writer import View
 from nbtasks.widgets.output_view import OutputView, kept_output
@@ -276,6 +277,7 @@ class LiveTable(View):
         self.widget = factory.column(width="100%", max_width="1100px", padding="0 0 6px 6px")
         self.widget.add_class("nbtasks-table")
         self._frame = self._make_frame()
+        self._past = self._make_past()
         self._heads: dict[str, Any] = {}
         self._head_row = self._make_heads()
 
@@ -288,6 +290,10 @@ class LiveTable(View):
             self._search, tools, flex_flow="wrap", justify_content="space-between", width="100%", padding="0 0 4px 0"
         )
         return (factory.style_sheet(), filters, search)
+
+    def _make_past(self) -> HistoryRows | None:
+        """The tasks that only the history has; None in a table of some tasks."""
+        return HistoryRows(self._factory, self._manager, self._touch)
 
     def _make_heads(self) -> tuple[Any, ...]:
         """The row of column heads."""
@@ -337,7 +343,12 @@ class LiveTable(View):
         lanes = (self._lanes.widget,) if self._lanes_open else ()
         heads = self._head_row if body else ()
         pager = (self._pager.widget,) if self._page.pages > 1 else ()
-        return sent + update(self.widget, children=(*self._frame, *lanes, *heads, self._body, self._note, *pager))
+        past: tuple[Any, ...] = ()
+        if self._past is not None:
+            sent += self._past.refresh()
+            past = (self._past.widget,) if self._past.widget.children else ()
+        children = (*self._frame, *lanes, *heads, self._body, self._note, *pager, *past)
+        return sent + update(self.widget, children=children)
 
     def bundle(self) -> dict[str, Any]:
         """The mime bundle of the live table, with a static one for viewers without widgets."""

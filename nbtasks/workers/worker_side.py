@@ -80,6 +80,9 @@ class WorkerTaskOwner:
         self._reported = {name: getattr(task, name) for name in _SHOWN}
         return task
 
+    def report_failure(self, task: Task) -> None:
+        """Do nothing: the manager that has sent the work reports it."""
+
     def progressed(self, task: Task) -> None:  # noqa: ARG002 - a bus's signature
         """Report a change of progress, heading, body or img, now or soon."""
         with self._lock:

@@ -275,6 +275,15 @@ class NotebookPage:
         }}"""
         self.page.wait_for_function(script, arg=[index, after])
 
+    def select(self, index: int) -> None:
+        """Makes the cell the active one, and the only one that is selected."""
+        script = f"""index => {{
+            {PANEL}
+            panel.content.deselectAll();
+            panel.content.activeCellIndex = index;
+        }}"""
+        self.page.evaluate(script, index)
+
     def is_running(self, index: int) -> bool:
         """Whether the cell waits or runs, as its prompt shows it: `[*]`."""
         return "*" in (self.cell(index).locator(".jp-InputPrompt").text_content() or "")
@@ -320,13 +329,18 @@ class NotebookPage:
 
     def interrupt(self) -> None:
         """Kernel > Interrupt."""
-        self._command("kernelmenu:interrupt")
+        self.command("kernelmenu:interrupt")
+
+    def restart(self) -> None:
+        """Restarts the kernel, as Kernel > Restart does when the question is answered with yes."""
+        self.page.evaluate(f"async () => {{ {PANEL} await panel.sessionContext.restartKernel(); }}")
+        self.wait_kernel("idle")
 
     # ----------------------------------------------------------------------------------- file
 
     def save(self) -> dict[str, Any]:
         """Saves the notebook as Ctrl+S does, and gives what the file then holds."""
-        self._command("docmanager:save")
+        self.command("docmanager:save")
         return self.saved()
 
     def saved(self) -> dict[str, Any]:
@@ -334,7 +348,8 @@ class NotebookPage:
         notebook: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
         return notebook
 
-    def _command(self, name: str) -> None:
+    def command(self, name: str) -> None:
+        """Executes a command of the front end."""
         self.page.evaluate("async name => { await window.jupyterapp.commands.execute(name); }", name)
 
     # ----------------------------------------------------------------------------------- look

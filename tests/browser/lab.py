@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from jupyter_client import BlockingKernelClient
 from jupyter_core.paths import jupyter_path
 
 SHARE = Path(__file__).parent.parent.parent / "share" / "jupyter"
-START_LIMIT = 60.0
+START_LIMIT = 300.0
 STARTS = 3
 """How many times a server is started at most, if another process has taken its port."""
 
@@ -155,6 +156,19 @@ class Lab:
         """Shuts down the kernel of the notebook at this path, if it has one."""
         for session in self.sessions(path):
             self.api("DELETE", f"sessions/{session['id']}")
+
+    def run_in_kernel(self, path: str, code: str) -> None:
+        """Runs code in the kernel of the notebook at this path, beside its page, and waits for the end."""
+        [session] = self.sessions(path)
+        [connection] = Path(self.env["JUPYTER_RUNTIME_DIR"]).glob(f"kernel-{session['kernel']['id']}.json")
+        client = BlockingKernelClient(connection_file=str(connection))
+        client.load_connection_file()
+        client.start_channels()
+        try:
+            reply = client.execute_interactive(code, store_history=False, timeout=START_LIMIT)
+        finally:
+            client.stop_channels()
+        assert reply["content"]["status"] == "ok", reply["content"]
 
     def forget_kernel(self, path: str) -> None:
         """Removes from the saved notebook which kernel it wants, so that JupyterLab asks when it is opened.

@@ -61,7 +61,7 @@ def test_the_panel_pages_through_the_outputs_of_the_last_runs(open_page):
     page = open_page(
         [
             LOAD,
-            "%%bgtask it --every 1h\nn += 1\nprint('written by run', n)",
+            "%%bgtask it --cron @yearly\nn += 1\nprint('written by run', n)",
             "for _ in range(3):\n    it.run_now().wait()",
             "time.sleep(60)",
         ]

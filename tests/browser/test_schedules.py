@@ -20,7 +20,7 @@ while (seen is None or manager.list_recurring_tasks()) and time.monotonic() < en
     for seen in manager.list_recurring_tasks(): pass
     sum(range(10_000))
 print(seen.name, seen.describe(), seen.timezone, "removed" if seen.removed else "there", seen.total_runs > 2)"""
-FAILS = "%%bgtask fails --quiet --every 1h\nraise ValueError('no such column: price')"
+FAILS = "%%bgtask fails --quiet --cron @yearly\nraise ValueError('no such column: price')"
 MISFITS = """board => {
     const edge = board.closest('.jp-OutputArea-output').getBoundingClientRect().right + 1;
     const parts = [...board.querySelectorAll('button, b, input, select')].filter(part => part.offsetParent);

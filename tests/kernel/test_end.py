@@ -61,3 +61,26 @@ def test_a_new_kernel_of_the_notebook_starts_with_no_tasks(start_kernel):
     second = start_kernel()
     load(second)
     assert second.value("__import__('nbtasks').get_manager().list_tasks()") == []
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_the_last_pictures_are_sent_before_the_kernel_ends(kernel, restart):
+    load(kernel)
+    cannot_stop = kernel.run("%%bgtask stays\nimport threading\nthreading.Event().wait()").check()
+    stops = kernel.run("%%bgtask stops\nimport time\nwhile True: time.sleep(0.01)").check()
+    loop = (
+        "for name in 'ab':\n"
+        "    get_ipython().run_cell_magic('bgtask', f'{name} --lane multiple', "
+        "'import threading\\nthreading.Event().wait()')"
+    )
+    both = kernel.run(loop).check()
+    scheduled = kernel.run("%%bgtask later --every 1h\n1").check()
+    table = kernel.run("%bgtask").check()
+    assert "as of 2" in cannot_stop.text  # nothing may replace it, if the kernel is killed
+    kernel.request("shutdown_request", {"restart": restart}, channel="control")
+    cannot_stop.wait_output("[lost with the kernel] stays")
+    scheduled.wait_output("[lost with the kernel] later")
+    both.wait_output("[2 lost with the kernel] 2 tasks: a, b")
+    table.wait_output(lambda cell: "lost" in cell.text)
+    assert "[cancelled" in stops.text and "running" not in table.text
+    assert "as of" not in cannot_stop.text + stops.text + both.text + scheduled.text

@@ -76,7 +76,7 @@ def test_late_plots_and_errors_are_delivered(run) -> None:
 def test_a_recurring_cell_shows_the_output_of_its_last_run(run) -> None:
     outputs = run(
         "%load_ext nbtasks\nfrom nbtasks import get_manager\nn = 0",
-        "%%bgtask it --every 1h\nn += 1\nprint('written by run', n)",
+        "%%bgtask it --cron @yearly\nn += 1\nprint('written by run', n)",
         "%bgtask run it\nget_manager().wait()",
         "%bgtask run it\nget_manager().wait()",
         "%bgtask schedules",
@@ -89,7 +89,7 @@ def test_a_recurring_cell_keeps_its_last_output_until_a_new_run_has_some(run) ->
     outputs = run(
         "%load_ext nbtasks\nfrom nbtasks import get_manager\n"
         "import threading\nbegun, go = threading.Event(), threading.Event()",
-        "%%bgtask it --every 1h\nif seen:\n    begun.set(); go.wait()\nprint('written')",
+        "%%bgtask it --cron @yearly\nif seen:\n    begun.set(); go.wait()\nprint('written')",
         "seen = False\n%bgtask run it\nget_manager().wait()",
         "seen = True\n%bgtask run it\nassert begun.wait(30)",
     )

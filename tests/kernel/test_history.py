@@ -90,7 +90,7 @@ def test_schedules_of_a_killed_kernel_are_offered_and_restored_in_one_kernel_onl
     first = start()
     first.run("n = 0").check()
     first.run("%%bgtask prices --every 1h --max-concurrent 2 --timeout 5m --retries 2\nn += 1\nprint('run', n)").check()
-    first.run("%bgtask run prices\nget_manager().wait()").check()
+    first.run("get_manager().wait()").check()
     wait_written(first)
     first.kill()
     second, third = start(), start()

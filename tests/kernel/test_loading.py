@@ -116,7 +116,7 @@ def test_a_task_that_finishes_while_unloaded_keeps_its_output_and_commits_its_na
 
 
 def test_a_schedule_keeps_running_over_unloading_and_loading_again(notebook: KernelDriver) -> None:
-    cell = notebook.run("%%bgtask it --every 1h\nn = globals().get('n', 0) + 1\nprint('run', n)").check()
+    cell = notebook.run("%%bgtask it --cron @yearly\nn = globals().get('n', 0) + 1\nprint('run', n)").check()
     notebook.run("%bgtask run it\nget_manager().wait()").check()
     cell.wait_output("run 1")
     notebook.run("%unload_ext nbtasks").check()

@@ -105,7 +105,7 @@ def test_an_array_of_a_cell_can_be_resized_as_one_of_the_foreground(notebook: Ke
 
 def test_frames_of_the_failed_runs_of_a_schedule_are_few_and_go_with_it(notebook: KernelDriver) -> None:
     notebook.run(SETUP).check()
-    notebook.run("%%bgtask it --every 1h\nfail()").check()
+    notebook.run("%%bgtask it --cron @yearly\nfail()").check()
     notebook.run("for _ in range(40): get_manager().wait(it.run_now())").check()
     assert notebook.value("alive()") <= 11
     notebook.run("%bgtask remove it").check()

@@ -67,15 +67,15 @@ def test_a_retry_runs_it_in_a_fresh_process(notebook: KernelDriver, tmp_path: Pa
 def test_a_schedule_takes_a_fresh_snapshot_each_time_and_commits(notebook: KernelDriver) -> None:
     notebook.run("import os\nsource, seen = 1, []").check()
     cell = notebook.run(
-        "%%bgtask recurs --backend process --every 1h\nseen = [*seen, source]\nprint('seen', seen, os.getpid())"
+        "%%bgtask recurs --backend process --cron @yearly\nseen = [*seen, source]\nprint('seen', seen, os.getpid())"
     ).check()
     for number in (1, 2, 3):
         notebook.run(f"source = {number}").check()
         notebook.run("%bgtask run recurs\nget_manager().wait()").check()
         cell.wait_output(f"seen {list(range(1, number + 1))} ")
     assert notebook.value("seen") == [1, 2, 3]
-    assert cell.stdout.count("seen") == 1
-    assert str(notebook.value("os.getpid()")) not in cell.stdout
+    assert cell.text.count("seen") == 1
+    assert str(notebook.value("os.getpid()")) not in cell.text
     notebook.run("%bgtask remove recurs").check()
 
 

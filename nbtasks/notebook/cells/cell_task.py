@@ -103,6 +103,8 @@ class CellTask(Task):
     """Whether the cell uses the notebook's namespace directly, without a snapshot."""
     atomic: bool = False
     """Whether a cell that fails or is cancelled commits nothing; else it keeps what it has bound by then."""
+    commits: bool = True
+    """Whether the notebook gets the names that the cell binds; a run of a sweep keeps them to itself."""
     earlier_runs: tuple[Task, ...] = ()
     """Runs of the same cell that it is queued behind: it starts when they are finished, whether or not they failed."""
     raises_in_cell: bool = False
@@ -337,14 +339,14 @@ class CellTask(Task):
             self._leave_thread()
             if not has_begun or not self._is_retried(outcome.exception):
                 completed = outcome.state is TaskState.COMPLETED
-                self._decide(commit=has_begun and (completed or not self.atomic))
+                self._decide(commit=self.commits and has_begun and (completed or not self.atomic))
         self._inside = None
         self.output.publish(final=True)
         return outcome
 
     def on_end(self) -> None:
         """Commit the names of an attempt that was to be followed by another, which a cancel has prevented."""
-        self._decide(commit=not self.atomic)
+        self._decide(commit=self.commits and not self.atomic)
 
     def _is_retried(self, error: BaseException | None) -> bool:
         """Whether another attempt follows, unless the task is cancelled before that."""

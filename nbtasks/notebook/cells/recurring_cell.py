@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 import threading
 import time
 import weakref
@@ -18,6 +19,8 @@ from nbtasks.notebook.cells.source import CellSource
 from nbtasks.notebook.kernel import LaunchingCell
 from nbtasks.notebook.output.output import Message, Output, Send
 from nbtasks.notebook.output.publisher import Publisher
+from nbtasks.notebook.output.replaced_output import ReplacedOutput
+from nbtasks.schedules.interval import looks_like_interval
 from nbtasks.schedules.persistence import rule_from, rule_record
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, jsonable
@@ -26,6 +29,9 @@ __all__ = ["KEPT_RUNS", "CellRun", "CellRuns", "Run", "repeated", "restored_temp
 
 KEPT_RUNS = 10
 """How many of the newest runs of a recurring cell keep their output."""
+HOLD_SECONDS = 2.0
+"""A run that takes less time is shown when it has ended: its outputs replace those of the one before at once."""
+_SCHEDULE_OPTIONS = re.compile(r"""\s--(every|cron|tz)[\s=]+("[^"]*"|'[^']*'|\S+)(?=\s)""")
 SWITCH_SECONDS = 0.25
 """The shortest time for which the cell shows one run, however short the interval of the schedule."""
 
@@ -38,6 +44,8 @@ class Run:
     number: int = 0
     """Counts the runs of the cell, from 1 on; 0 before the run begins."""
     started_at: datetime | None = None
+    began_at: float = 0.0
+    """On the monotonic clock."""
     state: str = "pending"
 
 
@@ -48,10 +56,17 @@ class CellRuns:
     cell shows, and the kept runs.
     """
 
-    def __init__(self, send: Send | None, publisher: Publisher) -> None:
+    def __init__(self, send: Send | None, publisher: Publisher, line: str = "") -> None:
         self.header: Callable[[], Message | None] | None = None
-        """Makes the message that stays at the top of the cell: the panel."""
+        """Makes the message that shows the panel again, if the front end has cleared the cell; else returns None."""
+        self.takes_over: Callable[[], Message | None] | None = None
+        """Makes the panel of a cell that has other output, which the first run clears."""
+        self.launched: tuple[str, str] | None = None
+        """Expression and time zone with which the cell was launched."""
+        self._line = line
+        """The options of the cell's first line; empty if another kernel had launched it, or a view."""
         self._send = send
+        self._replaced = None if send is None else ReplacedOutput(send)
         self._publisher = publisher
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -71,13 +86,27 @@ class CellRuns:
         with self._lock:
             return list(self._kept)
 
+    def line_to_paste(self, expression: str, zone: str) -> str:
+        """The first line that gives the cell this schedule; empty if its own line does, or is unknown."""
+        if not self._line or self.launched in (None, (expression, zone)):
+            return ""
+        line = _SCHEDULE_OPTIONS.sub(" ", f" {self._line} ").strip()
+        if looks_like_interval(expression):
+            options = f"--every {expression}"
+        else:
+            options = f'--cron "{expression}"' + ("" if zone == "local" else f" --tz {zone}")
+        return f"%%bgtask {line} {options}"
+
     def make(self, on_publish: Callable[[], None], *, shows_pages: bool) -> Run:
         """A run that has not begun; `on_publish` is called when it has published output."""
         run = Run()
-        may_publish = functools.partial(self._may_publish, run)
-        run.output = _RunOutput(functools.partial(self._publish, run), self._publisher, may_publish)
+        run.output = _RunOutput(
+            functools.partial(self._publish, run),
+            self._publisher,
+            functools.partial(self._may_publish, run),
+            functools.partial(self._flush, run),
+        )
         run.output.shows_pages = shows_pages
-        run.output.header = self._header
         run.output.on_publish = on_publish
         return run
 
@@ -85,6 +114,7 @@ class CellRuns:
         """Begin a run. The cell shows the output of the run before until there is new output."""
         with self._lock:
             run.number, run.started_at, run.state = next(self._numbers), datetime.now(UTC), "running"
+            run.began_at = time.monotonic()
             self._kept.append(run)
         run.output.clear(wait=True)
 
@@ -98,26 +128,46 @@ class CellRuns:
         self._filled = not silent
 
     def _may_publish(self, run: Run) -> bool:
-        return run.number <= self._shown or time.monotonic() - self._switched_at >= SWITCH_SECONDS
-
-    def _header(self) -> Message | None:
-        return None if self.header is None else self.header()
+        """Whether the cell may show the run: nothing newer, and all at once if the run is short."""
+        now = time.monotonic()
+        if run.number <= self._shown:
+            return True
+        held = run.state == "running" and now - run.began_at < HOLD_SECONDS
+        return not held and now - self._switched_at >= SWITCH_SECONDS
 
     def _publish(self, run: Run, kind: str, content: dict[str, Any]) -> None:
-        """Send a message of `run`, unless the cell shows a later run."""
+        """Take a message of `run`, unless the cell shows a later run."""
         with self._lock:
             if run.number > self._shown:
                 self._shown, self._switched_at = run.number, time.monotonic()
-            if run.number == self._shown and self._send is not None:
-                self._send(kind, content)
+            if run.number == self._shown and self._replaced is not None:
+                self._replaced.take(kind, content)
+
+    def _flush(self, run: Run, *, final: bool) -> None:
+        """Show what was taken."""
+        with self._lock:
+            if run.number != self._shown or self._replaced is None or self._send is None:
+                return
+            header = None if self.header is None else self.header()
+            if self.takes_over is not None:
+                takes_over, self.takes_over = self.takes_over, None
+                self._send("clear_output", {"wait": True})
+                header = takes_over()
+            if header is not None:
+                self._send(*header)
+                self._replaced.forget()
+            self._replaced.flush(final=final)
 
 
 class _RunOutput(Output):
     """The output of a run, which is published when the cell may show the run."""
 
-    def __init__(self, send: Send, publisher: Publisher, may_publish: Callable[[], bool]) -> None:
+    def __init__(
+        self, send: Send, publisher: Publisher, may_publish: Callable[[], bool], flush: Callable[..., None]
+    ) -> None:
         super().__init__(send, publisher)
         self._may_publish = may_publish
+        self._flush = flush
         self._owes_final = False
 
     def publish(self, *, now: bool = False, final: bool = False) -> int:
@@ -128,7 +178,10 @@ class _RunOutput(Output):
                 self._changed()
             return 0
         final, self._owes_final = final or self._owes_final, False
-        return super().publish(now=now, final=final)
+        sent = super().publish(now=now, final=final)
+        if sent or final:
+            self._flush(final=final)
+        return sent
 
     @property
     def pending(self) -> bool:

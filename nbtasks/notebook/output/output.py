@@ -46,6 +46,8 @@ class Output:
     def __init__(self, send: Send | None = None, publisher: Publisher | None = None) -> None:
         self.header: Callable[[], Message | None] | None = None
         """Returns the message that stays at the top of the cell when the task clears its output: its panel."""
+        self.header_if_cleared: Callable[[], Message | None] | None = None
+        """Returns the same message if the front end has cleared the cell, as Clear All Outputs does."""
         self.on_publish: Callable[[], None] | None = None
         """Called after each round of messages."""
         self.stdout: Callable[[str], int] = functools.partial(self.write, "stdout")
@@ -308,6 +310,8 @@ class Output:
 
     def _send_to_all(self, messages: list[Message]) -> None:
         if self._send is not None:
+            if messages and self.header_if_cleared is not None and (top := self.header_if_cleared()) is not None:
+                self._send(*top)
             _send_to(self._send, self.header, messages)
         for send, header in self._followers.values():
             _send_to(send, header, messages)

@@ -71,10 +71,26 @@ def kernel_patches(shell: Any, kernel: Kernel) -> PatchSet:
     )
 
 
-def display_patches(shell: Any, functions: Mapping[type, Callable[[Any], None]]) -> PatchSet:
-    """Show objects of these classes by these functions."""
+def display_patches(
+    shell: Any, functions: Mapping[type, Callable[[Any], None]], show: Callable[[Any], bool]
+) -> PatchSet:
+    """Show objects of these classes by these functions, and others by `show` where that returns True."""
+
+    def make(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def formatted(obj: Any, *args: Any, **kwargs: Any) -> Any:
+            return ({}, {}) if show(obj) else original(obj, *args, **kwargs)
+
+        return formatted
+
     printers = shell.display_formatter.ipython_display_formatter.type_printers
-    return PatchSet(ItemPatch(printers, kind, _constant(function)) for kind, function in functions.items())
+    return PatchSet(
+        [
+            *(ItemPatch(printers, kind, _constant(function)) for kind, function in functions.items()),
+            # A printer of `list` could not leave other lists to IPython.
+            Patch(shell.display_formatter, "format", make),
+        ]
+    )
 
 
 def magics_patches(shell: Any, magics: Magics) -> PatchSet:

@@ -4,6 +4,7 @@ import { jupyter } from './shared.js';
 import { backgroundIcon, sendIcon, tasksIcon } from './icons.js';
 import { askForOptions } from './options.js';
 import { showError } from './messages.js';
+import { keepDocuments } from './documents.js';
 import { isPython } from './notebook_tasks.js';
 import { OpenNotebooks } from './open_notebooks.js';
 import { keepMarks } from './marks.js';
@@ -118,6 +119,7 @@ const plugin = {
   optional: [ICommandPalette, IStatusBar, ISettingRegistry],
   activate(app, tracker, palette, statusBar, settings) {
     addStyle();
+    keepDocuments(tracker);
     const notebooks = new OpenNotebooks(tracker);
     addCommands(app, tracker, notebooks, palette);
     const seen = new SeenFailures();

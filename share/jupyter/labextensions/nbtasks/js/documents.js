@@ -1,0 +1,95 @@
+// Keeps what notebooks show of tasks true, also where cells were moved, pasted, restored, or opened again.
+//
+// JupyterLab applies an update of a display only to the output area that received that display, and only while its page
+// is open. So outputs of nbtasks carry the id of their display, and the ids of their tasks, in their metadata, which
+// stay with the document.
+
+const PREFIX = 'nbtasks-';
+const PAST = 'nbtasks-past';
+const PAST_TYPE = 'application/vnd.nbtasks.past+json';
+const WIDGET = 'application/vnd.jupyter.widget-view+json';
+
+/** Keep the outputs of all open notebooks true. */
+export function keepDocuments(tracker) {
+  tracker.forEach(panel => keep(panel));
+  tracker.widgetAdded.connect((_, panel) => keep(panel));
+}
+
+function keep(panel) {
+  const context = panel.sessionContext;
+  const received = (_, message) => {
+    if (message.header.msg_type === 'update_display_data') {
+      // Of several pages on one shared document, one comes first, and the others find that it has been done.
+      const wait = panel.content.model?.collaborative ? 200 + 2_000 * Math.random() : 0;
+      setTimeout(() => panel.isDisposed || apply(panel, message.content), wait);
+    }
+  };
+  const check = () => showLostModels(panel).catch(reason => console.debug('nbtasks: no answer from the kernel', reason));
+  context.iopubMessage.connect(received);
+  context.kernelChanged.connect(check);
+  Promise.all([panel.context.ready, context.ready]).then(check);
+}
+
+/** The outputs of nbtasks in a notebook, with what nbtasks has written into their metadata. */
+function* ownOutputs(panel) {
+  for (const cell of panel.content.model?.cells ?? []) {
+    const outputs = cell.type === 'code' ? cell.outputs : { length: 0 };
+    for (let index = 0; index < outputs.length; index++) {
+      const own = outputs.get(index).metadata?.nbtasks;
+      if (own) {
+        yield { cell, outputs, index, own, data: outputs.get(index).data };
+      }
+    }
+  }
+}
+
+function replace({ outputs, index, own, data }, bundle, metadata = {}) {
+  if (JSON.stringify(data) !== JSON.stringify(bundle)) {
+    outputs.set(index, { output_type: 'display_data', data: bundle, metadata: { ...metadata, nbtasks: own } });
+  }
+}
+
+/** Apply an update to all outputs of its display, and what the history knows to the tasks of earlier kernels. */
+function apply(panel, { data, metadata, transient }) {
+  const id = transient?.display_id ?? '';
+  if (id === PAST) {
+    applyPast(panel, data[PAST_TYPE]);
+  } else if (id.startsWith(PREFIX)) {
+    for (const output of ownOutputs(panel)) {
+      if (output.own.display_id === id) {
+        replace(output, data, metadata);
+      }
+    }
+  }
+}
+
+/** How tasks of earlier kernels ended, by their ids; only outputs that do not show an end yet are replaced. */
+function applyPast(panel, past) {
+  for (const output of ownOutputs(panel)) {
+    const tasks = output.own.tasks ?? [];
+    if (output.own.live && tasks.length && tasks.every(id => id in past)) {
+      const join = type => tasks.map(id => past[id][type]).join('\n');
+      const own = { ...output.own, live: false };
+      replace({ ...output, own }, { 'text/html': join('text/html'), 'text/plain': join('text/plain') });
+    }
+  }
+}
+
+/** Show the last picture of panels whose widgets the kernel does not have, in place of an error. */
+async function showLostModels(panel) {
+  const kernel = panel.sessionContext.session?.kernel;
+  const lost = [...ownOutputs(panel)].filter(output => WIDGET in output.data);
+  if (!lost.length || panel.isDisposed) {
+    return;
+  }
+  const reply = kernel ? await kernel.requestCommInfo({ target_name: 'jupyter.widget' }) : null;
+  const models = reply?.content.comms ?? {};
+  for (const output of lost) {
+    const widget = panel.content.widgets.find(one => one.model === output.cell);
+    const isShown = widget?.outputArea?.node.querySelector('.nbtasks-panel, .nbtasks-table, .nbtasks-schedules');
+    if (!isShown && !(output.data[WIDGET].model_id in models)) {
+      const { [WIDGET]: _, ...picture } = output.data;
+      replace(output, picture);
+    }
+  }
+}
