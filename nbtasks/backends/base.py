@@ -79,7 +79,9 @@ class Attempt(ABC):
 
     def interrupt(self) -> None:
         """Ask the work to stop, and terminate its child processes, without waiting."""
-        self.backend.interrupt_with_programs(self)
+        self.backend.interrupt(self)
+        if not self.backend.interrupts_programs:
+            self.interrupt_programs()
 
     def interrupt_programs(self) -> None:
         """Terminate the child processes that the work has started by now."""
@@ -100,6 +102,8 @@ class Backend(ABC):
     name: ClassVar[str]
     takes_over: ClassVar[bool] = False
     """Whether it runs the attempts that `Attempt.finished` returns. For others that returns None."""
+    interrupts_programs: ClassVar[bool] = False
+    """Whether `interrupt` terminates the child processes of the work too; else they are terminated right after it."""
 
     @abstractmethod
     def start(self, attempt: Attempt) -> None:
@@ -121,11 +125,6 @@ class Backend(ABC):
     @abstractmethod
     def interrupt(self, attempt: Attempt) -> None:
         """Ask running work to stop, without waiting. Any thread; idempotent, and harmless after the end."""
-
-    def interrupt_with_programs(self, attempt: Attempt) -> None:
-        """Interrupt the work, then terminate its child processes, whose end lets it go on."""
-        self.interrupt(attempt)
-        attempt.interrupt_programs()
 
     def is_here(self, attempt: Attempt) -> bool:  # noqa: ARG002 - for others
         """Whether this is the thread in which `interrupt` raises, not another that the work started."""

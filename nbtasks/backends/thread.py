@@ -36,6 +36,7 @@ class ThreadBackend(Backend):
 
     name: ClassVar[str] = "thread"
     takes_over: ClassVar[bool] = True
+    interrupts_programs: ClassVar[bool] = True
 
     def __init__(self, idle_seconds: float = _IDLE_SECONDS) -> None:
         self.idle_seconds = idle_seconds
@@ -61,14 +62,10 @@ class ThreadBackend(Backend):
         self._pass(function)
 
     def interrupt(self, attempt: Attempt) -> None:
-        """Raise TaskInterrupt in the thread, at its next Python instruction."""
-        attempt.interrupted = True
-        gate = attempt.handle
-        if gate is not None:
-            gate.interrupt(attempt)
+        """Raise TaskInterrupt in the thread, at its next Python instruction.
 
-    def interrupt_with_programs(self, attempt: Attempt) -> None:
-        """The same, and terminate its child processes when the exception cannot be raised too late any more."""
+        The child processes of the work, whose end lets it go on, are terminated when that can no longer come too late.
+        """
         attempt.interrupted = True
         gate = attempt.handle
         if gate is None:
