@@ -22,11 +22,10 @@ from nbtasks.notebook.adoption import adopt
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.cells.errors import without_own_frames
 from nbtasks.notebook.history_table import statistics_table, task_table
-from nbtasks.notebook.session import NotebookSession
+from nbtasks.notebook.session import NotebookSession, first_unsuccessful
 from nbtasks.schedules.export import TARGETS, export, exported_cell
 from nbtasks.schedules.interval import parse_interval
 from nbtasks.schedules.recurring_task import RecurringTask
-from nbtasks.states import TaskState
 from nbtasks.task import Task
 from nbtasks.widgets.snapshot import task_snapshot, until_text
 from nbtasks.widgets.text import task_list
@@ -131,7 +130,8 @@ class Commands:
     def _wait(self, words: list[str]) -> Task | None:
         """Wait for tasks, by default all; raise the error of one that failed: [NAME ...] [--no-raise]"""
         names = [word for word in words if word != NO_RAISE]
-        tasks = self.tasks("%bgtask wait", names) if names else [*self._unseen_failures(), *self._manager.active_tasks]
+        every = [*self._session.unseen_failures(), *self._manager.active_tasks]
+        tasks = self.tasks("%bgtask wait", names) if names else every
         with self._session.panels.while_waiting(tasks):
             for task in tasks:
                 self._manager.wait(task)
@@ -139,15 +139,7 @@ class Commands:
                 print(f"{task.name}: {snapshot.state}" + (f" ({snapshot.error})" if snapshot.error else ""))
         if NO_RAISE in words:
             return None
-        unsuccessful = [task for task in tasks if task.state is not TaskState.COMPLETED]
-        failed = [task for task in unsuccessful if task.state is TaskState.FAILED]
-        return next(iter([*failed, *unsuccessful]), None)
-
-    def _unseen_failures(self) -> list[Task]:
-        """The cells that have failed and that no code has waited for; of each name the newest."""
-        newest = {task.name: task for task in self._manager.list_tasks() if isinstance(task, CellTask)}
-        failed = [task for task in newest.values() if task.state is TaskState.FAILED and task.parent_id is None]
-        return [task for task in failed if not task.waited_for]
+        return first_unsuccessful(tasks)
 
     def _cancel(self, names: list[str]) -> None:
         """Cancel tasks: NAME ..."""

@@ -42,6 +42,7 @@ from nbtasks.notebook.patches.signals import signal_patches
 from nbtasks.notebook.patches.streams import stream_patches
 from nbtasks.notebook.patches.threads import thread_patches
 from nbtasks.notebook.patches.user_input import user_input_patches
+from nbtasks.notebook.program_run import ProgramRun
 from nbtasks.notebook.session import NotebookSession
 from nbtasks.patch import Patch, PatchSet, core_patches
 from nbtasks.schedules.recurring_task import RecurringTask
@@ -98,6 +99,7 @@ class Extension:
         self.shell = shell
         self.session = session = NotebookSession(shell)
         self.adoption = Adoption(session)
+        self._program_run = ProgramRun(session)
         self._keep_alive = KeepAlive(session.manager, session.kernel, session.settings)
         self._lab = LabLink(session, self.adoption.adopt_request, self.adoption.refusal)
         self.patches = self._patches()
@@ -187,6 +189,7 @@ class Extension:
             [
                 own,
                 self._lab.patches(),
+                PatchSet(self._program_run.patches(shell)),
                 user_input_patches(shell),
                 signal_patches(self.adoption.decide_interrupt if session.kernel.exists else None),
                 self.adoption.patches,
@@ -231,6 +234,8 @@ class Extension:
         for task in self.session.manager.active_tasks:
             if isinstance(task, CellTask):
                 task.foreground_ended()
+        if not self.session.names.in_foreground:
+            self._program_run.cell_ended(result)
         self.session.release_dropped()
         self.session.slots.deliver(self.session.kernel.launching_cell())
         error = getattr(result, "error_in_exec", None)

@@ -13,6 +13,7 @@ from IPython.core.async_helpers import get_asyncio_loop
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbtasks.patch import ItemPatch, PatchSet
+from nbtasks.widgets.snapshot import plain_text
 
 __all__ = ["Kernel", "LaunchingCell"]
 
@@ -96,8 +97,19 @@ class Kernel:
         headless = cell_id is None and not allows_input and not self.is_voila
         return LaunchingCell(parent or None, execution_count, cell_id, headless=headless)
 
+    def is_unattended(self, cell: LaunchingCell) -> bool:
+        """Whether a program runs the notebook to its last cell, and no user sees it."""
+        if self.exists:
+            return cell.headless
+        terminal = sys.modules.get("IPython.terminal.interactiveshell")
+        if terminal is not None and isinstance(self._shell, terminal.TerminalInteractiveShell):
+            return getattr(self._shell.parent, "interact", True) is False  # `ipython FILE`
+        return True  # a shell of a program, such as ploomber-engine's
+
     def send(self, cell: LaunchingCell, kind: str, content: dict[str, Any]) -> None:
-        """Publish a message as output of `cell`. Any thread may call it."""
+        """Publish a message as output of `cell`; without a kernel, print it. Any thread may call it."""
+        if self._kernel is None:
+            _print(kind, content, colored=self._shell.colors.lower() != "nocolor")
         if self._kernel is None or cell.parent is None:
             return
         topic = f"stream.{content['name']}".encode() if kind == "stream" else self._topic(kind)
@@ -165,3 +177,16 @@ class Kernel:
     def _topic(self, kind: str) -> bytes:
         """The topic of a message, as the kernel's own messages of that kind have it."""
         return f"kernel.{self._kernel.ident}.{kind}".encode()
+
+
+def _print(kind: str, content: dict[str, Any], *, colored: bool) -> None:
+    """Print output that code of the cell has not printed itself: its value, its error, notes of nbtasks."""
+    if kind == "stream":
+        stream = sys.stderr if content["name"] == "stderr" else sys.stdout
+        stream.write(content["text"])
+        stream.flush()
+    elif kind == "error":
+        text = "\n".join(content["traceback"])
+        print(text if colored else plain_text(text), flush=True)
+    elif "data" in content:
+        print(content["data"].get("text/plain", ""), flush=True)

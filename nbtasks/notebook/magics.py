@@ -80,6 +80,7 @@ class TaskMagics(Magics):
     @argument("--atomic", action="store_true", help="commit nothing if the cell fails or is cancelled")
     @argument("--quiet", action="store_true", help="show no panel")
     @argument("--wait", action="store_true", help="block until the task is finished")
+    @argument("--detach", action="store_true", help="a program that runs the notebook does not wait for it at the end")
     @argument("--notify", action="store_true", help="notify when it finishes, if the page is not visible")
     @argument("--help", action="store_true", help="show this help")
     @cell_magic("bgtask")
@@ -108,6 +109,7 @@ class TaskMagics(Magics):
                     max_concurrent=schedule.max_concurrent,
                     quiet=options.quiet,
                     at_once=options.now or options.every is not None,
+                    replaces=options.if_running == "replace",
                 )
             if options.wait:
                 self._session.wait_in_cell(task, quiet=options.quiet)
@@ -178,6 +180,8 @@ class TaskMagics(Magics):
             raise UsageError(f"%%bgtask: --if-running must be {_any_of(_IF_RUNNING)}, not {options.if_running!r}")
         if options.notify and options.quiet:
             raise UsageError("%%bgtask: --notify needs the panel to reach the page; omit --quiet")
+        if options.detach and options.wait:
+            raise UsageError("%%bgtask: --detach cannot be combined with --wait")
         if options.atomic and options.shared:
             raise UsageError("%%bgtask: --atomic cannot be combined with --shared, which binds names at once")
         priority, retry = _whole_number("--priority", options.priority), _retry(options.retries)
@@ -194,7 +198,7 @@ class TaskMagics(Magics):
         # A program that runs the notebook drops late output of this cell: `Slots` deliver it with later cells.
         dropped = launching.headless and not (options.wait or options.quiet)
         send = None if dropped or not commits else functools.partial(self._session.kernel.send, launching)
-        waits = options.if_running == "queue" or (options.if_running == "replace" and not recurs)
+        waits = options.if_running in ("queue", "replace") and not recurs  # of a schedule, its runs wait
         kind: Callable[..., CellTask] = CellTask
         if recurs:
             kind = functools.partial(CellRun, runs=CellRuns(send, self._session.publisher, line))
@@ -216,6 +220,7 @@ class TaskMagics(Magics):
             shared=options.shared,
             atomic=options.atomic,
             notify=options.notify,
+            detached=options.detach,
             raises_in_cell=options.wait and commits,
             heading=heading,
             commits=commits,
@@ -340,7 +345,8 @@ def _schedule_options(options: argparse.Namespace) -> _ScheduleOptions | None:
         return None
     if every is not None and cron is not None:
         raise UsageError("%%bgtask: use either --every or --cron, not both")
-    for option, given in (("--wait", options.wait), ("--after", options.after is not None)):
+    once = {"--wait": options.wait, "--after": options.after is not None, "--detach": options.detach}
+    for option, given in once.items():
         if given:
             raise UsageError(f"%%bgtask: {option} is for a cell that runs once; omit it, or the schedule")
     schedule: Schedule | str

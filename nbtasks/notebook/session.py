@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ from nbtasks.widgets.snapshot import Snapshot, one_line, record_snapshot
 if TYPE_CHECKING:
     from nbtasks.web.server import Server
 
-__all__ = ["NotebookSession"]
+__all__ = ["NotebookSession", "first_unsuccessful"]
 
 logger = logging.getLogger("nbtasks")
 MOST_REPEATABLE = 100
@@ -155,10 +155,8 @@ class NotebookSession:
             sys.stdout.flush()
             sys.stderr.flush()
             self.manager.add_task(task)
-            if replaces and not all(run.done for run in task.earlier_runs):
-                self.manager.timer.call_later(
-                    self.settings.replace_timeout, functools.partial(self._give_up_replacing, task)
-                )
+            if replaces:
+                self._limit_replacing(task, functools.partial(self.manager.cancel_task, task, running=False))
             for former in self._schedules_of(task.cell):  # the cell is launched without its schedule now
                 former.remove()
             self.bind(task.name, task)
@@ -172,12 +170,20 @@ class NotebookSession:
         output.header = functools.partial(self.panels.header, task, cell)
         output.header_if_cleared = functools.partial(self.panels.header_if_cleared, task, cell)
 
-    def _give_up_replacing(self, task: CellTask) -> None:
-        running = [run for run in task.earlier_runs if not run.done]
-        if running:
-            seconds = duration(self.settings.replace_timeout)
-            reason = f"the earlier run {running[0].name!r} ({running[0].id}) has not stopped within {seconds}"
-            self.manager.cancel_task(task, running=False, reason=reason)
+    def _limit_replacing(self, task: CellTask, give_up: Callable[..., object]) -> None:
+        """Call `give_up` with the reason if the earlier runs of a cell do not stop in time."""
+        earlier = [run for run in task.earlier_runs if not run.done]
+        seconds = self.settings.replace_timeout
+
+        def check() -> None:
+            for run in earlier:
+                if not run.done:
+                    reason = f"the earlier run {run.name!r} ({run.id}) has not stopped within {duration(seconds)}"
+                    give_up(reason=reason)
+                    return
+
+        if earlier:
+            self.manager.timer.call_later(seconds, check)
 
     def launch_schedule(
         self,
@@ -188,10 +194,12 @@ class NotebookSession:
         max_concurrent: int,
         quiet: bool,
         at_once: bool,
+        replaces: bool = False,
     ) -> None:
         """Run a cell on a schedule, which replaces an earlier one of the same cell or the same name.
 
-        `at_once` it runs for the first time, unless it continues the schedule of an earlier kernel.
+        `at_once` it runs for the first time, unless it continues the schedule of an earlier kernel. A schedule whose
+        cell `replaces` earlier runs is paused if those do not stop in time.
         """
         earlier = self._schedules_of(template.cell, template.name)
         self.libraries.note()
@@ -202,12 +210,19 @@ class NotebookSession:
         template.runs.launched = recurring.expression, recurring.timezone
         for former in earlier:
             former.remove()
+        if replaces:
+            self._limit_replacing(template, functools.partial(self._pause, recurring))
         template.runs.header = functools.partial(self.panels.header_if_cleared, recurring, template.cell)
         self.bind(template.name, recurring)
         if not quiet:
             self._show_launched(recurring, template.cell, headless=template.cell.headless)
         if at_once and continued is None:
             recurring.run_now()
+
+    def _pause(self, recurring: RecurringTask, reason: str) -> None:
+        recurring.disable(reason)
+        for run in recurring.instances:
+            self.manager.cancel_task(run, running=False, reason=reason)
 
     def _continued(self, template: CellRun, schedule: Schedule | str) -> RecurringTask | None:
         """The schedule that the cell had in an earlier kernel, with its counters and next time.
@@ -293,6 +308,12 @@ class NotebookSession:
         show = f"%bgtask show {task.name}" if len(task.name.split()) == 1 else "await it for the traceback"
         error = one_line(task.error)
         print(f"task {task.name!r} failed: {error} ({show})", file=sys.stderr)
+
+    def unseen_failures(self) -> list[CellTask]:
+        """The cells that have failed and that no code has waited for; of each name the newest."""
+        newest = {task.name: task for task in self.manager.list_tasks() if isinstance(task, CellTask)}
+        failed = [task for task in newest.values() if task.state is TaskState.FAILED and task.parent_id is None]
+        return [task for task in failed if not task.waited_for]
 
     # -- running again --------------------------------------------------------------------------------------------
 
@@ -416,3 +437,10 @@ def _report_unknown_thread(names: list[str]) -> None:
         f"cell {' or '.join(map(repr, names))}",
         file=sys.stderr,
     )
+
+
+def first_unsuccessful(tasks: Sequence[Task]) -> Task | None:
+    """The first of finished tasks that failed, else the first that was cancelled; None if all have completed."""
+    unsuccessful = [task for task in tasks if task.state is not TaskState.COMPLETED]
+    failed = [task for task in unsuccessful if task.state is TaskState.FAILED]
+    return next(iter([*failed, *unsuccessful]), None)

@@ -42,6 +42,12 @@ class BackgroundTasks(Configurable):
         help="Seconds after which a cell with --if-running replace is cancelled, if the earlier run has not stopped.",
     ).tag(config=True)
 
+    wait_at_end = Bool(
+        True,
+        help="When a program such as nbclient or papermill runs the notebook, the last cell waits for all tasks that "
+        "were not launched with --detach, and fails with one that failed.",
+    ).tag(config=True)
+
     exit_grace = Float(
         2.0,
         min=0.0,

@@ -6,7 +6,10 @@ Evaluated in the kernel, as user expressions of empty requests.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbtasks.task import Task
 
 __all__ = ["state"]
 
@@ -22,7 +25,12 @@ def state() -> dict[str, Any]:
     newest = {task.name: task.state.value for task in manager.list_tasks()}
     return {
         "loaded": loaded,
-        "active": len(manager.active_tasks),
+        "active": sum(not _is_detached(task) for task in manager.active_tasks),
         "schedules": sum(recurring.enabled for recurring in manager.list_recurring_tasks()),
         "failed": [name for name, state in newest.items() if state == "failed"],
     }
+
+
+def _is_detached(task: Task) -> bool:
+    cells = sys.modules.get("nbtasks.notebook.cells.cell_task")
+    return cells is not None and isinstance(task, cells.CellTask) and task.detached

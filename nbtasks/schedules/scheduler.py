@@ -416,12 +416,12 @@ class Scheduler:
         return switched
 
     @uninterrupted
-    def disable(self, recurring: RecurringTask) -> bool:
-        """Stop firing; False if it does not fire."""
+    def disable(self, recurring: RecurringTask, reason: str | None = None) -> bool:
+        """Stop firing; False if it does not fire. `reason` is given where no user has asked for it."""
         with self._lock:
             if not recurring.enabled:
                 return False
-            recurring.switch_off(None)
+            recurring.switch_off(reason)
             self.instances.publish(recurring, EventType.SCHEDULED)
         return True
 

@@ -95,6 +95,14 @@ class Terminal:
         """Wait until the text is printed, without typing anything."""
         self._child.expect_exact(text)
 
+    def run_until(self, code: str, text: str) -> str:
+        """Type a line or a cell, and wait until the text is printed; returns what is printed up to then."""
+        printed = self.run(code)
+        if text not in printed:
+            self.read_until(text)
+            printed += self._child.before + text
+        return printed.replace("\r\n", "\n")
+
     def start(self, line: str) -> None:
         """Type a line, without waiting."""
         self._child.sendline(line)

@@ -30,6 +30,7 @@ def notebook(module_kernel: KernelDriver) -> KernelDriver:
         ("bad --retries many", "--retries must be a whole number from 0 on, not 'many'"),
         ("bad --retries -1", "--retries must be a whole number from 0 on, not -1"),
         ("bad --after missing", "%%bgtask --after: unknown task 'missing'"),
+        ("bad --detach --wait", "--detach cannot be combined with --wait"),
         ("bad --if-running wait", "--if-running must be error, skip, replace or queue, not 'wait'"),
     ],
 )

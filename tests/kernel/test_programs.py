@@ -331,6 +331,51 @@ def test_a_run_that_cannot_replace_the_earlier_one_gives_up(notebook: KernelDriv
     assert "ran" not in cell.stdout
 
 
+def test_the_first_run_of_a_schedule_waits_until_the_earlier_run_has_stopped(
+    notebook: KernelDriver, unused_port: int
+) -> None:
+    body = (
+        f"with subprocess.Popen([sys.executable, '-c', {SERVER!r}, '{unused_port}'], text=True, "
+        "stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as p:\n"
+        "    print('first line', p.stdout.readline())\n    p.wait()"
+    )
+    notebook.run(f"%%bgtask server\n{body}").check().wait_output("first line listening")
+    notebook.run("earlier = server").check()
+    for options in ("--every 1h", '--cron "0 0 1 1 *"'):
+        cell = notebook.run(f"%%bgtask server {options} --if-running replace\n{body}").check()
+        notebook.run("first = server.run_now() or server.instances[0]").check()
+        assert notebook.value("(first.state.value, first.body)") == (
+            "pending", "waits until the earlier run has stopped"
+        )  # fmt: skip
+        until(lambda: notebook.value("'first line listening' in first.output.text"))
+        assert notebook.value("(earlier.state.value, first.state.value, first.body)") == (
+            "cancelled", "running", None
+        )  # fmt: skip
+        notebook.run("earlier = first").check()
+        assert "in use" not in cell.text
+    notebook.run("server.remove(); first.cancel()").check()
+    wait_over(notebook)
+
+
+def test_a_schedule_that_cannot_replace_the_earlier_run_is_paused(notebook: KernelDriver) -> None:
+    notebook.run("gates['end'].clear()\n%config BackgroundTasks.replace_timeout = 0.5").check()
+    code = "while not gates['end'].is_set():\n    try: gates['end'].wait()\n    except BaseException: pass"
+    notebook.run(f"%%bgtask deaf --quiet\n{code}").check()
+    notebook.run("earlier = deaf").check()
+    notebook.run("%%bgtask deaf --every 1h --if-running replace\nprint('ran')").check()
+    notebook.run("first = deaf.run_now() or deaf.instances[0]").check()
+    until(lambda: not notebook.value("deaf.enabled"))
+    until(lambda: notebook.value("first.state.value") == "cancelled")
+    reason = notebook.value("deaf.ended")
+    assert reason.startswith("the earlier run 'deaf' (") and reason.endswith("has not stopped within 0.5 s")
+    assert notebook.value("first.error") == reason
+    notebook.run("gates['end'].set()\nget_manager().wait(earlier)").check()
+    notebook.run("%config BackgroundTasks.replace_timeout = 30").check()
+    assert notebook.value("deaf.enable()")
+    notebook.run("again = deaf.run_now()\nget_manager().wait(again)\ndeaf.remove()").check()
+    assert notebook.value("again.output.text") == "ran\n"
+
+
 @pytest.mark.parametrize("end", ["shutdown", "kill", "exit"])
 def test_programs_end_with_the_kernel(start_kernel, end: str) -> None:  # type: ignore[no-untyped-def]
     notebook = load(start_kernel())

@@ -174,6 +174,7 @@ def test_a_static_picture_replaces_the_panel_of_a_removed_schedule(notebook: Ker
         ("--every soon", "'soon' is not an interval"),
         ("--every 5m --cron @hourly", "use either --every or --cron, not both"),
         ("--every 5m --wait", "--wait is for a cell that runs once"),
+        ("--every 5m --detach", "--detach is for a cell that runs once"),
         ("--every 5m --max-concurrent 0", "--max-concurrent must be a whole number from 1 on, not 0"),
         ("--every 5m --lane fast", "unknown lane 'fast'"),
         ("--tz Europe/Paris", "--tz needs a schedule"),

@@ -43,6 +43,23 @@ def test_a_background_cell_prints_at_once_and_commits_its_names(terminal):
     assert "completed" in terminal.run("%bgtask list")
 
 
+@pytest.mark.parametrize("backend", ["thread", "loop", "process"])
+def test_a_finished_cell_shows_its_value_and_a_failed_one_its_traceback(terminal, backend):
+    shown = terminal.run_until(f"%%bgtask value --backend {backend}\nprint('some text')\n6 * 7 * 1000", "42000")
+    assert "some text" in shown
+    terminal.run("await value")
+    cell = f"%%bgtask broken --backend {backend}\ndef fail(): return 1 / 0\nfail()"
+    shown = terminal.run_until(cell, "ZeroDivisionError: division by zero")
+    assert "Traceback (most recent call last)" in shown and "fail()" in shown
+    terminal.run("%bgtask wait --no-raise broken")
+
+
+def test_notes_of_nbtasks_are_shown(terminal):
+    shown = terminal.run_until("%%bgtask flaky --retries 1\n1 / 0", "Traceback (most recent call last)")
+    assert "attempt 1 of 2 failed: ZeroDivisionError" in shown
+    terminal.run("%bgtask wait --no-raise flaky")
+
+
 def test_a_task_is_cancelled_by_a_line(terminal):
     terminal.run("t = get_manager().create_task('endless', asyncio.Event().wait)")
     assert "True" in terminal.run("t.cancel()")

@@ -109,6 +109,8 @@ class CellTask(Task):
     """Runs of the same cell that it is queued behind: it starts when they are finished, whether or not they failed."""
     raises_in_cell: bool = False
     """Whether the launching cell waits, and shows the error itself."""
+    detached: bool = False
+    """Whether a program that runs the notebook does not wait for it at the end."""
     notify: bool = False
     """Whether the browser shows a notification when it finishes, if the page is not visible."""
     elsewhere: Elsewhere | None = None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from nbtasks.notebook.cells.cell_task import CellTask, Notebook
+from nbtasks.notebook.cells.cell_task import WAITS_FOR_EARLIER, CellTask, Notebook
 from nbtasks.notebook.cells.source import CellSource
 from nbtasks.notebook.kernel import LaunchingCell
 from nbtasks.notebook.output.output import Message, Output, Send
@@ -227,6 +227,9 @@ class CellRun(CellTask):
             on_publish = functools.partial(_call_if_alive, weakref.WeakMethod(twin.output_written))
             twin._run = self.runs.make(on_publish, shows_pages=self.output.shows_pages)
             twin.output = twin._run.output
+            self.earlier_runs = twin.earlier_runs = tuple(run for run in self.earlier_runs if not run.done)
+            if twin.earlier_runs:
+                twin.after, twin.body = twin.earlier_runs, WAITS_FOR_EARLIER
         return twin
 
 
