@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,14 +17,48 @@ from nbtasks.interrupts import start_thread
 if TYPE_CHECKING:
     import psutil
 
-__all__ = ["GRACE_SECONDS", "Programs"]
+__all__ = ["GRACE_SECONDS", "Programs", "started_by", "system"]
 
 GRACE_SECONDS = 5.0
 """How long a program may take to end after it was terminated, before it is killed."""
 _FIRST_POLL_SECONDS = 0.005
 _MAX_POLL_SECONDS = 0.1
+_SERVERS = re.compile(r"\b(resource_tracker|forkserver) import main\b")
 _SWEEP_AT = 32
 """Programs that have ended are forgotten whenever this number of others was started since."""
+
+
+def system(command: str) -> int:
+    """`os.system` by `subprocess`: C's `system` ignores interrupts until the program has ended."""
+    with subprocess.Popen(command, shell=True) as process:
+        code = process.wait()
+    if sys.platform == "win32":
+        return code
+    return code << 8 if code >= 0 else -code
+
+
+def started_by(pid: int) -> list[int]:
+    """The ids of the programs that a worker process has started: its descendants, and others of its group.
+
+    Without those that multiprocessing starts for itself and that end with the worker.
+    """
+    processes = _Processes()
+    found: dict[int, psutil.Process] = {process.pid: process for process in processes.of_group(pid)}
+    todo = [pid, *found]
+    while todo:
+        children = [child for child in processes.children_of(todo.pop()) if child.pid not in found]
+        found |= {child.pid: child for child in children}
+        todo += [child.pid for child in children]
+    return [one for one, process in found.items() if one != pid and not _is_server(process)]
+
+
+def _is_server(process: psutil.Process) -> bool:
+    import psutil
+
+    try:
+        return bool(_SERVERS.search(" ".join(process.cmdline())))
+    except psutil.Error:  # it has just ended, or is another user's
+        return False
 
 
 class Programs:
@@ -165,7 +202,7 @@ class _Program:
         todo = [*found, *(process for process in self._known if processes.is_running(process))]
         found.update(todo)
         while todo:
-            children = [child for child in processes.children_of(todo.pop()) if child not in found]
+            children = [child for child in processes.children_of(todo.pop().pid) if child not in found]
             found.update(children)
             todo += children
         self._known = found
@@ -225,9 +262,9 @@ class _Processes:
         """Whether another process has its id now."""
         return process.pid in self._by_pid and not self.is_running(process)
 
-    def children_of(self, process: psutil.Process) -> list[psutil.Process]:
+    def children_of(self, pid: int) -> list[psutil.Process]:
         """The processes that it has started and that are running."""
-        return self._children.get(process.pid, [])
+        return self._children.get(pid, [])
 
     def of_group(self, group: int) -> Iterator[psutil.Process]:
         """The processes of a process group; none on Windows, which has no groups."""

@@ -11,6 +11,7 @@ from nbtasks.backends.base import Attempt, Backend
 from nbtasks.backends.remote_work import RemoteWork, show_streams, work_of
 from nbtasks.exceptions import NbtasksError, TaskFailedError, WorkerDiedError
 from nbtasks.interrupts import start_thread
+from nbtasks.programs import started_by
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 from nbtasks.workers import worker_side
@@ -122,6 +123,7 @@ class _Conversation:
         self._lock = threading.Lock()
         self._begun: Worker | None = None
         self._has_begun = False
+        self._stops_programs = False
         self._kill_at: float | None = None
         self._measure_at = 0.0
         self._usage = ""
@@ -131,7 +133,15 @@ class _Conversation:
             if self._kill_at is None:
                 self._kill_at = time.monotonic() + self._backend.grace
             if self._begun is not None:
+                self._stops_programs |= self._note_programs(self._begun)
                 self._begun.interrupt()
+
+    def _note_programs(self, worker: Worker) -> bool:
+        """Add the programs that the work has started to its attempt, which ends those that are left over."""
+        programs = [] if worker.pid is None else started_by(worker.pid)
+        for pid in programs:
+            self._attempt.start_program(lambda pid=pid: pid, ends_with_work=True)  # type: ignore[misc]
+        return bool(programs)
 
     def usage(self) -> str:
         with self._lock:
@@ -188,6 +198,11 @@ class _Conversation:
         again = False
         try:
             outcome, again = self._ask(worker, work, *request)
+            if attempt.interrupted:
+                self._note_programs(worker)
+                if outcome.state is TaskState.COMPLETED and self._stops_programs:
+                    # The end of a program that it waited for has let the work go on.
+                    outcome = Outcome(TaskState.CANCELLED)
         finally:
             self._begins(None)
             self._backend.pool.give_back(worker, again=again and not work.fresh and not attempt.interrupted)

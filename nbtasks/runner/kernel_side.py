@@ -15,10 +15,13 @@ __all__ = ["state"]
 
 
 def state() -> dict[str, Any]:
-    """Whether the extension is loaded, how much is active, and the names of tasks whose newest run failed."""
+    """Whether the extension is loaded, how much is active, and the names of tasks whose newest run failed.
+
+    Detached tasks, which are not waited for, are unfinished but not active.
+    """
     loaded = "nbtasks.notebook.extension" in sys.modules
     if "nbtasks.manager" not in sys.modules:
-        return {"loaded": loaded, "active": 0, "schedules": 0, "failed": []}
+        return {"loaded": loaded, "active": 0, "unfinished": 0, "schedules": 0, "failed": []}
     from nbtasks.manager import get_manager
 
     manager = get_manager()
@@ -26,6 +29,7 @@ def state() -> dict[str, Any]:
     return {
         "loaded": loaded,
         "active": sum(not _is_detached(task) for task in manager.active_tasks),
+        "unfinished": len(manager.active_tasks),
         "schedules": sum(recurring.enabled for recurring in manager.list_recurring_tasks()),
         "failed": [name for name, state in newest.items() if state == "failed"],
     }

@@ -222,15 +222,15 @@ class NotebookRun:
         for name in state["failed"]:
             self._failures.append(f"task {name!r} failed")
             self._say(self._failures[-1])
-        if state["active"]:
-            self._say(f"cut off: {state['active']} active task(s)")
+        if state["unfinished"]:
+            self._say(f"cut off: {state['unfinished']} active task(s)")
 
     async def _state(self) -> dict[str, Any]:
         request = self._request("", expressions={"state": STATE})
         reply = await self._alive(request.reply)
         answer = reply["content"].get("user_expressions", {}).get("state", {})
         if answer.get("status") != "ok":  # a kernel without nbtasks, or of another language
-            return {"loaded": False, "active": 0, "schedules": 0, "failed": []}
+            return {"loaded": False, "active": 0, "unfinished": 0, "schedules": 0, "failed": []}
         state: dict[str, Any] = ast.literal_eval(answer["data"]["text/plain"])
         return state
 

@@ -24,6 +24,7 @@ from nbtasks.exceptions import NbtasksError, NoInputError, NotSendableError
 from nbtasks.formatting import error_text
 from nbtasks.interrupts import run_in_own_loop, start_thread
 from nbtasks.patch import ItemPatch, Patch, PatchSet
+from nbtasks.programs import system
 from nbtasks.progress import CURRENT, meters_of
 from nbtasks.states import TaskState
 from nbtasks.task import Task, use_id_prefix
@@ -239,6 +240,7 @@ class WorkerKernel:
                 Patch(kernel, "raw_input", lambda _: functools.partial(self.refuse, "input()")),
                 Patch(kernel, "getpass", lambda _: functools.partial(self.refuse, "getpass()")),
                 Patch(sys, "breakpointhook", lambda _: functools.partial(self.refuse, "breakpoint()")),
+                Patch(os, "system", lambda _: system),
                 tqdm_patches(),
             ]
         )

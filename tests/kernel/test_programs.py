@@ -132,6 +132,22 @@ def test_a_timeout_ends_the_programs_too(notebook: KernelDriver, way: str) -> No
     assert "longer than its timeout of 2 s" in notebook.value("late.error")
 
 
+@pytest.mark.parametrize("way", ["run", "system", "bang", "grandchildren", "own session", "poll loop", "awaited"])
+def test_cancel_ends_the_programs_of_a_cell_in_a_process(notebook: KernelDriver, way: str) -> None:
+    """The shells in between die of the interrupt, and their programs in the background ignore it."""
+    mark = launch(notebook, "victim", WAYS[way], "--backend process")
+    notebook.run("victim.cancel()").check()
+    until(lambda: state_of(notebook, "victim") != "running")
+    assert running(mark) == [] and state_of(notebook, "victim") == "cancelled"
+
+
+def test_a_timeout_ends_the_programs_of_a_cell_in_a_process(notebook: KernelDriver) -> None:
+    mark = launch(notebook, "late", WAYS["system"], "--backend process --timeout 15s")
+    until(lambda: state_of(notebook, "late") != "running", 40)
+    assert running(mark) == [] and state_of(notebook, "late") == "failed"
+    assert "longer than its timeout of 15 s" in notebook.value("late.error")
+
+
 @pytest.mark.parametrize(
     "code",
     [

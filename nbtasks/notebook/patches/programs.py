@@ -25,6 +25,7 @@ from nbtasks.interrupts import protected
 from nbtasks.notebook.watchdog import Watchdog
 from nbtasks.patch import Patch, PatchSet
 from nbtasks.post_import import ModulePatches
+from nbtasks.programs import system as interruptible_system
 from nbtasks.progress import current_task
 from nbtasks.states import TaskState
 from nbtasks.task import Task
@@ -175,11 +176,7 @@ def _system(system: Callable[[Any], int]) -> Callable[[Any], int]:
     def apart(command: Any) -> int:
         if _background_task() is None:
             return system(command)
-        with subprocess.Popen(command, shell=True) as process:
-            code = process.wait()
-        if sys.platform == "win32":
-            return code
-        return code << 8 if code >= 0 else -code
+        return interruptible_system(command)
 
     return apart
 
