@@ -30,7 +30,7 @@ _PARAMETERS = "# Parameters"
 
 
 def is_last_cell(sources: Sequence[str], name: str | None = None) -> bool:
-    """Whether the last of `sources`, which were run one after another, is the last cell of its notebook file.
+    """Whether the last of `sources`, which were run in a row, is the last cell of its notebook file.
 
     `name` is the path of that file, if it is known. False if no file is found that has these cells.
     """

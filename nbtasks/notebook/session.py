@@ -440,7 +440,7 @@ def _report_unknown_thread(names: list[str]) -> None:
 
 
 def first_unsuccessful(tasks: Sequence[Task]) -> Task | None:
-    """The first of finished tasks that failed, else the first that was cancelled; None if all have completed."""
+    """The first of finished tasks that failed, else that was cancelled; None if all have completed."""
     unsuccessful = [task for task in tasks if task.state is not TaskState.COMPLETED]
     failed = [task for task in unsuccessful if task.state is TaskState.FAILED]
     return next(iter([*failed, *unsuccessful]), None)

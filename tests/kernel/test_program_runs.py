@@ -1,4 +1,4 @@
-"""Programs that run notebooks: what docs/how-to/programs.md says of each, measured."""
+"""Programs that run notebooks: what docs/how-to/programs.md says, measured."""
 
 from __future__ import annotations
 
