@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+# How many processes share the tests. Most of a test with a kernel or a browser is waiting.
+WORKERS ?= 3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -83,10 +85,13 @@ layers: $(VENV)/set-up-test
 docs: $(VENV)/set-up-test
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env -b html docs build/docs
 
+# Each worker has kernels, a JupyterLab and a Chromium of its own, and takes what comes next (tests/conftest.py).
+SHARED := --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder
+
 # One run tells all: every check and every test runs, whatever failed before; any failure fails the target.
 test: $(VENV)/set-up-test chromium
 	@$(MAKE) --no-print-directory --keep-going check; checked=$$?; \
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env; tested=$$?; \
+	$(BIN)/python -m pytest $(SHARED) --nbval-lax --nbval-current-env; tested=$$?; \
 	if [ $$checked -ne 0 ]; then echo "make check failed: see the lines before pytest's"; exit 1; fi; \
 	exit $$tested
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -16,7 +18,9 @@ from nbtasks import TaskManager
 HERE = Path(__file__).parent
 # Browser tests come last: playwright keeps an event loop running on the main thread, and no other test could
 # start one after it.
-RANKS = {"unit": 0, "kernel": 1, "notebook": 2, "browser": 3}
+# The longest come first, so that with several workers (`make test`) none of them waits at the end for one test.
+RANKS = {"fidelity": 0, "kernel": 1, "runner": 1, "unit": 2, "notebook": 3, "browser": 4}
+REAL_KERNELS = ("fidelity", "kernel", "notebook")
 
 
 def _rank(item: pytest.Item) -> int:
@@ -29,10 +33,25 @@ def _rank(item: pytest.Item) -> int:
     return RANKS.get(part, RANKS["unit"])
 
 
+def _group(item: pytest.Item) -> str | None:
+    """What one worker has to run, if there are several: tests that share a fixture of their module, or runs."""
+    if not isinstance(item, pytest.Function):
+        return item.path.stem  # the cells of a notebook
+    rank = _rank(item)
+    if rank == RANKS["fidelity"] and hasattr(item, "callspec"):
+        return str(item.callspec.params["notebook"].name)
+    fixtures = itertools.chain.from_iterable(item._fixtureinfo.name2fixturedefs.values())
+    shared = any(fixture.scope == "module" for fixture in fixtures)
+    return item.path.stem if shared or rank == RANKS["unit"] else None
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Keeps the user's settings out of the tests, and the tests' data out of the user's."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell that has started pytest in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The tests start hundreds of interpreters, which would all compile the package again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     home = tempfile.TemporaryDirectory(prefix="nbtasks-tests-")
     config.add_cleanup(home.cleanup)
     for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
@@ -45,10 +64,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         rank = _rank(item)
-        if rank in (RANKS["kernel"], RANKS["notebook"]):
+        if rank in [RANKS[name] for name in REAL_KERNELS]:
             item.add_marker(pytest.mark.kernel)
         elif rank == RANKS["browser"]:
             item.add_marker(pytest.mark.browser)
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=_rank)
 
 

@@ -83,9 +83,11 @@ def start(request, tmp_path_factory) -> Iterator[Callable[..., Future[Run]]]:
     """Starts a run of a notebook, unless it was started before; as many run at once as there are cores.
 
     All that the chosen tests compare are started at once, in their order, so that no core waits for a test's last run.
+    Where several workers share the tests, each has some of the notebooks, and starts what a test compares with it.
     """
     numbers = itertools.count()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    one_of_several = "PYTEST_XDIST_WORKER" in os.environ
+    with ThreadPoolExecutor(2 if one_of_several else os.cpu_count()) as pool:
 
         @functools.cache
         def begin(notebook: Notebook, mode: Mode, only: int | None = None) -> Future[Run]:
@@ -100,7 +102,7 @@ def start(request, tmp_path_factory) -> Iterator[Callable[..., Future[Run]]]:
             finally:
                 ensure_event_loop().close()  # the one that jupyter_client made for this context
 
-        for item in request.session.items:
+        for item in [] if one_of_several else request.session.items:
             for mode in getattr(getattr(item, "function", None), "modes", ()):
                 if not (notebook := item.callspec.params["notebook"]).missing:
                     begin(notebook, mode)
