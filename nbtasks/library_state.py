@@ -26,7 +26,7 @@ def register_libraries() -> Callable[[], None]:
     undo = [
         register("sklearn", _sklearn, lambda changed: _of("sklearn").set_config(**changed)),
         register("scipy.special", _scipy_special, lambda changed: _of("scipy.special").seterr(**changed)),
-        register("scipy.fft._pocketfft.helper", _scipy_fft, _set_scipy_fft),
+        *(register(f"scipy.fft.{one}.helper", *_scipy_fft(f"scipy.fft.{one}.helper")) for one in _SCIPY_FFT),
         register("joblib.parallel", _joblib, _set_joblib),
         register("torch", _torch, _set_torch),
         register("torch", _torch_of_process, _set_torch_of_process, per_thread=False),
@@ -68,13 +68,21 @@ def _scipy_special() -> Settings:
     return settings
 
 
-def _scipy_fft() -> Settings:
-    return {"workers": _of("scipy.fft._pocketfft.helper").get_workers()}
+_SCIPY_FFT = ("_pocketfft", "_duccfft")
+"""Where scipy keeps the number of workers: before version 1.18, and from then on."""
 
 
-def _set_scipy_fft(changed: Settings) -> None:
-    # `set_workers` is a context manager only.
-    _of("scipy.fft._pocketfft.helper")._config.default_workers = changed["workers"]
+def _scipy_fft(module: str) -> tuple[Callable[[], Settings], Callable[[Settings], None]]:
+    """Reads and sets the number of workers in the module."""
+
+    def read() -> Settings:
+        return {"workers": _of(module).get_workers()}
+
+    def put(changed: Settings) -> None:
+        # `set_workers` is a context manager only.
+        _of(module)._config.default_workers = changed["workers"]
+
+    return read, put
 
 
 def _joblib() -> Settings:

@@ -265,6 +265,11 @@ class TaskMagics(Magics):
         return True
 
 
+if getattr(TaskMagics.run_cell.parser, "color", False):  # of Python 3.14 and later: its text is no terminal's
+    TaskMagics.run_cell.parser.color = False
+    TaskMagics.run_cell.__doc__ = TaskMagics.run_cell.parser.format_help()
+
+
 @contextlib.contextmanager
 def one_line_errors(magic: str) -> Iterator[None]:
     """Show errors of nbtasks about the arguments of a magic as one line, without a traceback."""

@@ -18,8 +18,11 @@ __all__ = ["Snapshot"]
 Place = tuple[int, Any]
 """An owner's id, and the name of its attribute, the key of its item, or the item of a list itself."""
 
-CACHES = ("__annotations__", "__slotnames__", "_gc", "_last_input_line")
-"""Attributes that Python, copyreg, pyzmq and IPython set when they are first used."""
+CACHES = (
+    *("__annotations__", "__annotations_cache__", "__annotate_func__", "_Unparser"),
+    *("__slotnames__", "_gc", "_last_input_line"),
+)
+"""Attributes that Python (of classes, and of `ast` for `unparse`), copyreg, pyzmq and IPython set at first use."""
 
 ABSENT: Any = types.SimpleNamespace()
 

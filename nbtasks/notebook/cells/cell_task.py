@@ -47,7 +47,7 @@ __all__ = ["WAITS_FOR_EARLIER", "CellTask", "Elsewhere", "Notebook"]
 
 
 _BOUND_BY_PYTHON = frozenset(
-    {"__annotations__", "__conditional_annotations__", "__warningregistry__", "_", "__", "___"}
+    {"__annotate__", "__annotations__", "__conditional_annotations__", "__warningregistry__", "_", "__", "___"}
 )
 """Names that the interpreter and IPython bind, or that stand for nothing: not worth a message."""
 
