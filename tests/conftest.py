@@ -34,7 +34,7 @@ def _rank(item: pytest.Item) -> int:
 
 
 def _group(item: pytest.Item) -> str | None:
-    """What one worker has to run, if there are several: tests that share a fixture of their module, or runs."""
+    """The group of tests that one worker runs, if there are several: they share a fixture or runs."""
     if not isinstance(item, pytest.Function):
         return item.path.stem  # the cells of a notebook
     rank = _rank(item)

@@ -74,6 +74,12 @@ def mirror() -> str:
     raise SystemExit("no mirror in /etc/apt/sources.list or /etc/apt/sources.list.d")
 
 
+def _replace(source: str, target: str) -> None:
+    """Copy a file; a link that is there, as of packages of the root, leads out of the root to the source itself."""
+    Path(target).unlink(missing_ok=True)
+    shutil.copy2(source, target)
+
+
 def build() -> None:
     """Make the root, if it is not there."""
     root = Root(ROOTS.resolve() / SUITE)
@@ -85,7 +91,7 @@ def build() -> None:
     for path in map(Path, _COPIED):
         target = root.folder / path.relative_to("/")
         if path.is_dir():
-            shutil.copytree(path, target, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+            shutil.copytree(path, target, dirs_exist_ok=True, ignore_dangling_symlinks=True, copy_function=_replace)
         elif path.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)

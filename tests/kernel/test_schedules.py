@@ -172,7 +172,7 @@ def test_a_custom_schedule_describes_itself(notebook: KernelDriver) -> None:
         "    def describe(self): return 'At high tide'\n"
         "get_manager().add_recurring_task(Tides(), print, name='it')\n%bgtask schedules it"
     ).check()
-    Controls(notebook).wait_text("At high tide · next in 12:25:00: ")
+    Controls(notebook).wait_text("At high tide · next in 12:2")  # minutes may have passed on a busy machine
 
 
 def test_the_name_alone_shows_the_panel(notebook: KernelDriver) -> None:
