@@ -75,7 +75,7 @@ def mirror() -> str:
 
 
 def _replace(source: str, target: str) -> None:
-    """Copy a file; a link that is there, as of packages of the root, leads out of the root to the source itself."""
+    """Copy a file in place of a link that is there, which could lead out of the root to the source."""
     Path(target).unlink(missing_ok=True)
     shutil.copy2(source, target)
 
