@@ -294,7 +294,9 @@ def _state_text(state: str) -> str:
 
 
 def when_lost(snapshot: Snapshot) -> Snapshot:
-    """The last snapshot of what is not finished when its kernel ends."""
+    """The last snapshot when the kernel ends: what is not finished is lost."""
+    if snapshot.finished:
+        return snapshot
     schedule = snapshot.schedule.partition(" · ")[0]
     return replace(snapshot, state="lost", rate="", seconds_left=None, children="", schedule=schedule)
 
