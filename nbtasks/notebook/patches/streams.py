@@ -154,9 +154,11 @@ class _SysByContext(types.ModuleType):
     stderr = _by_context("stderr")
     displayhook = _by_context("displayhook")
 
-    def __getattribute__(self, name: str) -> Any:
-        """Without it, code that Python 3.14 or later has specialized reads the dict, past the properties."""
-        return super().__getattribute__(name)
+    if sys.version_info >= (3, 14):
+
+        def __getattribute__(self, name: str) -> Any:
+            """Without it, code that is warm reads the dict, past the properties (CPython gh-156399)."""
+            return super().__getattribute__(name)
 
 
 class _ByContext:
