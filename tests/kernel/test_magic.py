@@ -147,7 +147,7 @@ def test_the_list_shows_name_state_and_error(notebook: KernelDriver) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("shows", "%bgtask: unknown command 'shows': one of cancel, debug, "),
+        ("shows", "%bgtask: unknown command 'shows': one of adopt, cancel, debug, "),
         ("cancel", "%bgtask cancel: task name required"),
         ("wait missing", "%bgtask wait: unknown task 'missing'"),
         ("pause", "%bgtask pause: schedule name required"),

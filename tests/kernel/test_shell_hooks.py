@@ -86,3 +86,14 @@ def test_who_lists_the_same_names_as_in_the_foreground(notebook: KernelDriver) -
     assert "mine" in cell.wait_output("mine").stdout
     listed = [set(one.stdout.split()) for one in (cell, foreground)]
     assert listed[0] - {"other"} == listed[1] - {"other"}
+
+
+def test_a_callback_of_a_module_is_the_notebooks_at_once(notebook: KernelDriver) -> None:
+    """matplotlib registers one when a cell makes the first plot; it shows the plots of foreground cells, too."""
+    notebook.run(
+        "%%bgtask it --quiet\nimport matplotlib.pyplot as plt\nplt.plot([1])\ngates['drawn'].set(); gates['end'].wait()"
+    ).check()
+    cell = notebook.run("gates['drawn'].wait()\nimport matplotlib.pyplot as plt\nplt.plot([2]);").check()
+    assert any("image/png" in output.get("data", {}) for output in cell.outputs)
+    notebook.run("gates['end'].set()").check()
+    wait_over(notebook, "it")

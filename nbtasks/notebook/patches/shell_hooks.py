@@ -1,6 +1,7 @@
 """Monkeypatches of the shell's hooks: what a background cell adds is its own.
 
-Hooks are the lists of transformers, and of callbacks of events.
+Hooks are the lists of transformers, and of callbacks of events. A function of a module that a cell registers as a
+callback, as matplotlib does when its first plot is made, is there for the whole notebook at once.
 
 `%%pyinstrument`, for example, adds a transformer of syntax trees for as long as its cell runs: in the foreground, every
 other cell would be transformed too. What a cell leaves there is added to the notebook's lists with its names.
@@ -9,12 +10,15 @@ other cell would be transformed too. What a cell leaves there is added to the no
 from __future__ import annotations
 
 import contextvars
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbtasks.notebook.patches.attributes import AttributePatch
-from nbtasks.patch import ABSENT, PatchSet
+from nbtasks.patch import ABSENT, Patch, PatchSet
 
 __all__ = ["ShellHooks", "shell_hook_patches"]
 
@@ -68,7 +72,25 @@ def shell_hook_patches(shell: InteractiveShell) -> PatchSet:
         (type(shell.events), ("callbacks",)),
     ]
     instances = (shell, manager, shell.events)
-    return PatchSet(_patch(owner, name, instances) for owner, names in places for name in names)
+    return PatchSet(
+        [
+            *(_patch(owner, name, instances) for owner, names in places for name in names),
+            *(Patch(type(shell.events), name, _for_notebook) for name in ("register", "unregister")),
+        ]
+    )
+
+
+def _for_notebook(change: Callable[..., None]) -> Callable[..., None]:
+    """Call `change` for the notebook's callbacks if the function is that of a module."""
+
+    @functools.wraps(change)
+    def change_callbacks(events: Any, event: str, function: Any) -> None:
+        if _hooks.get() is not None and inspect.isfunction(function) and function.__module__ != "__main__":
+            contextvars.Context().run(change, events, event, function)
+        else:
+            change(events, event, function)
+
+    return change_callbacks
 
 
 def _patch(owner: type, name: str, instances: tuple[Any, ...]) -> AttributePatch:
