@@ -492,6 +492,8 @@ class _LoopInterrupter:
         if not _is_set_soon(self._delivered):
             self._delivered.set()
             self._gate.interrupt_thread(self._work)
+            with contextlib.suppress(RuntimeError):  # it was closed meanwhile
+                self._loop.call_soon_threadsafe(_checkpoint)  # it may have begun to wait, where no exception reaches it
 
 
 def _is_set_soon(delivered: threading.Event) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import sys
@@ -33,18 +32,6 @@ def _rank(item: pytest.Item) -> int:
     return RANKS.get(part, RANKS["unit"])
 
 
-def _group(item: pytest.Item) -> str | None:
-    """The group of tests that one worker runs, if there are several: they share a fixture or runs."""
-    if not isinstance(item, pytest.Function):
-        return item.path.stem  # the cells of a notebook
-    rank = _rank(item)
-    if rank == RANKS["fidelity"] and hasattr(item, "callspec"):
-        return str(item.callspec.params["notebook"].name)
-    fixtures = itertools.chain.from_iterable(item._fixtureinfo.name2fixturedefs.values())
-    shared = any(fixture.scope == "module" for fixture in fixtures)
-    return item.path.stem if shared or rank == RANKS["unit"] else None
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Keeps the user's settings out of the tests, and the tests' data out of the user's."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell that has started pytest in the background
@@ -68,8 +55,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kernel)
         elif rank == RANKS["browser"]:
             item.add_marker(pytest.mark.browser)
-        if group := _group(item):
-            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=_rank)
 
 

@@ -8,6 +8,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,31 @@ def test_a_task_that_waits_in_an_enter_of_its_own_can_be_cancelled(manager: Task
     task.cancel()
     with pytest.raises(TaskCancelledError):
         task.wait(30)
+
+
+def test_a_loop_that_begins_to_wait_while_it_is_taken_for_stuck_is_interrupted(
+    manager: TaskManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine it may call back too late, and wait again before the exception is set in its thread."""
+    called, begun = threading.Event(), threading.Event()
+
+    def is_set_soon(_: threading.Event) -> bool:
+        called.wait(60)
+        time.sleep(0.1)  # it waits again
+        return False
+
+    monkeypatch.setattr(threads._LoopInterrupter, "_raise", lambda _: called.set())
+    monkeypatch.setattr(threads, "_is_set_soon", is_set_soon)
+
+    async def main() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    task = manager.create_task("loop", lambda: asyncio.run(main()))
+    assert begun.wait(60)
+    task.cancel()
+    with pytest.raises(TaskCancelledError):
+        task.wait(60)
 
 
 @pytest.mark.parametrize("is_stuck", [False, True])
