@@ -73,8 +73,6 @@ def test_what_runs_is_in_sight_while_a_cell_blocks_the_kernel(open_page, fronten
     else:
         expect(page.page.locator(".lm-TabBar-tab.nbtasks-mod-running")).to_have_count(0)
     assert page.is_running(3)
-    if frontend == "lab":  # the requests on the control channel do not make it read idle
-        assert page.kernel_status() == "busy"
     assert page.console_errors == []
 
 

@@ -23,8 +23,9 @@ function mark(title, running) {
 }
 
 function markPage(isRunning) {
-  const plain = document.title.startsWith(SIGN) ? document.title.slice(SIGN.length) : document.title;
-  const wanted = isRunning ? SIGN + plain : plain;
+  // A notification may have put the number of tasks that ended unseen at the front.
+  const [known, unseen = ''] = /^(\(\d+\) )?(?:▶ )?/.exec(document.title);
+  const wanted = unseen + (isRunning ? SIGN : '') + document.title.slice(known.length);
   if (document.title !== wanted) {
     document.title = wanted;
   }
