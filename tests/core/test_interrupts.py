@@ -205,7 +205,7 @@ def test_a_task_that_waits_in_an_enter_of_its_own_can_be_cancelled(manager: Task
 def test_a_loop_that_begins_to_wait_while_it_is_taken_for_stuck_is_interrupted(
     manager: TaskManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a busy machine it may call back too late, and wait again before the exception is set in its thread."""
+    """On a busy machine it may call back too late, and wait before the exception is set."""
     called, begun = threading.Event(), threading.Event()
 
     def is_set_soon(_: threading.Event) -> bool:

@@ -89,7 +89,7 @@ def test_who_lists_the_same_names_as_in_the_foreground(notebook: KernelDriver) -
 
 
 def test_a_callback_of_a_module_is_the_notebooks_at_once(notebook: KernelDriver) -> None:
-    """matplotlib registers one when a cell makes the first plot; it shows the plots of foreground cells, too."""
+    """matplotlib registers one with the first plot; it shows foreground plots, too."""
     notebook.run(
         "%%bgtask it --quiet\nimport matplotlib.pyplot as plt\nplt.plot([1])\ngates['drawn'].set(); gates['end'].wait()"
     ).check()
