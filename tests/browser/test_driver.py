@@ -55,7 +55,7 @@ def test_widgets_are_shown_moved_and_clicked(page):
     page.run(2)
     assert page.text(2).strip().endswith("1")
     positions = sampler.values()
-    assert len(positions) >= 20
+    assert len(positions) >= 5
     assert positions[0] == "10%"
     assert positions[-1] == "90%"
     times = [at for at, _ in sampler.stop()]
