@@ -17,7 +17,7 @@ from tests.kernel.conftest import kernel_env
 pytestmark = pytest.mark.browser
 
 LOAD = (
-    "%load_ext nbtasks\nimport os, threading, time\nfrom nbtasks import current_task, track\n"
+    "%load_ext nbtasks\nimport os, threading, time, nbtasks\nfrom nbtasks import current_task, track\n"
     "go, never = threading.Event(), threading.Event()"
 )
 RUNNING = "%%bgtask {0} --lane multiple\nfor _ in track(range(1_000)):\n    if go.wait(0.1): break\nprint('the end')"
@@ -104,7 +104,7 @@ def test_after_a_kill_the_next_load_shows_what_the_history_knows(open_page):
     pid = int(page.text(4))
     page.save()
     page.close()  # the page does not see the end of one of them
-    page.lab.run_in_kernel(page.path, "go.set(); ended.wait(); time.sleep(1)")
+    page.lab.run_in_kernel(page.path, "go.set(); ended.wait(); nbtasks.get_manager().history.flush()")
     os.kill(pid, signal.SIGKILL)
     page.reopen_with_new_kernel()
     wait_pictures(page, {1: "as of 2", 2: "as of 2"})  # what the document knows
