@@ -180,7 +180,8 @@ def test_widgets_are_followed_and_clicked(kernel):
     kernel.set_state(bar, value=5.0)
     kernel.run("bar.close()").check()
     kernel.wait_until(lambda: bar not in kernel.models)
-    assert [arrival.type for arrival in kernel.comm_messages][-1] == "comm_close"
+    closed = [a.content["comm_id"] for a in kernel.comm_messages if a.type == "comm_close"]
+    assert closed == [bar]
 
 
 def test_a_subshell_answers_while_a_cell_blocks(kernel):

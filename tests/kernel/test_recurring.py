@@ -148,9 +148,11 @@ def test_schedules_are_listed_paused_resumed_and_removed_by_name(notebook: Kerne
 
 def test_a_rerun_of_the_cell_replaces_or_removes_its_schedule(notebook: KernelDriver) -> None:
     cell = notebook.run("%%bgtask --every 1h\n1").check()
+    notebook.run("get_manager().wait()").check()  # a rerun beside the first run, which is at once, is refused
     again = notebook.rerun(cell, "%%bgtask --every 2h\n1").check()
     schedules = "[str(one.schedule) for one in get_manager().list_recurring_tasks()]"
     assert notebook.value(schedules) == ["2h"]
+    notebook.run("get_manager().wait()").check()
     notebook.rerun(again, "%%bgtask\n1").check()
     assert notebook.value(schedules) == []
 
