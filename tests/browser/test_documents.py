@@ -71,6 +71,27 @@ def test_cells_that_were_moved_pasted_and_restored_show_the_end_also_in_an_expor
     assert html.count('data-state="completed"') == 3 and 'data-state="running"' not in html
 
 
+NO_VIEWS = """
+from ipywidgets.widgets.widget import _instances
+for widget in list(_instances.values()):
+    if getattr(widget, "_view_count", None):
+        widget._view_count = 0  # as if each view were late
+go.set()
+"""
+
+
+def test_a_panel_that_the_kernel_sends_again_is_shown_once(open_page):
+    page = open_page([LOAD, RUNNING.format("it"), NO_VIEWS])
+    page.run(0)
+    page.run(1)
+    page.wait_text(1, "it/s")
+    page.run(2)
+    page.wait_text(1, "the end")
+    page.wait_text(1, "completed")
+    kinds = [output["output_type"] for output in page.save()["cells"][1]["outputs"]]
+    assert kinds == ["display_data", "stream"]
+
+
 def test_a_page_that_was_closed_and_reopened_shows_the_end(open_page):
     page = open_page([LOAD, RUNNING.format("it"), "go.set()"])
     page.run(0)

@@ -18,10 +18,11 @@ export function keepDocuments(tracker) {
 function keep(panel) {
   const context = panel.sessionContext;
   const received = (_, message) => {
-    if (message.header.msg_type === 'update_display_data') {
+    const changes = { update_display_data: apply, display_data: removeDouble }[message.header.msg_type];
+    if (changes && message.content.transient?.display_id?.startsWith(PREFIX)) {
       // Of several pages on one shared document, one comes first, and the others find that it has been done.
       const wait = panel.content.model?.collaborative ? 200 + 2_000 * Math.random() : 0;
-      setTimeout(() => panel.isDisposed || apply(panel, message.content), wait);
+      setTimeout(() => panel.isDisposed || changes(panel, message.content), wait);
     }
   };
   const check = () => showLostModels(panel).catch(reason => console.debug('nbtasks: no answer from the kernel', reason));
@@ -50,15 +51,29 @@ function replace({ outputs, index, own, data }, bundle, metadata = {}) {
 }
 
 /** Apply an update to all outputs of its display, and what the history knows to the tasks of earlier kernels. */
-function apply(panel, { data, metadata, transient }) {
-  const id = transient?.display_id ?? '';
-  if (id === PAST) {
+function apply(panel, { data, metadata, transient: { display_id } }) {
+  if (display_id === PAST) {
     applyPast(panel, data[PAST_TYPE]);
-  } else if (id.startsWith(PREFIX)) {
-    for (const output of ownOutputs(panel)) {
-      if (output.own.display_id === id) {
-        replace(output, data, metadata);
-      }
+    return;
+  }
+  for (const output of ownOutputs(panel)) {
+    if (output.own.display_id === display_id) {
+      replace(output, data, metadata);
+    }
+  }
+}
+
+/**
+ * Remove a display that its cell has already.
+ *
+ * The kernel sends a panel without a view again, as after Clear Outputs. A cell whose deletion was undone has its panel
+ * before it has the view.
+ */
+function removeDouble(panel, { transient: { display_id } }) {
+  const all = [...ownOutputs(panel)].filter(output => output.own.display_id === display_id);
+  for (const { cell, outputs, index } of all.reverse()) {
+    if (all.some(other => other.cell === cell && other.index < index)) {
+      cell.sharedModel.updateOutputs(index, index + 1, []);
     }
   }
 }
