@@ -6,20 +6,20 @@ the execution count, are then by cell.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
 from nbtasks.notebook.output.away_cells import AwayCell, add_away_cell, away_cell
-from nbtasks.patch import ABSENT, Patch, PatchSet
+from nbtasks.notebook.patches.attributes import AttributePatch
+from nbtasks.patch import ABSENT, PatchSet
 
 __all__ = ["away_patches", "begin_away"]
 
 
 def away_patches(shell: Any) -> PatchSet:
     """Patches of the classes of the shell and of its displayhook."""
-    return PatchSet(_ByCellPatch(owner, name) for owner, name, _ in _attributes(shell))
+    return PatchSet(_by_cell(owner, name) for owner, name, _ in _attributes(shell))
 
 
 def begin_away(
@@ -45,54 +45,17 @@ def _attributes(shell: Any) -> Iterator[tuple[type, str, Any]]:
     yield type(shell.displayhook), "exec_result", None
 
 
-class _ByCellPatch(Patch):
-    """Makes an attribute of instances one by cell, also if the class lacks it."""
+def _by_cell(owner: type, name: str) -> AttributePatch:
+    """Lets each cell in the background have the attribute for itself."""
 
-    def __init__(self, owner: type, name: str) -> None:
-        super().__init__(owner, name, lambda original: _ByCell(name, original))
-
-    def _found(self) -> Any:
-        for cls in self.owner.__mro__:
-            if self.name in vars(cls):
-                return vars(cls)[self.name]
-        return ABSENT
-
-
-class _ByCell:
-    """An attribute that each cell in the background has for itself.
-
-    For all other code it is the original.
-    """
-
-    def __init__(self, name: str, original: Any) -> None:
-        self._name, self._original = name, original
-        self._is_descriptor = hasattr(type(original), "__set__")
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if instance is None:
-            return self if self._original is ABSENT else self._original
+    def get(_instance: Any) -> Any:
         cell = away_cell()
-        if cell is not None and self._name in cell.values:
-            return cell.values[self._name]
-        if self._is_descriptor:
-            return self._original.__get__(instance, owner)
-        with contextlib.suppress(KeyError):
-            return vars(instance)[self._name]
-        if self._original is ABSENT:
-            raise AttributeError(self._name)
-        return self._original
+        return ABSENT if cell is None else cell.values.get(name, ABSENT)
 
-    def __set__(self, instance: Any, value: Any) -> None:
+    def put(_instance: Any, value: Any) -> bool:
         cell = away_cell()
         if cell is not None:
-            cell.values[self._name] = value
-        elif self._is_descriptor:
-            self._original.__set__(instance, value)
-        else:
-            vars(instance)[self._name] = value
+            cell.values[name] = value
+        return cell is not None
 
-    def __delete__(self, instance: Any) -> None:
-        if self._is_descriptor:
-            self._original.__delete__(instance)
-        else:
-            del vars(instance)[self._name]
+    return AttributePatch(owner, name, get, put)

@@ -22,6 +22,7 @@ from nbtasks.formatting import error_text
 from nbtasks.notebook.kernel import Kernel
 from nbtasks.notebook.output.away_cells import away_cell
 from nbtasks.notebook.output.sink import Sink, current_parent, current_sink
+from nbtasks.notebook.patches.attributes import AttributePatch
 from nbtasks.patch import ABSENT, ItemPatch, ListPatch, Patch, PatchSet
 from nbtasks.post_import import ModulePatches
 
@@ -54,7 +55,7 @@ def kernel_patches(shell: Any, kernel: Kernel) -> PatchSet:
             Patch(CapturingDisplayPublisher, "publish", _by_sink(publish, of_class=True)),
             Patch(CapturingDisplayPublisher, "clear_output", _by_sink(clear, of_class=True)),
             # ipykernel calls it at each request: without it clicks, which come to subshells, fail during a %%capture.
-            _MethodPatch(CapturingDisplayPublisher, "set_parent", lambda _: _ignore_parent),
+            AttributePatch(CapturingDisplayPublisher, "set_parent", lambda _publisher: _ignore_parent),
             Patch(shell, "_showtraceback", _by_sink(_show_traceback)),
             Patch(shell.payload_manager, "write_payload", _by_sink(_write_payload)),
             # A cell that was sent to the background ends beside another one, whose reply carries the payloads.
@@ -126,14 +127,7 @@ def event_patch(shell: InteractiveShell, event: str, callback: Callable[..., Non
     return _EventPatch(shell.events, event, callback, first=False)
 
 
-class _MethodPatch(Patch):
-    """Adds a method that a class may lack."""
-
-    def _found(self) -> Any:
-        return getattr(self.owner, self.name, ABSENT)
-
-
-def _ignore_parent(_publisher: CapturingDisplayPublisher, _parent: dict[str, Any]) -> None:
+def _ignore_parent(_parent: dict[str, Any]) -> None:
     pass
 
 
