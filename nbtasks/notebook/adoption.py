@@ -29,7 +29,7 @@ from nbtasks.notebook.output.output import Output
 from nbtasks.notebook.patches.away_cells import away_patches, begin_away
 from nbtasks.notebook.patches.signals import Handler, interrupt_patch
 from nbtasks.notebook.session import NotebookSession
-from nbtasks.notebook.shell_channel.cell_thread import CellThread, current_cell_thread, is_in_code
+from nbtasks.notebook.shell_channel.cell_thread import CellThread, awaits_in_code, current_cell_thread, is_in_code
 from nbtasks.notebook.shell_channel.request import Request
 from nbtasks.notebook.shell_channel.router import NotReadyError, Router
 from nbtasks.patch import PatchSet
@@ -40,6 +40,9 @@ __all__ = ["Adoption", "adopt"]
 READY_SECONDS = 5.0
 """How long a cell may take to begin its code, when it is to be sent to the background."""
 _RETRY_SECONDS = 0.005
+"""Polled, since no event tells that the code begins: `pre_run_cell` comes before the source is transformed and
+compiled, and cells in subshells set the displayhook's `exec_result` too. To wrap the code would cost every cell
+something, for a wait of milliseconds that few adoptions have."""
 _OLDEST = "7.0"
 _INPUT_REQUEST = "_input_request"
 
@@ -180,7 +183,11 @@ class Adoption:
     def _check(self, request: Request, thread: CellThread | None) -> None:
         """Raise AdoptionError if the cell cannot be sent away, NotReadyError if not at this moment."""
         runs_on = self._main_thread if thread is None else thread.thread
-        if request.execution_count is None or not (is_in_code(runs_on) or self._has_result(request)):
+        if request.execution_count is None or not (
+            is_in_code(runs_on)
+            or (request.task is not None and awaits_in_code(request.task))
+            or self._has_result(request)
+        ):
             raise NotReadyError
         if self._kernel.eventloop is not None:
             raise AdoptionError("the kernel runs the event loop of a GUI (%gui), which needs the main thread")
@@ -286,7 +293,7 @@ class Adoption:
         if away_cell() is not None:
             return False
         if self.is_foreground and self._router is not None:
-            self._router.note_count(self._shell.execution_count)
+            self._router.note_begin(self._shell.execution_count)
         if thread is None and _on_main_thread():
             self._settle()
         elif thread is not None:

@@ -20,7 +20,7 @@ def notebook(kernel: KernelDriver) -> KernelDriver:
     if not kernel.supports_subshells:
         pytest.skip("running cells are sent to the background by ipykernel 7.0 and later")
     load(kernel)
-    kernel.run("import asyncio, time").check()
+    kernel.run("import asyncio, time\nmain_loop = asyncio.get_running_loop()").check()
     return kernel
 
 
@@ -229,6 +229,17 @@ def test_names_are_shared_and_context_variables_stay(notebook: KernelDriver, sub
     notebook.run("gates['gate'].set()").check()
     assert cell.check().stdout == "first\n11\n"
     assert notebook.value("number") == 11
+
+
+def test_a_cell_that_awaits_is_sent_away_also_after_a_cell_in_a_subshell(
+    notebook: KernelDriver, subshell: str
+) -> None:
+    cell = start(notebook, "", "print('first')\nopened = asyncio.Event()\nawait opened.wait()\nprint('last')\n'value'")
+    beside = {"code": "1 + 1", "silent": False, "store_history": False, "user_expressions": {}}
+    notebook.request("execute_request", beside, subshell=subshell)
+    assert not adopt(notebook, subshell=subshell).refused
+    notebook.run("main_loop.call_soon_threadsafe(opened.set)").check()
+    assert cell.check().stdout == "first\nlast\n" and [text for _, text in results(cell)] == ["'value'"]
 
 
 def test_two_cells_are_away_at_once(notebook: KernelDriver, subshell: str) -> None:

@@ -17,7 +17,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbtasks.interrupts import Gate, TaskInterrupt, start_thread
 from nbtasks.notebook.shell_channel.request import Request
 
-__all__ = ["CellGate", "CellThread", "Dispatch", "Source", "current_cell_thread", "is_in_code"]
+__all__ = ["CellGate", "CellThread", "Dispatch", "Source", "awaits_in_code", "current_cell_thread", "is_in_code"]
 
 logger = logging.getLogger("nbtasks")
 
@@ -72,6 +72,16 @@ def is_in_code(thread: threading.Thread, frame: FrameType | None = None) -> bool
         if frame.f_code is _RUN_CODE:
             return True
         frame = frame.f_back
+    return False
+
+
+def awaits_in_code(task: asyncio.Task[Any]) -> bool:
+    """Whether an asyncio task is suspended in the code of a cell."""
+    waiting: Any = task.get_coro()
+    while waiting is not None:
+        if getattr(waiting, "cr_code", None) is _RUN_CODE:
+            return True
+        waiting = getattr(waiting, "cr_await", None)
     return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import itertools
 import threading
@@ -33,6 +34,8 @@ class Request:
         """The threads that there were then."""
         self.execution_count: int | None = None
         """The shell's count after the cell has begun, which is one more than the cell's own number."""
+        self.task: asyncio.Task[Any] | None = None
+        """The asyncio task that the cell runs in."""
         self.streams: tuple[Any, ...] = ()
         """What `sys.stdout`, `sys.stderr` and the display publisher were then."""
 

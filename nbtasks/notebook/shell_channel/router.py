@@ -7,6 +7,7 @@ before a cell is sent away: messages take their usual way, and the router only n
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import inspect
 import sys
@@ -101,10 +102,11 @@ class Router:
         """The request that the serving thread handles now."""
         return self.running.get(self.server)
 
-    def note_count(self, execution_count: int) -> None:
+    def note_begin(self, execution_count: int) -> None:
         """The request that the calling thread, the serving one, handles has begun a cell, or a cell in it."""
         request = self.foreground
         if request is not None and request.execution_count is None:
+            request.task = asyncio.current_task()
             request.execution_count = execution_count
 
     def is_foreground_thread(self) -> bool:
