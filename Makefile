@@ -89,10 +89,14 @@ docs: $(VENV)/set-up-test
 # Not by groups: pytest-xdist 3.8 makes none with pytest 9.2, and says nothing.
 SHARED := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
+# A test with a real kernel, server or browser that fails runs once more, and is listed as RERUN if it passes then
+# (tests/conftest.py): a fault to look into, but no reason to distrust the other five thousand.
+AGAIN := --reruns=1 --rerun-show-tracebacks -raR
+
 # One run tells all: every check and every test runs, whatever failed before; any failure fails the target.
 test: $(VENV)/set-up-test chromium
 	@$(MAKE) --no-print-directory --keep-going check; checked=$$?; \
-	$(BIN)/python -m pytest $(SHARED) --nbval-lax --nbval-current-env; tested=$$?; \
+	$(BIN)/python -m pytest $(SHARED) $(AGAIN) --nbval-lax --nbval-current-env; tested=$$?; \
 	if [ $$checked -ne 0 ]; then echo "make check failed: see the lines before pytest's"; exit 1; fi; \
 	exit $$tested
 

@@ -55,6 +55,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kernel)
         elif rank == RANKS["browser"]:
             item.add_marker(pytest.mark.browser)
+        elif rank == RANKS["unit"] and item.config.pluginmanager.hasplugin("rerunfailures"):
+            item.add_marker(pytest.mark.flaky(reruns=0))  # also with `make test`: no race of ours may hide there
     items.sort(key=_rank)
 
 
