@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-__all__ = ["align_columns", "clock", "duration", "error_text", "plural", "size"]
+__all__ = ["align_columns", "clock", "duration", "error_text", "plural", "size", "took"]
 
 DAY_SECONDS = 86_400
 
@@ -23,6 +23,21 @@ def clock(seconds: float) -> str:
 def duration(seconds: float) -> str:
     """How long something took, to three digits: "0.532 s", "12.5 s"; from a minute on as `clock`."""
     return f"{seconds:.3g} s" if seconds < 59.95 else clock(seconds)
+
+
+def took(seconds: float) -> str:
+    """How long finished work took, in its two largest units: "took 0.53 s", "took 6 min 29 s"."""
+    if seconds < 9.95:
+        return f"took {seconds:.2g} s" if seconds >= 0.01 else "took < 0.01 s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"took {whole} s"
+    minutes, whole = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (whole, "s"))
+    first = next(number for number, (count, _) in enumerate(parts) if count)
+    return "took " + " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count)
 
 
 def error_text(error: BaseException) -> str:

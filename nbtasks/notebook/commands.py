@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from IPython.core.error import UsageError
 from IPython.display import display
@@ -22,11 +22,13 @@ from nbtasks.notebook.adoption import adopt
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.cells.errors import without_own_frames
 from nbtasks.notebook.history_table import statistics_table, task_table
+from nbtasks.notebook.options import OptionParser
 from nbtasks.notebook.session import NotebookSession, first_unsuccessful
 from nbtasks.schedules.export import TARGETS, export, exported_cell
 from nbtasks.schedules.interval import parse_interval
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
+from nbtasks.task_list import Sweep, TaskList
 from nbtasks.widgets.snapshot import task_snapshot, until_text
 from nbtasks.widgets.text import task_list
 from nbtasks.widgets.timeline import SPAN
@@ -104,11 +106,21 @@ class Commands:
             return list(TARGETS) if words[-2] == "--to" else [*self._schedules_by_name(), "--to", "--notebook"]
         if words[0] in self._of_schedules:
             return list(self._schedules_by_name())
-        return [*dict.fromkeys(task.name for task in self._manager.list_tasks())]
+        return [*dict.fromkeys(task.name for task in self._manager.list_tasks()), *self._task_lists()]
 
     def tasks(self, command: str, names: list[str]) -> list[Task]:
-        """The newest task of each name; `command` is named in errors."""
-        return _named(command, "task", names, {task.name: task for task in self._manager.list_tasks()})
+        """The newest task of each name; `command` is named in errors.
+
+        The name of a variable that is a sweep, or a list of `manager.map`, stands for all of its tasks.
+        """
+        tasks = {task.name: task for task in self._manager.list_tasks()}
+        known: dict[str, Task | TaskList] = {**self._task_lists(), **tasks}
+        found = _named(command, "task", names, known)
+        return [task for one in found for task in (one if isinstance(one, TaskList) else [one])]
+
+    def _task_lists(self) -> dict[str, TaskList]:
+        variables = self._session.shell.user_ns.copy()
+        return {name: value for name, value in variables.items() if type(value) in (TaskList, Sweep)}
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
@@ -119,17 +131,24 @@ class Commands:
 
     def _show(self, names: list[str]) -> None:
         """Show panel and output of tasks or schedules in this cell: NAME ..."""
-        known: dict[str, Task | RecurringTask] = {task.name: task for task in self._manager.list_tasks()}
+        known: dict[str, Task | RecurringTask | TaskList] = {**self._task_lists()}
+        known.update({task.name: task for task in self._manager.list_tasks()})
         known.update(self._schedules_by_name())
         for one in _named("%bgtask show", "task", names, known):
             if isinstance(one, RecurringTask):
                 self._session.show_schedule(one)
+            elif isinstance(one, TaskList):
+                self._session.show_tasks(one)
             else:
                 self._session.show(one)
 
     def _wait(self, words: list[str]) -> Task | None:
         """Wait for tasks, by default all; raise the error of one that failed: [NAME ...] [--no-raise]"""
-        names = [word for word in words if word != NO_RAISE]
+        parser = OptionParser("wait")
+        parser.add_argument("names", nargs="*")
+        parser.add_argument(NO_RAISE, action="store_true")
+        options = parser.parse_args(words)
+        names = options.names
         every = [*self._session.unseen_failures(), *self._manager.active_tasks]
         tasks = self.tasks("%bgtask wait", names) if names else every
         with self._session.panels.while_waiting(tasks):
@@ -137,7 +156,7 @@ class Commands:
                 self._manager.wait(task)
                 snapshot = task_snapshot(task, datetime.now(UTC))
                 print(f"{task.name}: {snapshot.state}" + (f" ({snapshot.error})" if snapshot.error else ""))
-        if NO_RAISE in words:
+        if options.no_raise:
             return None
         return first_unsuccessful(tasks)
 
@@ -162,7 +181,8 @@ class Commands:
 
     def _debug(self, names: list[str]) -> None:
         """Open the debugger where a task failed: NAME"""
-        [task] = self.tasks("%bgtask debug", names[:1])
+        tasks = self.tasks("%bgtask debug", names[:1])
+        task = first_unsuccessful(tasks) or tasks[0]
         error = task.exception
         if error is None or error.__traceback__ is None:
             raise UsageError(f"%bgtask debug: {task.name!r} is {task.state.value}; there is no error to debug")
@@ -353,6 +373,8 @@ def _named(command: str, what: str, names: list[str], known: Mapping[str, Named]
     if not names:
         raise UsageError(f"{command}: {what} name required")
     for name in names:
+        if name.startswith("--") and name not in known:
+            raise UsageError(f"{command}: takes {what} names and no option {name}; see %bgtask help")
         if name not in known:
             raise UsageError(f"{command}: {_unknown(what, name, known)}")
     return [known[name] for name in names]
@@ -367,18 +389,8 @@ def _check_no_words(command: str, words: list[str]) -> None:
         raise UsageError(f"%bgtask {command}: takes no names, not {' '.join(words)!r}")
 
 
-class _OptionParser(argparse.ArgumentParser):
-    """The options of one command, `prog`; an error is one line in the cell."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, add_help=False, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message}; see %bgtask help")
-
-
 def _serve_options(words: list[str]) -> argparse.Namespace:
-    parser = _OptionParser("%bgtask serve")
+    parser = OptionParser("serve")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--host", action="append", default=[])
     parser.add_argument("--stop", action="store_true")
@@ -386,7 +398,7 @@ def _serve_options(words: list[str]) -> argparse.Namespace:
 
 
 def _export_options(words: list[str]) -> argparse.Namespace:
-    parser = _OptionParser("%bgtask export")
+    parser = OptionParser("export")
     parser.add_argument("name")
     parser.add_argument("--to")
     parser.add_argument("--notebook")
@@ -400,7 +412,7 @@ def _export_options(words: list[str]) -> argparse.Namespace:
 
 
 def _history_options(words: list[str]) -> argparse.Namespace:
-    parser = _OptionParser("%bgtask history")
+    parser = OptionParser("history")
     parser.add_argument("name", nargs="?")
     parser.add_argument("--failed", action="store_true")
     parser.add_argument("--statistics", action="store_true")

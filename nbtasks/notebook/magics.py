@@ -28,6 +28,7 @@ from nbtasks.notebook.cells.recurring_cell import CellRun, CellRuns
 from nbtasks.notebook.cells.source import CellSource
 from nbtasks.notebook.commands import Commands
 from nbtasks.notebook.kernel import LaunchingCell
+from nbtasks.notebook.options import explained
 from nbtasks.notebook.output.output import Output
 from nbtasks.notebook.remote.cell_work import WorkerProcess
 from nbtasks.notebook.remote.foreign_kernel import OtherKernel, find_kernel
@@ -365,9 +366,12 @@ def _schedule_options(options: argparse.Namespace) -> _ScheduleOptions | None:
     return _ScheduleOptions(schedule, zone, 1 if limit is None else _whole_number("--max-concurrent", limit, 1))
 
 
-def _parsed(magic: Callable[..., Any], line: str) -> argparse.Namespace:
+def _parsed(magic: Any, line: str) -> argparse.Namespace:
     """The options on a magic's line, without the quotes that keep the words of a value together."""
-    options: argparse.Namespace = parse_argstring(magic, line)
+    try:
+        options: argparse.Namespace = parse_argstring(magic, line)
+    except UsageError as error:
+        raise UsageError(f"%%bgtask: {explained(str(error), magic.parser, '%%bgtask?')}") from None
     for name, value in vars(options).items():
         if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
             setattr(options, name, value[1:-1])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 from html import escape
@@ -24,6 +25,8 @@ NAMES = 40
 """Maximum number of names."""
 SECTION_CHARACTERS = 10_000
 FACT_CHARACTERS = 200
+_CONTAINERS = (list, tuple, dict, set, frozenset, deque)
+"""What `sys.getsizeof` counts of these is without what they contain."""
 _PACKAGE = str(Path(__file__).parent.parent)
 _CODE_STYLE = (
     "margin:2px 0 8px;padding:6px 8px;max-height:220px;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere;"
@@ -104,7 +107,7 @@ def _name_lines(namespace: dict[str, Any]) -> list[str]:
 
 
 def value_text(value: Any) -> str:
-    """Type, shape or length, and size in memory of an object: "DataFrame 100 x 3, 2.5 kB"."""
+    """Type, shape or length, and size in memory of an object, if known: "DataFrame 100 x 3, 2.5 kB"."""
     shape = ""
     try:
         dimensions = getattr(value, "shape", None)
@@ -112,11 +115,19 @@ def value_text(value: Any) -> str:
             shape = " x ".join(map(str, dimensions))
         elif isinstance(value, str | bytes | list | tuple | dict | set | frozenset):
             shape = f"of {len(value):,}"
-        nbytes = getattr(value, "nbytes", None)
-        memory = nbytes if isinstance(nbytes, int) else sys.getsizeof(value)
+        memory = _bytes_of(value)
     except Exception:  # noqa: BLE001 - the object's own code; its type is shown all the same
         return type(value).__name__
-    return f"{type(value).__name__} {shape}".rstrip() + f", {size(memory)}"
+    return f"{type(value).__name__} {shape}".rstrip() + ("" if memory is None else f", {size(memory)}")
+
+
+def _bytes_of(value: Any) -> int | None:
+    """Its size in memory; None for objects that do not count what they refer to, such as lists and models."""
+    nbytes = getattr(value, "nbytes", None)
+    if isinstance(nbytes, int):
+        return nbytes
+    own: Any = type(value).__sizeof__
+    return None if own is object.__sizeof__ or isinstance(value, _CONTAINERS) else sys.getsizeof(value)
 
 
 def _time_text(moment: datetime | None) -> str:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from nbtasks.backends.base import usage_of
 from nbtasks.dependencies import live_children
-from nbtasks.formatting import clock, plural
+from nbtasks.formatting import clock, plural, took
 from nbtasks.history.records import TaskRecord
 from nbtasks.progress import Meter, meters_of
 from nbtasks.schedules.recurring_task import RecurringTask
@@ -78,6 +78,8 @@ ERROR_CHARACTERS = 300
 
 LOOP_LEVELS = 4
 """Maximum number of nested loops in a panel."""
+LOOP_CHARACTERS = 20
+"""Longer names of loops are cut where their rate is shown."""
 ESTIMATE_SECONDS = 1.0
 """Minimum running time before progress that is set by hand gives an estimate of the time left."""
 GROUP_NAMES = 3
@@ -106,14 +108,14 @@ class Snapshot:
     error: str = ""
     progress: float | None = None
     """0.0 to 100.0; None if unknown."""
-    elapsed: int | None = None
-    """Whole seconds since the start; None before it."""
+    elapsed: float | None = None
+    """Seconds from the start to the end, or whole ones up to now; None before the start."""
     cancel_seconds: int | None = None
     """Whole seconds since the cancel was requested, while the work is still running."""
     output_tail: str = ""
     """The last lines of output that is held back from the cell because there is too much of it."""
     rate: str = ""
-    """Rate of the innermost loop: "12 file/s"."""
+    """Rate of the innermost loop: "12 file/s"; with its name if loops are nested: "batch 40 it/s"."""
     seconds_left: int | None = None
     """Estimated whole seconds until the end; None if unknown."""
     loops: str = ""
@@ -166,9 +168,18 @@ class Snapshot:
 
     @property
     def figures(self) -> str:
-        """Percent, rate, elapsed time and time left: "40% · 12 it/s · 0:12 · 0:18 left"."""
+        """The parts of the figures: "40% · 0:18 left · 0:12 · 12 it/s"; at the end "took 6 min 29 s"."""
+        return " · ".join(self.figure_parts)
+
+    @property
+    def figure_parts(self) -> tuple[str, ...]:
+        """Percent and time left, elapsed time, rate, schedule: the most important first, none empty."""
+        if self.state in FINAL_STATES and self.elapsed is not None:
+            percent = "" if self.state == "completed" else self.percent
+            return tuple(filter(None, (percent, took(self.elapsed))))
         left = "" if self.seconds_left is None else f"{clock(self.seconds_left)} left"
-        return " · ".join(filter(None, (self.percent, self.rate, self.elapsed_text, left, self.schedule)))
+        first = " · ".join(filter(None, (self.percent, left)))
+        return tuple(filter(None, (first, self.elapsed_text, self.rate, self.schedule)))
 
     @property
     def last_figures(self) -> str:
@@ -192,7 +203,7 @@ class Snapshot:
     @property
     def elapsed_text(self) -> str:
         """The elapsed time: "0:12"; empty before the start."""
-        return "" if self.elapsed is None else clock(self.elapsed)
+        return "" if self.elapsed is None else clock(int(self.elapsed))
 
 
 def snapshot_of(subject: Task | RecurringTask, now: datetime, *, compact: bool = False) -> Snapshot:
@@ -219,7 +230,7 @@ def task_snapshot(task: Task, now: datetime, *, compact: bool = False) -> Snapsh
         error=error if final else "",
         last_error="" if final else error,
         progress=task.progress if pace.progress is None else pace.progress,
-        elapsed=_whole_seconds(task.started_at, end),
+        elapsed=_seconds(task.started_at, end) if final else _whole_seconds(task.started_at, end),
         cancel_seconds=_whole_seconds(task.cancel_requested_at, now) if cancelling else None,
         output_tail="" if final else _output_tail(task),
         rate=pace.rate,
@@ -270,7 +281,7 @@ def group_snapshot(tasks: Sequence[Task], now: datetime, *, lost: bool = False) 
         title=f"{plural(len(tasks), 'task')}: {', '.join(names)}",
         error=_errors_text(failed) if finished else "",
         progress=sum(progress) / len(progress),
-        elapsed=_whole_seconds(min(starts), max(ends)) if starts and ends else None,
+        elapsed=_group_seconds(starts, ends, finished=finished),
         state_text=", ".join(f"{counts[name]:,} {_state_text(name)}" for name in STATE_STYLES if counts[name]),
     )
 
@@ -285,7 +296,7 @@ def record_snapshot(record: TaskRecord) -> Snapshot:
         title=one_line(record.name),
         error=shortened(error, ERROR_CHARACTERS),
         progress=100.0 if record.state is TaskState.COMPLETED else None,
-        elapsed=None if record.duration is None else max(0, int(record.duration)),
+        elapsed=record.duration,
     )
 
 
@@ -341,8 +352,9 @@ class Pace:
         inner = meters[-1] if meters else None
         rate = None if inner is None else inner.rate(now)
         left = _estimated_seconds_left(task) if driver is None else driver.seconds_left(now)
+        rate_of = "" if rate is None or inner is None else rate_text(rate, inner.unit)
         return cls(
-            rate="" if rate is None or inner is None else rate_text(rate, inner.unit),
+            rate=_whose(inner) + rate_of if rate_of and inner is not None and len(meters) > 1 else rate_of,
             seconds_left=None if left is None or left > _ALMOST_NEVER else round(left),
             loops=loops,
             progress=None if driver is None else driver.percent,
@@ -354,6 +366,13 @@ def loop_text(meter: Meter) -> str:
     count = f"{meter.count:,.10g}"
     position = f"{count}/{meter.total:,.10g}" if meter.total else f"{count} {meter.unit}"
     return f"{meter.description} {position}" if meter.description else position
+
+
+def _whose(meter: Meter) -> str:
+    """The loop that a rate belongs to."""
+    if meter.description and meter.description != meter.unit:
+        return f"{one_line(meter.description, LOOP_CHARACTERS)} "
+    return "inner loop " if meter.unit == "it" else ""
 
 
 def rate_text(rate: float, unit: str) -> str:
@@ -430,6 +449,16 @@ def _output_tail(task: Task) -> str:
 def _kept_names(task: Task) -> int:
     cell = task.cell_details()
     return 0 if cell is None else cell.kept_names
+
+
+def _group_seconds(starts: list[datetime], ends: list[datetime], *, finished: bool) -> float | None:
+    if not starts or not ends:
+        return None
+    return (_seconds if finished else _whole_seconds)(min(starts), max(ends))
+
+
+def _seconds(start: datetime | None, end: datetime) -> float | None:
+    return None if start is None else max(0.0, (end - start).total_seconds())
 
 
 def _whole_seconds(start: datetime | None, end: datetime) -> int | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -45,6 +46,8 @@ class Page:
     total: int = 0
     number: int = 0
     pages: int = 1
+    found: Mapping[str, int] | None = None
+    """How many tasks match the text, in total and by state; None without a text."""
 
     @property
     def rows(self) -> range:
@@ -69,9 +72,14 @@ class TaskSource(Protocol):
 
 def run_query(source: TaskSource, query: Query, now: datetime | None = None) -> Page:
     """The page that the query asks for, or the last one if there are fewer."""
-    tasks = source.list_tasks(query.state)
+    found: Counter[str] | None = None
     if words := query.text.casefold().split():
-        tasks = [task for task in tasks if _matches(task, words)]
+        matching = [task for task in source.list_tasks() if _matches(task, words)]
+        found = Counter(task.state.value for task in matching)
+        found["total"] = len(matching)
+        tasks = [task for task in matching if query.state is None or task.state == query.state]
+    else:
+        tasks = source.list_tasks(query.state)
     if query.column is None:
         tasks = _in_usual_order(tasks)
     else:
@@ -79,7 +87,7 @@ def run_query(source: TaskSource, query: Query, now: datetime | None = None) -> 
     pages = max(1, -(-len(tasks) // PAGE_ROWS))
     number = max(0, min(query.page, pages - 1))
     first = number * PAGE_ROWS
-    return Page(tuple(tasks[first : first + PAGE_ROWS]), len(tasks), number, pages)
+    return Page(tuple(tasks[first : first + PAGE_ROWS]), len(tasks), number, pages, found)
 
 
 def _in_usual_order(tasks: Iterable[Task]) -> list[Task]:

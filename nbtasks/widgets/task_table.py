@@ -7,7 +7,7 @@ call the manager.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -387,7 +387,7 @@ class LiveTable(View):
         stats, sent = self._source.get_stats(), 0
         for state, button in self._filters.items():
             chosen = self._query.state == state
-            label = f"{'✓ ' if chosen else ''}{state or 'all'} {stats[state or 'total']:,}"
+            label = f"{'✓ ' if chosen else ''}{state or 'all'} {self._count_text(stats, state or 'total')}"
             sent += update(button, description=label, _dom_classes=("nbtasks-chosen",) if chosen else ())
         for name, button in self._heads.items():
             arrow = "" if self._query.column != name else " ▼" if self._query.descending else " ▲"
@@ -401,6 +401,11 @@ class LiveTable(View):
         sent += update(self._cancel_all, description=label, disabled=not live, button_style=style)
         sent += update(self._prune, disabled=not finished)
         return sent + update(self._lanes_button, description="Hide lanes" if self._lanes_open else "Lanes")
+
+    def _count_text(self, stats: Mapping[str, int], name: str) -> str:
+        """The number of tasks; while the search has a text, how many of them match: "4 of 15"."""
+        found = self._page.found
+        return f"{stats[name]:,}" if found is None else f"{found[name]:,} of {stats[name]:,}"
 
     def _show_open_part(self, opened: tuple[Task, str] | None) -> int:
         """Fill the part that is open below a row; returns the number of messages."""

@@ -82,6 +82,7 @@ def test_the_table_can_be_used_while_a_cell_blocks_the_kernel(open_page, fronten
         "return found.length === 7 && found.every(text => text.includes('train')); }",
         arg=ROWS,
     )
+    page.wait_text(1, "all 7 of 30")
     search.fill("")
     page.button(1, "failed").click()
     table.get_by_text("no such column").first.wait_for()

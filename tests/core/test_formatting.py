@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbtasks.formatting import align_columns, clock, duration, plural, size
+from nbtasks.formatting import align_columns, clock, duration, plural, size, took
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,22 @@ def test_seconds_on_a_stopwatch(seconds, text):
 )
 def test_a_duration_has_three_digits_below_a_minute(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "took < 0.01 s"),
+        (0.527, "took 0.53 s"),
+        (9.951, "took 10 s"),
+        (59.6, "took 1 min"),
+        (389, "took 6 min 29 s"),
+        (7261, "took 2 h 1 min"),
+        (273_600, "took 3 d 4 h"),
+    ],
+)
+def test_what_work_took_has_its_two_largest_units(seconds, text):
+    assert took(seconds) == text
 
 
 @pytest.mark.parametrize(

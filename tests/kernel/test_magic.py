@@ -20,7 +20,10 @@ def notebook(module_kernel: KernelDriver) -> KernelDriver:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("bad --nosuch", "unrecognized arguments: --nosuch"),
+        ("bad --nosuch", "%%bgtask: unrecognized arguments: --nosuch; %%bgtask? lists the options"),
+        ("bad --lne single", "unrecognized arguments: --lne single; did you mean --lane? %%bgtask? lists"),
+        ("bad --bakend=process", "did you mean --backend?"),
+        ("bad --priority", "argument --priority: expected one argument; %%bgtask? lists"),
         ("bad --lane fast", "unknown lane 'fast': one of default, multiple, single"),
         ("bad --backend gpu", "unknown backend 'gpu': one of"),
         ("bad --priority high", "--priority must be a whole number, not 'high'"),
@@ -40,6 +43,22 @@ def test_a_wrong_option_is_a_one_line_error_and_starts_nothing(notebook: KernelD
     assert cell.stderr.startswith("UsageError: ") and says in cell.stderr
     assert cell.stderr.count("\n") == 1 and len(cell.outputs) == 1
     assert notebook.value("[t for t in get_manager().list_tasks() if t.name == 'bad']") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("wait --no-rase", "%bgtask wait: unrecognized arguments: --no-rase; did you mean --no-raise?"),
+        ("history --sinse 2d", "arguments: --sinse; did you mean --since? %bgtask help lists the options"),
+        ("serve --pot 1", "did you mean --port?"),
+        ("export x --notbook n", "did you mean --notebook?"),
+        ("cancel --all", "%bgtask cancel: takes task names and no option --all; see %bgtask help"),
+        ("pause --all", "%bgtask pause: takes schedule names and no option --all; see %bgtask help"),
+    ],
+)
+def test_a_wrong_option_of_a_command_names_the_nearest_one(notebook: KernelDriver, line: str, says: str) -> None:
+    cell = notebook.run(f"%bgtask {line}")
+    assert cell.stderr.startswith("UsageError: ") and says in cell.stderr and cell.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("body", ["", "\n", "   \n\n"])

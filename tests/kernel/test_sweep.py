@@ -63,6 +63,26 @@ def test_a_sweep_runs_each_combination_and_has_a_frame(notebook: KernelDriver, b
     assert notebook.value("sweep.retry_failed()") == 0
 
 
+def test_the_name_of_a_sweep_works_in_commands(notebook: KernelDriver) -> None:
+    notebook.run("import threading\ngo = threading.Event()").check()
+    notebook.run("%%bgtask sweep --for n=1,2,3\nprint('run', n)\nif n < 3: go.wait()").check()
+    notebook.run("%%bgtask later --after sweep\nn = 'later'").check()
+    assert notebook.value("list(later.after) == [one.id for one in sweep]")
+    shown = notebook.run("%bgtask show sweep").check()
+    notebook.run("%bgtask cancel sweep-1").check()
+    notebook.run("go.set()").check()
+    waited = notebook.run("%bgtask wait sweep --no-raise").check()
+    assert waited.text.splitlines()[1:] == ["sweep-2: completed", "sweep-3: completed"]
+    shown.wait_output("[2 completed, 1 cancelled] 3 tasks: n=1, n=2, n=3")
+    assert "sweep-3 is already completed" in notebook.run("%bgtask cancel sweep").check().text
+    assert "unknown task 'swee'" in notebook.run("%bgtask wait swee").stderr
+
+
+def test_the_name_of_a_map_works_in_commands(notebook: KernelDriver) -> None:
+    notebook.run("halves = manager.map(half, [1, 2])").check()
+    assert notebook.run("%bgtask wait halves").check().text.count("completed") == 2
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -82,6 +82,13 @@ def test_filter_and_search(manager, table, gate):
     table._filters[None].click()
     table._search.value = "a"
     wait_until(lambda: rows(table) == ["a"])
+    assert [table._filters[state].description for state in (None, "running", "pending")] == [
+        "✓ all 1 of 2",
+        "running 1 of 1",
+        "pending 0 of 1",
+    ]
+    table._search.value = ""
+    wait_until(lambda: table._filters[None].description == "✓ all 2")
 
 
 def test_a_head_sorts_then_reverses_then_restores_the_order(manager, table, gate):
