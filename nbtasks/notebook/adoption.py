@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, cast
 
@@ -35,7 +36,7 @@ from nbtasks.notebook.shell_channel.router import NotReadyError, Router
 from nbtasks.patch import PatchSet
 from nbtasks.task import Task
 
-__all__ = ["Adoption", "adopt"]
+__all__ = ["Adoption", "ForegroundCell", "adopt"]
 
 READY_SECONDS = 5.0
 """How long a cell may take to begin its code, when it is to be sent to the background."""
@@ -61,6 +62,17 @@ def adopt(name: str | None = None) -> Task:
     if adoption is None:
         raise AdoptionError("nbtasks is not loaded in a kernel: %load_ext nbtasks")
     return adoption.adopt(name)
+
+
+@dataclass(frozen=True, slots=True)
+class ForegroundCell:
+    """A cell that runs in the foreground."""
+
+    request_id: str
+    cell_id: str | None
+    """The front end's id of the cell, if it sends one."""
+    seconds: float
+    """For how long it has run."""
 
 
 class _Move:
@@ -164,6 +176,17 @@ class Adoption:
         Raises AdoptionError as `adopt` does, also if the foreground runs another cell by now.
         """
         return self.adopt(request_id=request_id).id
+
+    def foreground_cell(self) -> ForegroundCell | None:
+        """The cell that runs in the foreground; None if none does, or if the kernel cannot send one away."""
+        request = None if self._router is None else self._router.foreground
+        if request is None or not request.runs_cell:
+            return None
+        parent = request.parent(self._kernel.session)
+        if parent["content"].get("silent"):
+            return None
+        cell_id = self._session.kernel.cell_of(parent, None).cell_id
+        return ForegroundCell(request.key, cell_id, time.monotonic() - request.began_at)
 
     def _checked_router(self) -> Router:
         if self._router is None:

@@ -101,7 +101,7 @@ class Extension:
         self.adoption = Adoption(session)
         self._program_run = ProgramRun(session)
         self._keep_alive = KeepAlive(session.manager, session.kernel, session.settings)
-        self._lab = LabLink(session, self.adoption.adopt_request, self.adoption.refusal)
+        self._lab = LabLink(session, self.adoption)
         self.patches = self._patches()
         self._undo: ExitStack | None = None
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from nbtasks.exceptions import InvalidValueError, NbtasksError
 from nbtasks.manager import TaskManager
+from nbtasks.notebook.adoption import Adoption
 from nbtasks.notebook.cells.adopted_cell import AdoptedCell
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.session import NotebookSession
@@ -52,16 +53,14 @@ class LabLink:
     """Answers the JupyterLab extension, and publishes the state of the tasks.
 
     It publishes while a front end watches. Requests arrive on the thread of the control channel; `start` and `stop` are
-    called on the main thread. `adopt` makes a task of the foreground cell of a request and returns the task's id, or
-    raises NbtasksError; `refusal` is why this kernel always refuses it, empty if it does not.
+    called on the main thread.
     """
 
-    def __init__(self, session: NotebookSession, adopt: Callable[[str], str], refusal: str) -> None:
+    def __init__(self, session: NotebookSession, adoption: Adoption) -> None:
         self._session = session
         self._manager = session.manager
         self._kernel = session.kernel
-        self._adopt = adopt
-        self._refusal = refusal
+        self._adoption = adoption
         self._view: _StateView | None = None
         """Set and read on the control thread, apart from `stop`, when no request arrives any more."""
 
@@ -101,7 +100,7 @@ class LabLink:
         action = request.get("action")
         if action == "watch":
             self._watch(request.get("seconds"))
-            return {"state": self._state()}
+            return {"state": self._state(), "foreground": self._foreground()}
         if action == "adopt":
             return self._adopt_cell(request.get("request"))
         calls: dict[Any, Callable[[Task | RecurringTask], object]] = {
@@ -132,7 +131,7 @@ class LabLink:
     def _adopt_cell(self, request_id: object) -> dict[str, Any]:
         if not isinstance(request_id, str):
             raise InvalidValueError(f"request must be the id of the cell's request, not {request_id!r:.100}")
-        return {"task": self._adopt(request_id)}
+        return {"task": self._adoption.adopt_request(request_id)}
 
     def _find(self, subject_id: object) -> Task | RecurringTask:
         if isinstance(subject_id, str):
@@ -153,9 +152,16 @@ class LabLink:
             "tasks": [_entry(one, snapshot_of(one, now, compact=True), self._cell_id(one)) for one in shown],
             "left_out": left_out,
             "lanes": list(self._manager.lanes),
-            "adopt_refusal": self._refusal,
+            "adopt_refusal": self._adoption.refusal,
             "offer_after": self._session.settings.offer_after,
         }
+
+    def _foreground(self) -> dict[str, Any] | None:
+        """The running foreground cell, for a front end that was not there when it began."""
+        cell = self._adoption.foreground_cell()
+        if cell is None:
+            return None
+        return {"request": cell.request_id, "cell_id": cell.cell_id, "seconds": round(cell.seconds, 3)}
 
     def _cell_id(self, subject: Task | RecurringTask) -> str | None:
         """The front end's id of the cell of a task."""

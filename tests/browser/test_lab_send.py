@@ -79,3 +79,40 @@ def test_the_command_says_why_it_cannot_be(open_page):
     page.page.evaluate("() => void window.jupyterapp.commands.execute('nbtasks:send-to-background')")
     page.page.locator(".Toastify__toast").get_by_text("nbtasks is not loaded in the kernel of this notebook").wait_for()
     page.interrupt()
+
+
+@pytest.mark.parametrize("frontend", ["lab", "notebook"])
+def test_after_a_reload_the_running_cell_is_sent_too(open_page, frontend):
+    cells = [LOAD.format(seconds=1), LONG, "'queued', 1 + 1", "go.set()", "bg1.state.value"]
+    page = open_page(cells, frontend=frontend)
+    page.run(0)
+    page.start(1)
+    page.wait_text(1, "begun")
+    page.start(2)
+    page.save()
+    page.reload()
+    expect(toolbar_button(page)).to_be_visible()
+    page.cell(1).locator(".nbtasks-Offer").wait_for()
+    page.screenshot(f"lab-send-reloaded-{frontend}")
+    toolbar_button(page).click()
+    expect(page.page.locator(".nbtasks-Status-running")).to_contain_text("1 running")
+    expect(toolbar_button(page)).to_be_hidden()
+    page.cell(1).locator(".nbtasks-Offer").wait_for(state="detached")
+    page.run(3)
+    expect(page.page.locator(".nbtasks-Status-running")).to_be_hidden()
+    page.run(4)
+    page.wait_text(4, "'completed'")
+    assert page.save()["cells"][4]["execution_count"] == 5  # the queued cell was the third
+    assert page.console_errors == []
+
+
+def test_after_a_reload_the_button_goes_with_the_cell(open_page):
+    page = open_page([LOAD.format(seconds=None), LONG])
+    page.run(0)
+    page.start(1)
+    page.wait_text(1, "begun")
+    page.save()
+    page.reload()
+    expect(toolbar_button(page)).to_be_visible()
+    page.interrupt()
+    expect(toolbar_button(page)).to_be_hidden()

@@ -196,12 +196,14 @@ class KernelDriver:
 
     # ----------------------------------------------------------------------------------- cells
 
-    def start_cell(self, code: str, *, cell_id: str | None = None, store_history: bool = True) -> Cell:
+    def start_cell(
+        self, code: str, *, cell_id: str | None = None, store_history: bool = True, silent: bool = False
+    ) -> Cell:
         """Run a cell without waiting; with the id of an earlier cell, as a re-run of that cell."""
         cell_id = cell_id or str(uuid.uuid4())
         content = {
             "code": code,
-            "silent": False,
+            "silent": silent,
             "store_history": store_history,
             "user_expressions": {},
             "allow_stdin": True,

@@ -167,3 +167,45 @@ def test_the_running_cell_is_sent_to_the_background_by_its_request(kernel: Kerne
     assert watched["state"]["adopt_refusal"] == ""
     kernel.run("gates['go'].set()").check()
     running.check()
+
+
+def foreground(kernel: KernelDriver) -> dict[str, Any] | None:
+    answer = ask(kernel, action="watch", seconds=60)
+    assert answer is not None
+    running: dict[str, Any] | None = answer["foreground"]
+    return running
+
+
+def test_a_watch_is_told_which_cell_runs(kernel: KernelDriver) -> None:
+    load(kernel)
+    assert foreground(kernel) is None
+    running = kernel.start_cell("print('begun', flush=True)\ngates['go'].wait()").wait_output("begun")
+    if not kernel.supports_subshells:
+        assert foreground(kernel) is None
+        kernel.interrupt()
+        running.wait()
+        return
+    cell = foreground(kernel)
+    assert cell is not None
+    assert (cell["request"], cell["cell_id"]) == (running.msg_id, running.cell_id)
+    assert cell["seconds"] > 0
+    behind = kernel.start_cell("print('behind', flush=True)\nwhile not gates['behind'].wait(0.01): pass")
+    ask(kernel, action="adopt", request=running.msg_id)
+    behind.wait_output("behind")
+    cell = foreground(kernel)
+    assert cell is not None
+    assert cell["request"] == behind.msg_id
+    kernel.interrupt()
+    behind.wait()
+    kernel.run("gates['go'].set()").check()
+    running.check()
+    kernel.wait_until(lambda: foreground(kernel) is None, what="no running cell")
+
+
+def test_a_silent_request_is_no_running_cell(kernel: KernelDriver) -> None:
+    load(kernel)
+    silent = kernel.start_cell("print('begun', flush=True)\ngates['go'].wait()", silent=True, store_history=False)
+    silent.wait_output("begun")
+    assert foreground(kernel) is None
+    kernel.interrupt()
+    silent.wait()

@@ -30,6 +30,8 @@ class Request:
         self.kind: str = self.header.get("msg_type", "")
         self.context: contextvars.Context | None = None
         """A copy of the context in which it was begun."""
+        self.began_at = 0.0
+        """The monotonic time then."""
         self.threads: frozenset[threading.Thread] = frozenset()
         """The threads that there were then."""
         self.execution_count: int | None = None

@@ -12,6 +12,7 @@ import contextvars
 import inspect
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -225,6 +226,7 @@ class Router:
 
     def _note_state(self, request: Request, context: contextvars.Context) -> None:
         request.context = context
+        request.began_at = time.monotonic()
         request.threads = frozenset(threading.enumerate())
         request.streams = self.streams()
 

@@ -13,6 +13,8 @@ const VERSION = 1;
 const WATCH_SECONDS = 150;
 /** Much shorter than a watch: in hidden tabs browsers call timers once a minute. */
 const RENEW_MS = 30_000;
+/** Requests that may end while an answer, which comes on another channel, is on its way. */
+const MOST_ENDED = 100;
 const NO_KERNEL = ['restarting', 'autorestarting', 'terminating', 'dead'];
 
 /** Whether the kernel runs Python, as its specification says; a busy kernel would not answer a question. */
@@ -27,8 +29,10 @@ export class NotebookTasks {
   state = null;
   /** Emitted when the state or the running cell has changed. */
   changed = new Signal(this);
-  /** The running foreground cell: `{ request, since }`, the id of its request and when it began; or null. */
+  /** The running foreground cell: `{ request, cellId, since }`, the id of its request, its own, and its begin; or null. */
   foreground = null;
+  /** The last requests that have ended, by their ids. */
+  #ended = [];
 
   #renewal = null;
 
@@ -82,9 +86,14 @@ export class NotebookTasks {
 
   /** The cell that runs in the foreground. */
   get foregroundCell() {
-    const request = this.foreground?.request;
+    if (!this.foreground) {
+      return undefined;
+    }
+    const { request, cellId } = this.foreground;
+    const runs = cell => cell.outputArea.future?.msg.header.msg_id === request;
+    // A page that was loaded meanwhile has no future for the request.
     return this.panel.content.widgets.find(
-      cell => cell.model.type === 'code' && request !== undefined && cell.outputArea.future?.msg.header.msg_id === request
+      cell => cell.model.type === 'code' && (cellId == null ? runs(cell) : cell.model.id === cellId)
     );
   }
 
@@ -94,9 +103,22 @@ export class NotebookTasks {
     if (!kernel || kernel.connectionStatus !== 'connected' || NO_KERNEL.includes(kernel.status) || !isPython(this.context)) {
       return;
     }
+    const before = this.foreground;
     const answer = await this.#request({ action: 'watch', seconds: WATCH_SECONDS });
     if (!this.panel.isDisposed && this.context.session?.kernel === kernel) {
+      if (answer?.state.adopt_refusal === '' && this.foreground === before) {
+        this.#takeForeground(answer.foreground);
+      }
       this.#take(answer?.state ?? null);
+    }
+  }
+
+  /** The running cell as the kernel knows it: this page may have been loaded, or connected again, meanwhile. */
+  #takeForeground(cell) {
+    if (!cell || this.#ended.includes(cell.request)) {
+      this.foreground = null;
+    } else if (cell.request !== this.foreground?.request) {
+      this.foreground = { request: cell.request, cellId: cell.cell_id, since: Date.now() - 1000 * cell.seconds };
     }
   }
 
@@ -166,9 +188,15 @@ export class NotebookTasks {
         }
       }
     } else if (type === 'execute_input') {
-      this.foreground = { request: message.parent_header.msg_id, since: Date.now() };
-      this.changed.emit();
+      const request = message.parent_header.msg_id;
+      if (request !== this.foreground?.request) {
+        this.foreground = { request, cellId: null, since: Date.now() };
+        this.changed.emit();
+      }
     } else if (type === 'status' && message.content.execution_state === 'idle') {
+      if (message.parent_header.msg_type === 'execute_request') {
+        this.#ended = [...this.#ended, message.parent_header.msg_id].slice(-MOST_ENDED);
+      }
       if (this.foreground && message.parent_header.msg_id === this.foreground.request) {
         this.foreground = null;
         this.changed.emit();
