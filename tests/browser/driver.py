@@ -50,6 +50,7 @@ SAMPLER = f"""([name, index, selector, read]) => {{
 
 # What stock JupyterLab itself writes to the console as errors, whatever the notebook does.
 STOCK_ERRORS = (
+    "Cannot read properties of undefined (reading 'last_modified')",  # Notebook 7.0: a notebook without a checkpoint
     "Command 'filebrowser:open-path' not registered",  # Notebook 7 on JupyterLab's server
     "Cannot read properties of undefined (reading 'schema')",  # Notebook 7: settings of an absent plugin
     ".woff2)",  # Notebook 7 may ask for a font before it has the cookie that lets it in

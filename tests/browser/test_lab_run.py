@@ -6,14 +6,17 @@ import json
 import sys
 import sysconfig
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
-from tests.browser.driver import NotebookPage, notebook_json
+from tests.browser.driver import TIME_LIMIT_MS, NotebookPage, notebook_json
 from tests.browser.lab import Lab
 
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=TIME_LIMIT_MS)
 
 WORK = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)\nprint('worked', 6 * 7)"
 RUN = "Run in Background"
@@ -62,6 +65,44 @@ def test_the_shortcut_runs_the_cell_in_the_background_and_does_not_edit_it(open_
     page.wait_done(0, after=1)
     page.wait_text(0, "worked 42")
     assert page.console_errors == []
+
+
+@pytest.fixture
+def set_shortcuts(lab: Lab) -> Iterator[Callable[..., None]]:
+    """Writes the user's shortcuts into the settings, for pages that are opened then."""
+    path = lab.home / "settings" / "@jupyterlab" / "shortcuts-extension" / "shortcuts.jupyterlab-settings"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    yield lambda *shortcuts: path.write_text(json.dumps({"shortcuts": shortcuts}))
+    path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("selector", [".jp-Notebook.jp-mod-editMode", "body"])
+def test_what_the_user_has_bound_to_the_keys_comes_first(open_page, set_shortcuts, selector):
+    set_shortcuts({"command": "notebook:insert-cell-below", "keys": ["Ctrl Shift Enter"], "selector": selector})
+    page = open_page(["print('worked')", "In"])
+    click_in(page, 0)
+    page.page.keyboard.press("Control+Shift+Enter")
+    expect(page.cells).to_have_count(3)
+    page.run(2)
+    assert "bgtask" not in page.text(2)
+    assert page.text(0) == ""
+
+
+def test_the_user_gives_the_shortcut_other_keys(open_page, set_shortcuts):
+    ours = {"command": "nbtasks:run-in-background", "selector": ".jp-Notebook.jp-mod-editMode"}
+    set_shortcuts(
+        {**ours, "keys": ["Ctrl Shift Enter"], "disabled": True},
+        {**ours, "keys": ["Alt Shift B"]},
+        {"command": "notebook:insert-cell-below", "keys": ["Ctrl Shift Enter"], "selector": "body"},
+    )
+    page = open_page(["print('worked')"])
+    click_in(page, 0)
+    page.page.keyboard.press("Control+Shift+Enter")
+    expect(page.cells).to_have_count(2)
+    click_in(page, 0)
+    page.page.keyboard.press("Alt+Shift+B")
+    page.wait_text(0, "worked")
+    page.wait_text(0, "completed")
 
 
 @pytest.mark.parametrize("frontend", ["lab", "notebook"])

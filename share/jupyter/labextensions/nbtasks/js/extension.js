@@ -25,15 +25,33 @@ const RUN = 'nbtasks:run-in-background';
 const RUN_WITH = 'nbtasks:run-with-options';
 const SEND = 'nbtasks:send-to-background';
 const SHOW = 'nbtasks:show-tasks';
+const SHORTCUT = 'Ctrl Shift Enter';
 
 /** Run a command's action; what goes wrong is shown to the user. */
-const reported = action => async () => {
+const reported = action => async args => {
   try {
-    await action();
+    await action(args);
   } catch (reason) {
     showError(reason);
   }
 };
+
+/**
+ * What the user, or another extension, has bound to our shortcut, where the focus is. Of bindings to one element, JupyterLab
+ * takes the last, which is ours: defaults come after the user's.
+ */
+function otherBinding(commands, event) {
+  if (event?.type !== 'keybinding' || event.keys.join(' ') !== SHORTCUT) {
+    return undefined;
+  }
+  return commands.keyBindings.find(
+    ({ command, keys, selector, args }) =>
+      command !== RUN &&
+      keys.join(' ') === SHORTCUT &&
+      document.activeElement?.closest(selector) &&
+      commands.isEnabled(command, args)
+  );
+}
 
 function addCommands(app, tracker, notebooks, palette) {
   const { commands, shell } = app;
@@ -48,8 +66,11 @@ function addCommands(app, tracker, notebooks, palette) {
     label: args => (args.toolbar ? '' : 'Run in Background'),
     caption: 'Run this cell in the background',
     icon: backgroundIcon,
-    isEnabled: canRun,
-    execute: reported(() => runInBackground(current()))
+    isEnabled: args => otherBinding(commands, args._luminoEvent) !== undefined || canRun(),
+    execute: reported(async args => {
+      const other = otherBinding(commands, args._luminoEvent);
+      await (other ? commands.execute(other.command, other.args) : runInBackground(current()));
+    })
   });
   commands.addCommand(RUN_WITH, {
     label: 'Run in Background With…',
