@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.rows import Row, in_turns
+from benchmarks.rows import Row, in_turns, seconds
 from nbtasks import TaskManager
+from nbtasks.history.history import History
+from nbtasks.widgets.run_query import RunQuery, read_list, run_list_bundle
 
 MICRO = 1e6
 MANY = 10_000
@@ -78,4 +80,37 @@ def without_end() -> Iterator[Row]:
     yield _row("100,000 in threads with a history, each", _threads, FLOOD, None)
 
 
-ROWS = [ten_thousand, without_end]
+@contextmanager
+def _recorded(folder: str, number: int) -> Iterator[History]:
+    """A history of this many runs of 300 names."""
+
+    def record(n: int) -> tuple[object, ...]:
+        state, texts = "failed" if n % 9 == 0 else "completed", (None, "source " * 50, "output " * 50)
+        return (n, f"fit {n % 300}", None, "default", state, 1, now - n, now - n, now - n + n % 7, "CellTask", *texts)
+
+    history, now = History(Path(folder) / "history.sqlite", notebook="a.ipynb"), time.time()
+    try:
+        history.tasks()
+        with history._reading() as database:
+            database.execute("INSERT INTO kernels VALUES ('k', 0, 'a.ipynb', 0, 1)")
+            for first in range(0, number, 10_000):
+                rows = [record(n) for n in range(first, min(first + 10_000, number))]
+                database.write("k", "a.ipynb", now, {f"p{first}": rows}, [])
+        yield history
+    finally:
+        history.close()
+
+
+def shown() -> Iterator[Row]:
+    """The list of runs of a large history, from the query to the markup, by CPU time."""
+    with tempfile.TemporaryDirectory() as folder, _recorded(folder, FLOOD) as history:
+        query = RunQuery(notebook="a.ipynb")
+        ours, peer = in_turns(
+            lambda: MICRO * seconds(lambda: run_list_bundle(read_list(history, query), ""), time.process_time),
+            lambda: MICRO * seconds(history.tasks, time.process_time),
+            3,
+        )
+    yield Row("100,000 runs as a list, shown", ours, peer, beside="reading all", at_most=0.5)
+
+
+ROWS = [ten_thousand, without_end, shown]

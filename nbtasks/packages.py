@@ -10,13 +10,15 @@ from nbtasks.exceptions import MissingPackageError
 __all__ = ["require"]
 
 
-def require(package: str, action: str) -> Any:
-    """Import a package that an action needs; raises MissingPackageError, which says what to install."""
+def require(package: str, action: str, *, extra: str = "actions") -> Any:
+    """Import a package that an action needs; raises MissingPackageError, which says what to install.
+
+    `extra` is that of nbtasks which has the package; "" if none has.
+    """
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        raise MissingPackageError(
-            f"{action} needs {package}: pip install {package}, or 'nbtasks[actions]' for all packages of the actions"
-        ) from None
+        more = f", or 'nbtasks[{extra}]' for all packages of the {extra}" if extra else ""
+        raise MissingPackageError(f"{action} needs {package}: pip install {package}{more}") from None

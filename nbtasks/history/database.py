@@ -33,6 +33,10 @@ MIGRATIONS: Mapping[str, str] = {
             id TEXT PRIMARY KEY, kernel TEXT NOT NULL REFERENCES kernels, name TEXT NOT NULL, notebook TEXT,
             details TEXT NOT NULL, removed INTEGER NOT NULL, updated_at REAL NOT NULL)
     """,
+    # It has all that lists of runs and statistics need: they do not read the tasks with their sources and outputs.
+    "tasks by name": """
+        CREATE INDEX tasks_by_name ON tasks (name, created_at, state, kernel, started_at, completed_at)
+    """,
 }
 
 _VALUES = ", ".join(f"json_extract(value, '$[{place}]')" for place in range(1, len(TASK_COLUMNS)))

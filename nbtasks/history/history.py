@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -19,8 +20,19 @@ from typing import Any
 from nbtasks.exceptions import HistoryError
 from nbtasks.history.database import END_KERNEL, Database, make_private
 from nbtasks.history.process_lock import ProcessLock, is_alive
-from nbtasks.history.records import ScheduleRecord, Statistics, TaskRecord, moment, statistics_of, tail_of, task_row
+from nbtasks.history.records import (
+    NamedRuns,
+    NamePage,
+    Run,
+    ScheduleRecord,
+    Statistics,
+    TaskRecord,
+    moment,
+    tail_of,
+    task_row,
+)
 from nbtasks.interrupts import start_thread, uninterrupted
+from nbtasks.packages import require
 from nbtasks.schedules.interval import parse_interval
 from nbtasks.schedules.persistence import record_of
 from nbtasks.schedules.recurring_task import RecurringTask
@@ -39,6 +51,24 @@ RETRY_SECONDS = 3.0
 MOST_WAITING = 500_000
 MOST_OWED = 10_000
 """How many records of tasks are kept while nothing can be written; beyond that the oldest are dropped."""
+_RECORD_COLUMNS = (
+    "tasks.id, name, kernels.notebook, kind, parent_id, lane, state, attempts, created_at, tasks.started_at, "
+    "completed_at, error, source, tail"
+)
+_TASKS = "tasks INDEXED BY tasks_by_name"
+"""The tasks without their texts, which that index leaves out: they are not read."""
+_STATISTICS = f"""
+    WITH started AS (
+        SELECT name, state, completed_at - started_at AS took FROM {_TASKS} {{where}} AND started_at IS NOT NULL),
+    ranked AS (
+        SELECT name, state, took, row_number() OVER (PARTITION BY name, state ORDER BY took) AS rank,
+        count(*) OVER (PARTITION BY name, state) AS number FROM started)
+    SELECT name, count(*), sum(state = 'failed'),
+        avg(CASE WHEN state = 'completed' AND rank IN ((number + 1) / 2, (number + 2) / 2) THEN took END),
+        min(CASE WHEN state = 'completed' AND rank >= 0.95 * number THEN took END)
+    FROM ranked GROUP BY name ORDER BY name
+"""
+# The nearest rank: the smallest duration that 95 of 100 do not exceed.
 _numbers = itertools.count(1)
 
 
@@ -103,24 +133,87 @@ class History:
         state: str | Iterable[str] | None = None,
         notebook: str | None = None,
         since: datetime | timedelta | str | None = None,
+        text: str = "",
         limit: int | None = None,
+        offset: int = 0,
     ) -> list[TaskRecord]:
         """The recorded tasks of all kernels, oldest first; with `limit` the newest ones.
 
-        `since` is an aware moment, or an age: a timedelta or text such as "2d"; `notebook` is a path, or the end of
-        one. Raises HistoryError if the file cannot be read, InvalidValueError for what is not allowed.
+        `offset` leaves out that many that are newer. `since` is an aware moment, or an age: a timedelta or text such
+        as "2d"; `notebook` is a path, or the end of one; `text` is part of a name or an error. Raises HistoryError if
+        the file cannot be read, InvalidValueError for what is not allowed.
         """
-        where, values = _conditions(name, state, notebook, since)
-        most = "" if limit is None else f" LIMIT {int(limit)}"
+        where, values = _conditions(name, state, notebook, since, text)
         with self._reading() as database:
-            rows = database.query(
-                "SELECT tasks.id, name, kernels.notebook, kind, parent_id, lane, state, attempts, created_at, "
-                "tasks.started_at, completed_at, error, source, tail "
-                f"FROM tasks JOIN kernels ON kernels.id = kernel {where} "
-                f"ORDER BY created_at DESC, tasks.rowid DESC{most}",
+            rows = _records(database, where, values, limit, offset)
+        return [_task_record(row) for row in reversed(rows)]
+
+    def to_frame(
+        self,
+        name: str | None = None,
+        *,
+        state: str | Iterable[str] | None = None,
+        notebook: str | None = None,
+        since: datetime | timedelta | str | None = None,
+        limit: int | None = None,
+    ) -> Any:
+        """The recorded tasks as a pandas DataFrame, one row for each, oldest first.
+
+        The arguments are those of `tasks`.
+        Columns: `id`, `name`, `notebook`, `kind`, `parent_id`, `lane`, `error`, `source` and `output` (the end of what
+        it wrote) are text (`string`); `state` is a category with all states as categories; `attempts` is a number
+        (`int64`); `created_at`, `started_at` and `completed_at` are `datetime64[us, UTC]`; `duration` is seconds from
+        the start of the last attempt to the end (`float64`). What is not known is missing: NA, NaT or NaN.
+        Raises MissingPackageError without pandas.
+        """
+        pandas = require("pandas", "History.to_frame", extra="")
+        where, values = _conditions(name, state, notebook, since)
+        with self._reading() as database:
+            rows = _records(database, where, values, limit)
+        return _frame(pandas, rows[::-1])
+
+    def runs_by_name(
+        self,
+        name: str | None = None,
+        *,
+        text: str = "",
+        state: str | Iterable[str] | None = None,
+        notebook: str | None = None,
+        since: datetime | timedelta | str | None = None,
+        limit: int = 20,
+        offset: int = 0,
+        last: int = 30,
+    ) -> NamePage:
+        """The names of the recorded tasks, that of the newest task first, each with its `last` runs.
+
+        The arguments are those of `tasks`; `limit` and `offset` count names.
+        """
+        where, values = _conditions(name, state, notebook, since, text)
+        in_any_state, their_values = _conditions(name, None, notebook, since, text)
+        counts = ", ".join(f"sum(state = '{one}')" for one in TaskState)
+        with self._reading() as database:
+            [numbers] = database.query(f"SELECT {counts} FROM {_TASKS} {in_any_state}", *their_values)
+            [(total,)] = database.query(f"SELECT count(DISTINCT name) FROM {_TASKS} {where}", *values)
+            found = database.query(
+                f"SELECT name, count(*) FROM {_TASKS} {where} GROUP BY name ORDER BY max(created_at) DESC, name "
+                f"LIMIT {int(limit)} OFFSET {int(offset)}",
                 *values,
             )
-        return [_task_record(row) for row in reversed(rows)]
+            names = [NamedRuns(one, runs, _last_runs(database, one, notebook, since, last)) for one, runs in found]
+        states = {state.value: number or 0 for state, number in zip(TaskState, numbers, strict=True)}
+        return NamePage(names, total, states)
+
+    def last_runs(
+        self,
+        name: str,
+        *,
+        notebook: str | None = None,
+        since: datetime | timedelta | str | None = None,
+        limit: int = 500,
+    ) -> list[Run]:
+        """The last recorded tasks of one name, without their texts, oldest first."""
+        with self._reading() as database:
+            return _last_runs(database, name, notebook, since, limit)
 
     def statistics(
         self,
@@ -128,16 +221,32 @@ class History:
         *,
         notebook: str | None = None,
         since: datetime | timedelta | str | None = None,
+        limit: int | None = None,
     ) -> list[Statistics]:
-        """Statistics of the tasks that were started, by name: runs, failures, durations."""
+        """Statistics of the tasks that were started, by name; with `limit` of the names that ran last."""
         where, values = _conditions(name, None, notebook, since)
+        chosen, twice = where, values
+        if limit is not None:
+            names = f"SELECT name FROM {_TASKS} {where} GROUP BY name ORDER BY max(created_at) DESC LIMIT {int(limit)}"
+            chosen, twice = f"{where} AND name IN ({names})", values * 2
         with self._reading() as database:
-            rows = database.query(
-                "SELECT name, state, tasks.started_at, completed_at FROM tasks "
-                f"JOIN kernels ON kernels.id = kernel {where} AND tasks.started_at IS NOT NULL",
-                *values,
-            )
-        return statistics_of(rows)
+            rows = database.query(_STATISTICS.format(where=chosen), *twice)
+        return [Statistics(*row) for row in rows]
+
+    def newest_tasks(
+        self,
+        names: Iterable[str],
+        *,
+        notebook: str | None = None,
+        since: datetime | timedelta | str | None = None,
+    ) -> dict[str, TaskRecord]:
+        """The newest recorded task of each of these names."""
+        found: dict[str, TaskRecord] = {}
+        with self._reading() as database:
+            for name in names:
+                where, values = _conditions(name, None, notebook, since)
+                found.update((name, _task_record(row)) for row in _records(database, where, values, 1))
+        return found
 
     def schedules(self, *, notebook: str | None = None) -> list[ScheduleRecord]:
         """The recorded schedules, those of one notebook or all, oldest first."""
@@ -340,6 +449,7 @@ def _conditions(
     state: str | Iterable[str] | None,
     notebook: str | None,
     since: datetime | timedelta | str | None,
+    text: str = "",
 ) -> tuple[str, list[Any]]:
     """A WHERE clause and its values."""
     clauses, values = ["true"], list[Any]()
@@ -351,8 +461,15 @@ def _conditions(
         clauses.append(f"state IN ({', '.join('?' * len(states))})")
         values += states
     if notebook is not None:
-        clauses.append("(kernels.notebook = ? OR substr(kernels.notebook, -length(?) - 1) = '/' || ?)")
+        kernels = "SELECT id FROM kernels WHERE notebook = ? OR substr(notebook, -length(?) - 1) = '/' || ?"
+        clauses.append(f"kernel IN ({kernels})")
         values += [notebook] * 3
+    if text:
+        pattern = "%" + re.sub(r"([\\%_])", r"\\\1", text) + "%"
+        # Tasks in the other states have no error; so theirs are not read.
+        error = r"(state NOT IN ('completed', 'running', 'pending') AND error LIKE ? ESCAPE '\')"
+        clauses.append(rf"(name LIKE ? ESCAPE '\' OR {error})")
+        values += [pattern] * 2
     if since is not None:
         clauses.append("created_at >= ?")
         if isinstance(since, datetime):
@@ -360,6 +477,52 @@ def _conditions(
         else:
             values.append(time.time() - parse_interval(since).total_seconds())
     return f"WHERE {' AND '.join(clauses)}", values
+
+
+def _records(
+    database: Database, where: str, values: Iterable[Any], limit: int | None, offset: int = 0
+) -> list[tuple[Any, ...]]:
+    """Rows of _RECORD_COLUMNS, newest first."""
+    most = -1 if limit is None else int(limit)
+    return database.query(
+        f"SELECT {_RECORD_COLUMNS} FROM tasks JOIN kernels ON kernels.id = kernel {where} "
+        f"ORDER BY created_at DESC, tasks.rowid DESC LIMIT {most} OFFSET {int(offset)}",
+        *values,
+    )
+
+
+def _last_runs(
+    database: Database, name: str, notebook: str | None, since: datetime | timedelta | str | None, limit: int
+) -> list[Run]:
+    where, values = _conditions(name, None, notebook, since)
+    rows = database.query(
+        f"SELECT id, state, created_at, started_at, completed_at FROM {_TASKS} {where} "
+        f"ORDER BY created_at DESC LIMIT {int(limit)}",
+        *values,
+    )
+    runs = []
+    for task_id, state, created_at, started_at, completed_at in reversed(rows):
+        began = moment(created_at if started_at is None else started_at)
+        assert began is not None
+        took = None if started_at is None or completed_at is None else completed_at - started_at
+        runs.append(Run(task_id, TaskState(state), began, took))
+    return runs
+
+
+def _frame(pandas: Any, rows: list[tuple[Any, ...]]) -> Any:
+    """A frame of rows of _RECORD_COLUMNS; see `History.to_frame`."""
+    names = ("id", "name", "notebook", "kind", "parent_id", "lane", "state", "attempts", "created_at", "started_at")
+    frame = pandas.DataFrame(rows, columns=[*names, "completed_at", "error", "source", "output"], dtype=object)
+    for column in ("id", "name", "notebook", "kind", "parent_id", "lane", "error", "source", "output"):
+        frame[column] = frame[column].astype("string")
+    frame["state"] = pandas.Categorical(frame["state"], categories=[state.value for state in TaskState])
+    frame["attempts"] = frame["attempts"].astype("int64")
+    seconds = {column: frame[column].astype("float64") for column in ("created_at", "started_at", "completed_at")}
+    for column, values in seconds.items():
+        moments = pandas.to_datetime(values, unit="s", utc=True)
+        frame[column] = moments.dt.round("us").astype("datetime64[us, UTC]")
+    frame.insert(11, "duration", seconds["completed_at"] - seconds["started_at"])
+    return frame
 
 
 def clean(database: Database, before: float) -> int:

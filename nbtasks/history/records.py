@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
-from statistics import median
 from typing import Any
 
 from nbtasks.states import TaskState
 from nbtasks.task import Task, TaskInternals
 
-__all__ = ["TASK_COLUMNS", "ScheduleRecord", "Statistics", "TaskRecord", "moment", "statistics_of", "task_row"]
+__all__ = [
+    "TASK_COLUMNS",
+    "NamePage",
+    "NamedRuns",
+    "Run",
+    "ScheduleRecord",
+    "Statistics",
+    "TaskRecord",
+    "moment",
+    "task_row",
+]
 
 TAIL_CHARACTERS = 4_000
 """How many characters of the end of its output are recorded of a task."""
@@ -59,6 +67,40 @@ class TaskRecord:
         if self.started_at is None or self.completed_at is None:
             return None
         return (self.completed_at - self.started_at).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """State and times of a recorded task, without its texts. The time is aware, UTC."""
+
+    id: str
+    state: TaskState
+    began_at: datetime
+    """Its start; of a task that was never started, its creation."""
+    duration: float | None
+    """Seconds; None if it has no start or no end."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedRuns:
+    """The recorded tasks of one name."""
+
+    name: str
+    runs: int
+    """How many were found."""
+    last: Sequence[Run]
+    """The last ones in any state, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamePage:
+    """Some of the names that were found, that of the newest task first."""
+
+    names: Sequence[NamedRuns]
+    total: int
+    """How many names were found."""
+    states: Mapping[str, int]
+    """How many tasks of all names were found, by state, whatever state was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,24 +157,3 @@ def tail_of(task: Task) -> str | None:
 def moment(seconds: float | None) -> datetime | None:
     """Seconds since 1970 as an aware datetime."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
-def statistics_of(rows: Iterable[tuple[str, str, float | None, float | None]]) -> list[Statistics]:
-    """Statistics in order of names, from (name, state, started_at, completed_at) of started tasks."""
-    by_name: dict[str, list[tuple[str, float | None, float | None]]] = {}
-    for name, *rest in rows:
-        by_name.setdefault(name, []).append(tuple(rest))  # type: ignore[arg-type]
-    return [_statistics(name, runs) for name, runs in sorted(by_name.items())]
-
-
-def _statistics(name: str, runs: Sequence[tuple[str, float | None, float | None]]) -> Statistics:
-    durations = sorted(
-        end - start
-        for state, start, end in runs
-        if state == TaskState.COMPLETED and start is not None and end is not None
-    )
-    failures = sum(state == TaskState.FAILED for state, _, _ in runs)
-    if not durations:
-        return Statistics(name, len(runs), failures, None, None)
-    # The nearest rank: the smallest duration that 95 of 100 do not exceed.
-    return Statistics(name, len(runs), failures, median(durations), durations[math.ceil(0.95 * len(durations)) - 1])

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from IPython.core.error import UsageError
-from IPython.display import display
 
 from nbtasks.exceptions import NbtasksError, unknown
 from nbtasks.formatting import plural
@@ -29,6 +28,8 @@ from nbtasks.schedules.interval import parse_interval
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
 from nbtasks.task_list import Sweep, TaskList
+from nbtasks.widgets.run_list import statistics_html
+from nbtasks.widgets.run_query import RunQuery
 from nbtasks.widgets.snapshot import task_snapshot, until_text
 from nbtasks.widgets.text import task_list
 from nbtasks.widgets.timeline import SPAN
@@ -293,24 +294,23 @@ class Commands:
     # -- history --------------------------------------------------------------------------------------------------
 
     def _history(self, words: list[str]) -> None:
-        """List tasks of all kernels: [NAME] [--failed] [--since 2d] [--notebook NAME|all] [--statistics]"""
+        """Show runs by name: [NAME] [--failed] [--since 2d] [--notebook NAME|all] [--statistics]"""
         options = _history_options(words)
         history = self._kept_history("history")
         everywhere = options.notebook == "all"
         notebook = None if everywhere else options.notebook or history.notebook
         if options.statistics:
-            table = statistics_table(history.statistics(options.name, since=options.since, notebook=notebook))
-        else:
-            state = "failed" if options.failed else None
-            records = history.tasks(
-                options.name, state=state, since=options.since, notebook=notebook, limit=MOST_ROWS + 1
-            )
-            note = f"the newest {MOST_ROWS}; all: manager.history.tasks()" if len(records) > MOST_ROWS else ""
-            table = task_table(records[-MOST_ROWS:], with_notebook=everywhere, note=note)
-        if self._session.kernel.exists:
-            display(table)
-        else:
-            print(table)
+            statistics = history.statistics(options.name, since=options.since, notebook=notebook, limit=MOST_ROWS)
+            text = statistics_table(statistics)
+            last = {one.name: history.last_runs(one.name, since=options.since, notebook=notebook) for one in statistics}
+            self._session.panels.show_static({"text/html": statistics_html(statistics, last), "text/plain": text})
+            return
+        state = "failed" if options.failed else None
+        records = history.tasks(options.name, state=state, since=options.since, notebook=notebook, limit=MOST_ROWS + 1)
+        note = f"the newest {MOST_ROWS}; all: manager.history.tasks()" if len(records) > MOST_ROWS else ""
+        text = task_table(records[-MOST_ROWS:], with_notebook=everywhere, note=note)
+        query = RunQuery(options.name, state, notebook, options.since)
+        self._session.show_history(history, query, text)
 
     def _restore(self, names: list[str]) -> None:
         """Restore schedules that an earlier kernel of this notebook had, by default all: [NAME ...]"""

@@ -1,55 +1,36 @@
-"""Tables of history records and statistics, as text and HTML (`%bgtask history`)."""
+"""Tables of history records and statistics, as text (`%bgtask history`)."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from nbtasks.formatting import align_columns, duration
 from nbtasks.history.records import Statistics, TaskRecord
 
-__all__ = ["HistoryTable", "statistics_table", "task_table"]
+__all__ = ["statistics_table", "task_table"]
 
 _EMPTY = "nothing is recorded"
 _TASK_COLUMNS = ("when", "name", "state", "took", "error")
 _STATISTICS_COLUMNS = ("name", "runs", "failures", "median", "p95")
 
 
-class HistoryTable:
-    """Rows under a heading, with a note below."""
-
-    def __init__(self, columns: Sequence[str], rows: Iterable[tuple[str, ...]], note: str = "") -> None:
-        self._columns = tuple(columns)
-        self._rows = list(rows)
-        self._note = note
-
-    def __repr__(self) -> str:
-        if not self._rows:
-            return _EMPTY
-        return "\n".join([*align_columns([self._columns, *self._rows]), *filter(None, [self._note])])
-
-    def _repr_html_(self) -> str:
-        if not self._rows:
-            return f"<p>{_EMPTY}</p>"
-        cell = 'style="text-align:left;vertical-align:top;white-space:pre-wrap"'
-        head = "".join(f'<th scope="col" {cell}>{column}</th>' for column in self._columns)
-        body = "".join(
-            f"<tr>{''.join(f'<td {cell}>{html.escape(value)}</td>' for value in row)}</tr>" for row in self._rows
-        )
-        note = f"<p>{self._note}</p>" if self._note else ""
-        return f'<table class="nbtasks-history"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}'
-
-
-def task_table(records: Iterable[TaskRecord], *, with_notebook: bool, note: str = "") -> HistoryTable:
-    """One row for each task, with the notebook of each in front if asked for."""
+def task_table(records: Iterable[TaskRecord], *, with_notebook: bool, note: str = "") -> str:
+    """One line for each task, with the notebook of each in front if asked for."""
     columns = ("notebook", *_TASK_COLUMNS) if with_notebook else _TASK_COLUMNS
-    rows = [((record.notebook or "",) if with_notebook else ()) + _task_row(record) for record in records]
-    return HistoryTable(columns, rows, note)
+    return _table(
+        columns,
+        [((record.notebook or "",) if with_notebook else ()) + _task_row(record) for record in records],
+        note,
+    )
 
 
-def statistics_table(statistics: Iterable[Statistics]) -> HistoryTable:
-    """One row for each name: its runs, failures and durations."""
-    return HistoryTable(_STATISTICS_COLUMNS, map(_statistics_row, statistics))
+def statistics_table(statistics: Iterable[Statistics]) -> str:
+    """One line for each name: its runs, failures and durations."""
+    return _table(_STATISTICS_COLUMNS, list(map(_statistics_row, statistics)))
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]], note: str = "") -> str:
+    return "\n".join([*align_columns([columns, *rows]), *filter(None, [note])]) if rows else _EMPTY
 
 
 def _task_row(record: TaskRecord) -> tuple[str, ...]:

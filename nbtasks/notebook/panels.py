@@ -10,9 +10,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from IPython.display import display
 
 from nbtasks.events import EventType
+from nbtasks.history.history import History
 from nbtasks.manager import TaskManager
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
@@ -23,6 +26,7 @@ from nbtasks.task import Task, can_run_again
 from nbtasks.widgets.html import panel_bundle, table_bundle
 from nbtasks.widgets.live_writer import LiveWriter, View
 from nbtasks.widgets.notifications import Notifications, NotificationSettings
+from nbtasks.widgets.run_query import ListAnswer, RunQuery, read_list, run_list_bundle
 from nbtasks.widgets.snapshot import Snapshot, group_snapshot, snapshot_of, when_lost
 from nbtasks.widgets.static_views import HtmlPanel, HtmlTable, HtmlTimeline
 from nbtasks.widgets.text import panel_text, schedule_list, task_list, terminal_lines
@@ -33,13 +37,16 @@ if TYPE_CHECKING:
     from nbtasks.widgets.group_panel import GroupPanel
     from nbtasks.widgets.panel import LivePanel
     from nbtasks.widgets.recurring_panel import RecurringPanel
+    from nbtasks.widgets.run_list_view import LiveRunList
     from nbtasks.widgets.schedule_list import RepeatableTasks, ScheduleList
     from nbtasks.widgets.task_table import LiveTable
 
     Panel: TypeAlias = LivePanel | GroupPanel | RecurringPanel | HtmlPanel
-    ViewOfAll: TypeAlias = LiveTable | HtmlTable | ScheduleList | HtmlTimeline
+    ViewOfAll: TypeAlias = LiveTable | HtmlTable | ScheduleList | LiveRunList | HtmlTimeline
 
 __all__ = ["Panels"]
+
+V = TypeVar("V", bound="ViewOfAll")
 
 Subject: TypeAlias = Task | RecurringTask
 
@@ -92,8 +99,8 @@ class Panels:
         """The request in which each cell showed its last panel."""
         self._views_of_all: dict[str, ViewOfAll] = {}
         """By cell."""
-        self._table_cells: dict[str, LaunchingCell] = {}
-        """The cells that show the task table."""
+        self._last_pictures: dict[str, Callable[[], None]] = {}
+        """By cell: sends the last picture of its view of all tasks, when the kernel ends."""
 
     def use_widgets(self, cell: LaunchingCell) -> bool:
         """Whether views in `cell` are widgets: if its front end shows them, or as NBTASKS_WIDGETS says."""
@@ -240,7 +247,9 @@ class Panels:
         else:
             self._add_view_of_all(lambda: self._make_table(cell), cell)
             with self._lock:
-                self._table_cells[cell.key] = cell
+                self._last_pictures[cell.key] = lambda: self._send_picture(
+                    cell, _table_id(cell), table_bundle(self._manager, lost=True)
+                )
 
     def show_timeline(self, cell: LaunchingCell, span: timedelta) -> None:
         """Show the timeline of the last `span` in `cell`, in place of an earlier view there."""
@@ -259,11 +268,35 @@ class Panels:
         else:
             self._add_view_of_all(lambda: self._make_schedule_list(cell, chosen, repeatable), cell)
 
-    def _add_view_of_all(self, make: Callable[[], ViewOfAll], cell: LaunchingCell) -> None:
+    def show_history(self, cell: LaunchingCell, history: History, query: RunQuery, text: str) -> None:
+        """Show the runs that a history has, in place of an earlier view in `cell`.
+
+        `text` is the same for terminals. Raises HistoryError.
+        """
+        if not self._kernel.exists:
+            print(text)
+            return
+        answer = read_list(history, query)
+        if not self.use_widgets(cell):
+            self.show_static(run_list_bundle(answer, text))
+            return
+        view = self._add_view_of_all(lambda: self._make_run_list(cell, history, query, answer, text), cell)
+        with self._lock:
+            self._last_pictures[cell.key] = lambda: self._send_picture(cell, _history_id(cell), view.picture())
+
+    def show_static(self, bundle: dict[str, Any]) -> None:
+        """Show what does not change; in a terminal its text."""
+        if self._kernel.exists:
+            display(bundle, raw=True)
+        else:
+            print(bundle["text/plain"])
+
+    def _add_view_of_all(self, make: Callable[[], V], cell: LaunchingCell) -> V:
         view = self._writer().add(None, make)
         self._close_earlier(cell.key)
         with self._lock:
             self._views_of_all[cell.key] = view
+        return view
 
     def _make_table(self, cell: LaunchingCell) -> LiveTable | HtmlTable:
         """Make the table and show it, on the writer's thread."""
@@ -292,6 +325,17 @@ class Panels:
             timeline.replace = lambda data: self._kernel.send(cell, "update_display_data", _content(data, display_id))
         self._kernel.send(cell, "display_data", _content(timeline.bundle(), display_id))
         return timeline
+
+    def _make_run_list(
+        self, cell: LaunchingCell, history: History, query: RunQuery, answer: ListAnswer, text: str
+    ) -> LiveRunList:
+        """Make the list of runs and show it, on the writer's thread."""
+        from nbtasks.widgets.run_list_view import LiveRunList
+
+        live = self._writer()
+        runs = LiveRunList(history, live.touch, lambda: live.state_changes, query, answer, text)
+        self._kernel.send(cell, "display_data", _content(runs.bundle(), _history_id(cell)))
+        return runs
 
     def _make_schedule_list(
         self, cell: LaunchingCell, chosen: Sequence[RecurringTask] | None, repeatable: RepeatableTasks
@@ -336,15 +380,17 @@ class Panels:
         now = datetime.now(UTC)
         with self._lock:
             panels = [panel for panels in self._by_cell.values() for panel in panels]
-            tables = list(self._table_cells.values())
+            last_pictures = list(self._last_pictures.values())
         for panel in panels:
             panel.view.refresh()
             replace, panel.view.replace = panel.view.replace, None
             if replace is not None:
                 replace(panel.last_snapshot(now))
-        for cell in tables:
-            content = _content(table_bundle(self._manager, lost=True), _table_id(cell))
-            self._kernel.send(cell, "update_display_data", content)
+        for send in last_pictures:
+            send()
+
+    def _send_picture(self, cell: LaunchingCell, display_id: str, bundle: dict[str, Any]) -> None:
+        self._kernel.send(cell, "update_display_data", _content(bundle, display_id))
 
     # -- the terminal -----------------------------------------------------------------------------------------
 
@@ -404,7 +450,7 @@ class Panels:
             if left := [panel for panel in panels if panel not in finished]:
                 self._by_cell[key] = left
             view = self._views_of_all.pop(key, None)
-            self._table_cells.pop(key, None)
+            self._last_pictures.pop(key, None)
         for panel in finished:
             for subject in panel.subjects:
                 live.remove(subject, panel.view)
@@ -435,6 +481,10 @@ def _display_id(subject: Subject, cell: LaunchingCell) -> str:
 
 def _table_id(cell: LaunchingCell) -> str:
     return f"nbtasks-table-{cell.request_id}"
+
+
+def _history_id(cell: LaunchingCell) -> str:
+    return f"nbtasks-history-{cell.request_id}"
 
 
 def _content(

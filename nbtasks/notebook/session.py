@@ -41,6 +41,7 @@ from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.states import FINAL_STATES, TaskState
 from nbtasks.task import Task, call_hook
 from nbtasks.widgets.html import panel_bundle
+from nbtasks.widgets.run_query import RunQuery
 from nbtasks.widgets.snapshot import Snapshot, one_line, record_snapshot
 
 if TYPE_CHECKING:
@@ -425,6 +426,10 @@ class NotebookSession:
     def show_table(self) -> None:
         """Show the task table."""
         self.panels.show_table(self.kernel.launching_cell())
+
+    def show_history(self, history: History, query: RunQuery, text: str) -> None:
+        """Show the runs that a history has; `text` is the same for terminals. Raises HistoryError."""
+        self.panels.show_history(self.kernel.launching_cell(), history, query, text)
 
     def show_timeline(self, span: timedelta) -> None:
         """Show the timeline of the last `span`."""

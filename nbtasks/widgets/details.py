@@ -17,9 +17,10 @@ from typing import Any
 
 from nbtasks.formatting import clock, size
 from nbtasks.task import PastAttempt, Task
+from nbtasks.widgets.html import package_text
 from nbtasks.widgets.snapshot import plain_text, shortened
 
-__all__ = ["details_html", "value_text"]
+__all__ = ["details_html", "section_html", "value_text"]
 
 NAMES = 40
 """Maximum number of names."""
@@ -32,22 +33,26 @@ _CODE_STYLE = (
     "margin:2px 0 8px;padding:6px 8px;max-height:220px;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere;"
     "font-size:12px;line-height:1.4;background:rgba(128,128,128,.1)"
 )
+_BUTTON_STYLE = (
+    "padding:0 8px;border:1px solid rgba(128,128,128,.5);border-radius:2px;background:rgba(128,128,128,.15);"
+    "color:inherit;font:inherit;font-size:12px;line-height:18px;cursor:pointer"
+)
 
 
 def details_html(task: Task, past: Sequence[PastAttempt] = ()) -> str:
     """The details of `task` now; `past` are the attempts that failed and were retried."""
     parts = [_facts_html(task)]
     if task.exception is not None:
-        parts.append(_section_html("Error", _traceback_text(task.exception)))
+        parts.append(section_html("Error", _traceback_text(task.exception)))
     elif task.error:
-        parts.append(_section_html("Reason", task.error))
+        parts.append(section_html("Reason", task.error))
     cell = task.cell_details()
     if cell is not None:
-        parts.append(_section_html("Source", cell.source))
+        parts.append(section_html("Source", cell.source))
         if names := _name_lines(cell.namespace):
-            parts.append(_section_html("Names", "\n".join(names)))
+            parts.append(section_html("Names", "\n".join(names)))
     if past:
-        parts.append(_section_html("Attempts", "\n".join(map(_attempt_line, past))))
+        parts.append(section_html("Attempts", "\n".join(map(_attempt_line, past))))
     return f'<div style="font-size:13px;line-height:1.5">{"".join(parts)}</div>'
 
 
@@ -74,10 +79,17 @@ def _facts_html(task: Task) -> str:
     return f'<div style="display:flex;flex-wrap:wrap;gap:0 16px;margin-bottom:6px">{"".join(items)}</div>'
 
 
-def _section_html(title: str, text: str) -> str:
+def section_html(title: str, text: str, *, copy: bool = True) -> str:
+    """A text that scrolls under its title, and a button that copies it."""
     text = escape(shortened(plain_text(text), SECTION_CHARACTERS))
+    button = ""
+    if copy:
+        script = escape(package_text("copy.js").strip())
+        button = f' <button type="button" title="Copy" aria-label="Copy {title.lower()}" onclick="{script}" '
+        button += f'style="{_BUTTON_STYLE}">Copy</button>'
     # An element that scrolls must be reachable by the keyboard.
-    return f'<div>{title}</div><pre tabindex="0" aria-label="{title}" role="region" style="{_CODE_STYLE}">{text}</pre>'
+    pre = f'<pre tabindex="0" aria-label="{title}" role="region" style="{_CODE_STYLE}">{text}</pre>'
+    return f'<div class="nbtasks-section"><div>{title}{button}</div>{pre}</div>'
 
 
 def _traceback_text(error: BaseException) -> str:

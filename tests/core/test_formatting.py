@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbtasks.formatting import align_columns, clock, duration, plural, size, took
+from nbtasks.formatting import align_columns, clock, duration, plural, short_duration, size, took
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,14 @@ def test_a_duration_has_three_digits_below_a_minute(seconds, text):
 )
 def test_what_work_took_has_its_two_largest_units(seconds, text):
     assert took(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (2.24e-05, "0.02 ms"), (0.008114, "8.11 ms"), (0.0996, "99.6 ms"), (0.1, "0.1 s"), (75, "1:15")],
+)
+def test_a_short_duration_fits_a_narrow_column(seconds, text):
+    assert short_duration(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
+import math
 import os
+import re
 import signal
 import sqlite3
+import statistics
 import subprocess
 import sys
 import threading
@@ -18,8 +22,8 @@ from pathlib import Path
 import pytest
 
 from nbtasks import Retry, Task, TaskManager
-from nbtasks.exceptions import HistoryError, InvalidScheduleError
-from nbtasks.history.history import History
+from nbtasks.exceptions import HistoryError, InvalidScheduleError, MissingPackageError, UnknownStateError
+from nbtasks.history.history import _STATISTICS, _TASKS, History, _conditions
 from nbtasks.schedules import CronSchedule, IntervalSchedule
 from nbtasks.schedules.business_hours import BusinessHours
 
@@ -137,6 +141,127 @@ def test_statistics_tell_runs_failures_median_and_95th_percentile(kept):
     [work] = kept.history.statistics("work")
     assert (work.runs, work.failures) == (4, 1)
     assert 0.03 <= work.median < 0.06 <= work.percentile_95 < 1
+
+
+def test_names_are_listed_with_their_last_runs_the_newest_first(kept):
+    for number in range(5):
+        kept.create_task("load", fails if number == 3 else str)
+        kept.wait()
+    kept.create_task("fit", str).wait()
+    page = kept.history.runs_by_name(last=3)
+    assert [(one.name, one.runs) for one in page.names] == [("fit", 1), ("load", 5)]
+    load = page.names[1]
+    assert [run.state for run in load.last] == ["completed", "failed", "completed"]
+    assert load.last[0].began_at <= load.last[1].began_at <= load.last[2].began_at
+    assert all(run.duration >= 0 for run in load.last)
+    assert (page.total, page.states["completed"], page.states["failed"], page.states["lost"]) == (2, 5, 1, 0)
+    assert kept.history.last_runs("load", limit=2) == list(load.last[1:])
+    assert kept.history.newest_tasks(["load", "none"]) == {"load": kept.history.tasks("load")[-1]}
+
+
+def test_names_are_found_by_state_by_text_and_by_page(kept):
+    for number in range(5):
+        kept.create_task(f"fit {number}", fails if number == 3 else str)
+        kept.wait()
+    kept.create_task("100%_done", str).wait()
+
+    def found(**query):
+        return [one.name for one in kept.history.runs_by_name(**query).names]
+
+    assert found(state="failed") == ["fit 3"]
+    assert found(text="FIT") == ["fit 4", "fit 3", "fit 2", "fit 1", "fit 0"]
+    assert found(text="no data") == ["fit 3"] and found(text="0%_") == ["100%_done"]
+    assert found(text="_") == found(text="%") == ["100%_done"]
+    assert found(text="fit", limit=2, offset=2) == ["fit 2", "fit 1"] and found(name="fit 1") == ["fit 1"]
+    page = kept.history.runs_by_name(text="fit", state="failed", limit=1)
+    assert (page.total, page.states["completed"]) == (1, 4)
+    assert [one.name for one in kept.history.tasks(text="fit", limit=2, offset=1)] == ["fit 2", "fit 3"]
+    assert found(since="1ms") == [] and found(notebook="other.ipynb") == []
+
+
+def test_statistics_of_the_newest_names(kept):
+    for name in ("b", "a", "c"):
+        kept.create_task(name, str).wait()
+    assert [one.name for one in kept.history.statistics(limit=2)] == ["a", "c"]
+    assert [one.name for one in kept.history.statistics()] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("number", [1, 2, 19, 20, 21, 100])
+def test_statistics_take_the_middle_and_the_nearest_rank(kept, path, number):
+    kept.create_task("work", str).wait()
+    kept.history.flush()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("DELETE FROM tasks")
+        [(kernel,)] = database.execute("SELECT id FROM kernels").fetchall()
+        database.executemany(
+            "INSERT INTO tasks (id, kernel, name, lane, state, attempts, created_at, started_at, completed_at, kind) "
+            "VALUES (?, ?, 'work', 'default', 'completed', 1, 0, 0, ?, 'Task')",
+            [(str(took), kernel, took) for took in range(1, number + 1)],
+        )
+        database.commit()
+    [work] = kept.history.statistics()
+    durations = list(range(1, number + 1))
+    assert work.median == statistics.median(durations)
+    assert work.percentile_95 == durations[math.ceil(0.95 * number) - 1]
+
+
+def test_lists_of_runs_do_not_read_the_tasks_with_their_texts(kept, path):
+    kept.create_task("work", str).wait()
+    kept.history.runs_by_name()
+    queries = []
+    connection = sqlite3.connect(path)
+    where, values = _conditions(None, "failed", "a.ipynb", "2d")
+    for query in (f"SELECT count(DISTINCT name) FROM {_TASKS} {where}", _STATISTICS.format(where=where)):
+        queries += [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
+    connection.close()
+    scans = [line for line in queries if re.search(r"(SCAN|SEARCH) tasks", line)]
+    assert len(scans) == 2 and all("COVERING INDEX tasks_by_name" in line for line in scans)
+
+
+# -- frames -------------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_has_the_records_with_their_types(kept):
+    pandas = pytest.importorskip("pandas")
+    kept.add_task(Writes(name="fine", says="all of it"))
+    kept.create_task("never", str, after=[kept.create_task("broken", fails)])
+    kept.wait()
+    frame = kept.history.to_frame()
+    records = kept.history.tasks()
+    assert {column: str(dtype) for column, dtype in frame.dtypes.items()} == {
+        **dict.fromkeys(("id", "name", "notebook", "kind", "parent_id", "lane"), "string"),
+        "state": "category",
+        "attempts": "int64",
+        **dict.fromkeys(("created_at", "started_at", "completed_at"), "datetime64[us, UTC]"),
+        "duration": "float64",
+        **dict.fromkeys(("error", "source", "output"), "string"),
+    }
+    assert list(frame["name"]) == ["fine", "broken", "never"] and list(frame["attempts"]) == [1, 1, 0]
+    assert list(frame["state"]) == ["completed", "failed", "cancelled"] and "lost" in frame["state"].cat.categories
+    for record, row in zip(records, frame.itertuples(), strict=True):
+        assert abs(row.created_at.to_pydatetime() - record.created_at) < timedelta(microseconds=2)
+    assert frame["duration"][0] == pytest.approx(records[0].duration, abs=1e-5)
+    assert frame["output"][0] == "all of it" and frame["error"][1] == "ValueError: no data"
+    assert pandas.isna(frame["started_at"][2]) and pandas.isna(frame["duration"][2]) and frame["output"].isna()[1]
+    assert list(kept.history.to_frame("broken")["name"]) == ["broken"]
+    empty = kept.history.to_frame("none")
+    assert len(empty) == 0 and dict(empty.dtypes) == dict(frame.dtypes)
+    with pytest.raises(UnknownStateError, match="faild"):
+        kept.history.to_frame(state="faild")
+
+
+def test_without_pandas_the_error_says_what_to_install(kept, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    monkeypatch.setattr(importlib, "import_module", refuse_pandas)
+    with pytest.raises(MissingPackageError, match=r"History.to_frame needs pandas: pip install pandas$"):
+        kept.history.to_frame()
+
+
+def refuse_pandas(name):
+    raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+# -- the file -----------------------------------------------------------------------------------------------------
 
 
 def test_cleanup_removes_what_is_older_and_90_days_is_the_default(kept, path):

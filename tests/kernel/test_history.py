@@ -15,6 +15,7 @@ from nbtasks.history.history import History
 from tests.history import test_history as spoiled
 from tests.kernel.driver import KernelDriver
 from tests.kernel.notebook import load
+from tests.kernel.test_panel import VIEW
 
 pytestmark = pytest.mark.kernel
 
@@ -62,6 +63,28 @@ def test_tasks_of_a_killed_kernel_are_lost_and_keep_their_output(start) -> None:
     assert second.value(records) == [
         ("fine", "completed", "all of it\n", "print('all of it')\n"),
         ("it", "lost", "as far as it came\n", "print('as far as it came')\ngates['go'].wait()\n"),
+    ]
+
+
+def test_the_history_is_a_widget_with_a_static_list_for_other_viewers(start) -> None:
+    notebook = start()
+    notebook.run("%%bgtask broken\nprint('so far')\nraise ValueError('no data')").check()
+    notebook.run("get_manager().wait()").check()
+    data = notebook.run("%bgtask history").check().outputs[0]["data"]
+    assert VIEW in data and "<summary" in data["text/html"] and "so far" in data["text/html"]
+    assert data["text/plain"].splitlines()[1].endswith("ValueError: no data")
+    data = notebook.run("%bgtask history --statistics").check().outputs[0]["data"]
+    assert VIEW not in data and "1 run, 1 failure" in data["text/html"]
+    static = start(NBTASKS_WIDGETS="0").run("%bgtask history").check().outputs[0]["data"]
+    assert VIEW not in static and "<summary" in static["text/html"]
+
+
+def test_the_history_as_a_frame(start) -> None:
+    notebook = start()
+    notebook.run("%%bgtask fine\nprint('so far')").check()
+    notebook.run("get_manager().wait()").check()
+    assert notebook.value("get_manager().history.to_frame()[['name', 'output']].values.tolist()") == [
+        ["fine", "so far\n"]
     ]
 
 
