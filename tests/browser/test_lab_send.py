@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipykernel
 import pytest
 from playwright.sync_api import expect
 
@@ -116,3 +117,23 @@ def test_after_a_reload_the_button_goes_with_the_cell(open_page):
     expect(toolbar_button(page)).to_be_visible()
     page.interrupt()
     expect(toolbar_button(page)).to_be_hidden()
+
+
+@pytest.mark.skipif(ipykernel.version_info >= (7,), reason="ipykernel 7.0 and later send running cells away")
+@pytest.mark.parametrize("frontend", ["lab", "notebook"])
+def test_with_an_older_kernel_the_command_says_what_it_takes(open_page, frontend):
+    page = open_page([LOAD.format(seconds=0.1), LONG, "%bgtask adopt"], frontend=frontend)
+    page.run(0)
+    page.start(1)
+    page.wait_text(1, "begun")
+    page.page.evaluate("() => void window.jupyterapp.commands.execute('nbtasks:send-to-background')")
+    toast = page.page.locator(".Toastify__toast").get_by_text("by ipykernel 7.0 or later; this is ipykernel 6")
+    toast.wait_for()
+    assert page.cell(1).locator(".nbtasks-Offer").count() == 0
+    expect(toolbar_button(page)).to_be_hidden()
+    assert page.is_running(1)
+    page.screenshot(f"lab-send-older-{frontend}")
+    page.interrupt()
+    page.wait_done(1)
+    page.run(2)
+    page.wait_text(2, "by ipykernel 7.0 or later; this is ipykernel 6")
