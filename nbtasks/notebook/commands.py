@@ -32,7 +32,6 @@ from nbtasks.widgets.run_list import statistics_html
 from nbtasks.widgets.run_query import RunQuery
 from nbtasks.widgets.snapshot import task_snapshot, until_text
 from nbtasks.widgets.text import task_list
-from nbtasks.widgets.timeline import SPAN
 
 __all__ = ["Commands"]
 
@@ -203,10 +202,10 @@ class Commands:
         print(f"pruned {plural(count, 'task')}")
 
     def _timeline(self, words: list[str]) -> None:
-        """Show when tasks ran, by lane, and the next runs; of the last hour, or of: [30m | 6h | ...]"""
+        """Show when tasks ran, by lane, and the next runs; since the first start, or of the last: [30m | 6h]"""
         if len(words) > 1:
             raise UsageError(f"%bgtask timeline: takes one length of time, such as 30m or 6h, not {' '.join(words)!r}")
-        self._session.show_timeline(parse_interval(words[0]) if words else SPAN)
+        self._session.show_timeline(parse_interval(words[0]) if words else None)
 
     def _workers(self, words: list[str]) -> None:
         """List the worker processes, with their memory and CPU time."""

@@ -251,12 +251,14 @@ class Panels:
                     cell, _table_id(cell), table_bundle(self._manager, lost=True)
                 )
 
-    def show_timeline(self, cell: LaunchingCell, span: timedelta) -> None:
-        """Show the timeline of the last `span` in `cell`, in place of an earlier view there."""
+    def show_timeline(self, cell: LaunchingCell, span: timedelta | None) -> None:
+        """Show the timeline of the last `span`, or since the first start, in place of an earlier view there."""
         if not self._kernel.exists:
             print(timeline_of(self._manager, span).text())
         else:
-            self._add_view_of_all(lambda: self._make_timeline(cell, span), cell)
+            view = self._add_view_of_all(lambda: self._make_timeline(cell, span), cell)
+            with self._lock:
+                self._last_pictures[cell.key] = lambda: self._send_picture(cell, _timeline_id(cell), view.picture())
 
     def show_schedules(
         self, cell: LaunchingCell, chosen: Sequence[RecurringTask] | None, repeatable: RepeatableTasks
@@ -313,9 +315,9 @@ class Panels:
         self._kernel.send(cell, "display_data", _content(table.bundle(), display_id))
         return table
 
-    def _make_timeline(self, cell: LaunchingCell, span: timedelta) -> HtmlTimeline:
+    def _make_timeline(self, cell: LaunchingCell, span: timedelta | None) -> HtmlTimeline:
         """Make the timeline and show it, on the writer's thread."""
-        display_id = f"nbtasks-timeline-{cell.request_id}"
+        display_id = _timeline_id(cell)
         if self.use_widgets(cell):
             from nbtasks.widgets.timeline_view import LiveTimeline
 
@@ -481,6 +483,10 @@ def _display_id(subject: Subject, cell: LaunchingCell) -> str:
 
 def _table_id(cell: LaunchingCell) -> str:
     return f"nbtasks-table-{cell.request_id}"
+
+
+def _timeline_id(cell: LaunchingCell) -> str:
+    return f"nbtasks-timeline-{cell.request_id}"
 
 
 def _history_id(cell: LaunchingCell) -> str:

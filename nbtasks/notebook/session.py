@@ -431,8 +431,8 @@ class NotebookSession:
         """Show the runs that a history has; `text` is the same for terminals. Raises HistoryError."""
         self.panels.show_history(self.kernel.launching_cell(), history, query, text)
 
-    def show_timeline(self, span: timedelta) -> None:
-        """Show the timeline of the last `span`."""
+    def show_timeline(self, span: timedelta | None) -> None:
+        """Show the timeline of the last `span`, or from the first start on."""
         self.panels.show_timeline(self.kernel.launching_cell(), span)
 
 

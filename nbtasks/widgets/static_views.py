@@ -13,7 +13,7 @@ from nbtasks.task import Task
 from nbtasks.widgets.html import panel_bundle, table_bundle
 from nbtasks.widgets.live_writer import View, ViewCount
 from nbtasks.widgets.snapshot import Snapshot, progress_state, snapshot_of
-from nbtasks.widgets.timeline import SPAN, timeline_of
+from nbtasks.widgets.timeline import timeline_of
 
 __all__ = ["HtmlPanel", "HtmlTable", "HtmlTimeline"]
 
@@ -107,13 +107,14 @@ class HtmlTable(View):
 
 
 class HtmlTimeline(View):
-    """The timeline."""
+    """The timeline of a time span; None: from the first start on."""
 
-    def __init__(self, manager: TaskManager, span: timedelta = SPAN) -> None:
+    def __init__(self, manager: TaskManager, span: timedelta | None = None) -> None:
         self.replace: Replace | None = None
         """Shows a new bundle in place of the last one."""
         self._manager = manager
         self._span = span
+        self._until: datetime | None = None
         self._next_drawing = float("-inf")
         self._bundle = self._draw()
 
@@ -134,6 +135,10 @@ class HtmlTimeline(View):
 
     def bundle(self) -> dict[str, Any]:
         """The mime bundle of the timeline as it was last drawn."""
+        return self.picture()
+
+    def picture(self) -> dict[str, Any]:
+        """The same without widgets."""
         return self._bundle
 
     def close(self) -> None:
@@ -142,7 +147,7 @@ class HtmlTimeline(View):
 
     def _draw(self) -> dict[str, Any]:
         start = time.thread_time()
-        timeline = timeline_of(self._manager, self._span)
+        timeline = self._timeline = timeline_of(self._manager, self._span, until=self._until)
         bundle = {"text/html": timeline.html(), "text/plain": timeline.text()}
         took = time.thread_time() - start
         pause = max(TIMELINE_SECONDS, len(bundle["text/html"]) / TIMELINE_BYTES_PER_SECOND, TIMELINE_TIME_SHARE * took)
