@@ -110,9 +110,11 @@ function addSidebar(app, sidebar, palette) {
     caption: 'The tasks of all open notebooks',
     icon: tasksIcon,
     execute: () => {
-      // In Notebook 7 a closed side area is expanded first.
-      app.shell.expandLeft?.(sidebar.id);
-      app.shell.activateById(sidebar.id);
+      if (sidebar.isVisible) {
+        sidebar.activate(); // Notebook 7.2 would hide it
+      } else {
+        app.shell.activateById(sidebar.id);
+      }
     }
   });
   palette?.addItem({ command: SHOW, category: CATEGORY });
