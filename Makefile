@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: help lab test check style types layers docs test-long test-matrix pythons test-latest lock coverage bench bench-names chromium clean
 
 help:
-	@echo "make lab          JupyterLab with the quickstart notebook"
+	@echo "make lab          JupyterLab with copies of the notebooks; opens the quickstart"
 	@echo "make test         every test: style, types, layers, unit, kernels, notebooks, JupyterLab in Chromium"
 	@echo "make check        style, types, layers and documentation only"
 	@echo "make docs         the documentation as a site, in build/docs"
@@ -66,9 +66,17 @@ chromium: $(VENV)/set-up-test
 # In a container one often is root, which Jupyter asks about.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# The notebooks of the clone stay as they are: work is done on copies, which are made once.
+WORK ?= build/notebooks
+
 # With the JupyterLab extension of this tree; the editable install has a copy, which may be older.
 lab: $(VENV)/set-up-lab
-	JUPYTER_PATH="$(CURDIR)/share/jupyter$${JUPYTER_PATH:+:$$JUPYTER_PATH}" $(BIN)/jupyter lab $(AS_ROOT) notebooks/01-quickstart.ipynb
+	@mkdir -p $(WORK)
+	@for notebook in notebooks/*.ipynb; do \
+	    test -e "$(WORK)/$$(basename "$$notebook")" || cp "$$notebook" "$(WORK)"; done
+	@echo "Starting JupyterLab with copies of the notebooks, in $(WORK). Its address is printed below; Ctrl+C ends it."
+	JUPYTER_PATH="$(CURDIR)/share/jupyter$${JUPYTER_PATH:+:$$JUPYTER_PATH}" $(BIN)/jupyter lab $(AS_ROOT) \
+	    --ServerApp.root_dir="$(abspath $(WORK))" --LabApp.default_url=/lab/tree/01-quickstart.ipynb
 
 check: style types layers docs
 

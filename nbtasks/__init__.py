@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from nbtasks.schedules.recurring_task import RecurringTask
     from nbtasks.task_list import TaskList
 
+__version__ = "0.1.0"
+
 __all__ = [
     "BusinessHours",
     "DeadlockError",

@@ -20,5 +20,5 @@ def require(package: str, action: str, *, extra: str = "actions") -> Any:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        more = f", or 'nbtasks[{extra}]' for all packages of the {extra}" if extra else ""
+        more = f", or '.[{extra}]' in a clone for all of the {extra}" if extra else ""
         raise MissingPackageError(f"{action} needs {package}: pip install {package}{more}") from None

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import nbtasks
+
 ROOT = Path(__file__).parent.parent
 EXTENSION = ROOT / "share" / "jupyter" / "labextensions" / "nbtasks"
 FILES = sorted(path.relative_to(EXTENSION).as_posix() for path in EXTENSION.rglob("*") if path.is_file())
@@ -48,7 +50,7 @@ def test_jupyterlab_lists_it_as_enabled_and_ok(tmp_path):
 
 def test_its_version_is_that_of_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert read_json("package.json")["version"] == project["version"]
+    assert read_json("package.json")["version"] == nbtasks.__version__ == project["version"]
     assert (EXTENSION / "schemas/nbtasks/package.json.orig").read_text() == (EXTENSION / "package.json").read_text()
 
 

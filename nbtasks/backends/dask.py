@@ -67,7 +67,7 @@ class DaskBackend(Backend):
         try:
             import distributed  # noqa: F401 - only whether it is there
         except ImportError:
-            raise TaskFailedError("the dask backend needs Dask: pip install nbtasks[dask]") from None
+            raise TaskFailedError("the dask backend needs Dask: pip install distributed") from None
         with self._lock:
             if self._closed:
                 raise TaskFailedError("the dask backend is closed")

@@ -406,7 +406,7 @@ def _elsewhere(options: argparse.Namespace) -> WorkerProcess | OtherKernel | Non
     if options.shared:
         raise UsageError(f"%%bgtask: --shared needs the notebook's own process; omit --backend {options.backend}")
     if options.backend == "dask" and importlib.util.find_spec("distributed") is None:
-        raise UsageError("%%bgtask: --backend dask needs Dask: pip install nbtasks[dask]")
+        raise UsageError("%%bgtask: --backend dask needs Dask: pip install distributed")
     return WorkerProcess(None if options.memory is None else _bytes(options.memory))
 
 

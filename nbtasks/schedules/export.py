@@ -630,7 +630,8 @@ jobs:
       - uses: actions/setup-python@v6
         with:
           python-version: "3.13"
-      - run: python -m pip install "nbtasks[run]"
+      # REPOSITORY: the address of a repository of nbtasks, such as https://HOST/OWNER/nbtasks
+      - run: python -m pip install "nbtasks[run] @ git+REPOSITORY"
       - run: {command}
       - uses: actions/upload-artifact@v5
         if: always()

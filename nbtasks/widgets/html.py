@@ -22,6 +22,7 @@ from nbtasks.widgets.text import TASK_COLUMNS, panel_text, schedule_list, task_c
 __all__ = [
     "BAR_HEIGHT",
     "TRACK_COLOUR",
+    "VIEW_WIDTH",
     "error_html",
     "figures_html",
     "image_html",
@@ -40,7 +41,9 @@ __all__ = [
 
 BAR_HEIGHT = 6
 """Pixels, of live and of static bars: nothing moves when the static panel replaces the live one."""
-TRACK_COLOUR = "rgba(128,128,128,.25)"
+VIEW_WIDTH = 900
+"""Maximum width of panels, tables and lists in pixels: they have one right edge."""
+TRACK_COLOUR = "rgba(128,128,128,.45)"
 """Background of bars, visible in every theme."""
 TABLE_ROWS = 50
 """Maximum number of tasks in a static table, the newest."""
@@ -87,8 +90,9 @@ def panel_html(snapshot: Snapshot, *, run_again: bool = False, command: str = ""
     else:
         row, below = _row_html(*head, again), note_html(snapshot)
     return (
-        f'<div class="nbtasks-panel" data-state="{snapshot.state}" style="max-width:754px;padding:0 0 6px 6px;'
-        f'font-size:13px;line-height:1.5">{row}{below}{image_html(snapshot.image, snapshot.title)}</div>'
+        f'<div class="nbtasks-panel" data-state="{snapshot.state}" style="max-width:{VIEW_WIDTH - 6}px;'
+        f'padding:0 0 6px 6px;font-size:13px;line-height:1.5">{row}{below}'
+        f"{image_html(snapshot.image, snapshot.title)}</div>"
     )
 
 
@@ -118,11 +122,19 @@ def _sign_html(snapshot: Snapshot, *, live: bool) -> str:
 
 
 def figures_html(snapshot: Snapshot, *, live: bool = False) -> str:
-    """Percent, rate and times; a `live` one has two versions, as `label_html` does."""
-    figures = escape(snapshot.figures)
+    """Percent, times and rate; a `live` one has two versions, as `label_html` does.
+
+    Where they do not fit, the browser wraps the last ones, which are then below the visible line: the rate first. The
+    first item is empty, since one item at least stays on the line.
+    """
+    figures = '<span style="height:1.5em"></span>'
+    figures += "".join(
+        f"<span>{' · ' if number else ''}{escape(part)}</span>" for number, part in enumerate(snapshot.figure_parts)
+    )
     if live and not snapshot.finished:
-        figures = _live_or_lost(figures, escape(snapshot.last_figures))
-    return f'<span style="margin:0 10px;white-space:nowrap;{_NUMBERS}">{figures}</span>'
+        figures = _live_or_lost(figures, f"<span>{escape(snapshot.last_figures)}</span>")
+    shape = "display:flex;flex:0 1000 auto;flex-wrap:wrap;min-width:0;height:1.5em;overflow:hidden"
+    return f'<span style="{shape};margin:0 10px;white-space:pre;{_NUMBERS}">{figures}</span>'
 
 
 def _live_or_lost(live: str, lost: str) -> str:
@@ -183,8 +195,8 @@ def _run_again_html(button: bool, command: str) -> str:
         return f'<span title="{line}" style="{style};white-space:nowrap;opacity:.8">{label}</span>' if line else ""
     # A click selects the cell in JupyterLab and Notebook 7; the command runs the selected cell.
     style = (
-        "flex:0 0 auto;margin:0 0 0 auto;padding:2px 10px;border:1px solid rgba(128,128,128,.5);border-radius:2px;"
-        "background:rgba(128,128,128,.15);color:inherit;font:inherit;font-size:12px;cursor:pointer"
+        "flex:0 0 auto;margin:0 0 0 auto;padding:0 10px;height:24px;line-height:24px;border:none;"
+        "background:rgba(128,128,128,.2);color:inherit;font-family:inherit;font-size:13px;cursor:pointer"
     )
     return (
         '<button type="button" data-commandlinker-command="notebook:run-cell" data-commandlinker-args="{}" '

@@ -27,9 +27,9 @@ FIGURES_SECONDS = 0.5
 class PanelHead:
     """The first line of a panel, with state and figures, and the progress bar."""
 
-    def __init__(self, factory: WidgetFactory, height: str = "28px", figures_flex: str = "0 0 auto") -> None:
+    def __init__(self, factory: WidgetFactory, height: str = "28px", figures_flex: str = "0 1000 auto") -> None:
         self.label = factory.html(flex="0 1 auto", min_width="0")
-        self.figures = factory.html(flex=figures_flex)
+        self.figures = factory.html(flex=figures_flex, min_width="0")
         self.row = factory.row(align_items="center", height=height)
         self.row.add_class("nbtasks-row")
         self.bar = factory.progress_bar()
@@ -72,8 +72,7 @@ class LivePanel(View):
         self._cancel = factory.button(
             "Cancel",
             "Cancel this task",
-            lambda: manager.cancel_task(task),
-            height="24px",
+            lambda: task.cancelling or manager.cancel_task(task),
             min_width="84px",
             margin="0 0 0 6px",
         )
@@ -83,8 +82,7 @@ class LivePanel(View):
         output = kept_output(task)
         self._output = None if output is None else OutputView(factory, output)
         self._note, self._image = factory.html(), factory.html()
-        self.widget = factory.column(width="100%", max_width="760px", padding="0 0 6px 6px")
-        self.widget.add_class("nbtasks-panel")
+        self.widget = factory.view("nbtasks-panel")
         self.views = ViewCount(self.widget)
         self.refresh()
 
@@ -120,7 +118,8 @@ class LivePanel(View):
         buttons += [] if snapshot.finished else [self._cancel]
         # The style sheet travels in the label, which changes only with the state.
         sent = self._head.show(snapshot, *buttons, figures=self._may_write_figures(snapshot), style=style_html())
-        sent += update(self._cancel, disabled=cancelling, description="Cancelling…" if cancelling else "Cancel")
+        # Not disabled: it would lose the focus of the keyboard.
+        sent += update(self._cancel, description="Cancelling…" if cancelling else "Cancel")
         sent += update(self._note, value=note_html(snapshot))
         sent += update(self._image, value=image_html(snapshot.image, snapshot.title))
         below = [widget for widget in (self._note, self._image) if widget.value]

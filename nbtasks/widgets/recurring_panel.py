@@ -47,15 +47,13 @@ class RecurringPanel(View):
         self._cancel = factory.button(
             "Cancel",
             "Cancel the current run (the schedule continues)",
-            lambda: [manager.cancel_task(run) for run in recurring.instances],
-            height="24px",
+            lambda: [manager.cancel_task(run) for run in recurring.instances if not run.cancelling],
             margin="0 0 0 6px",
         )
         self._note = factory.html()
         self._runs = _RunsView(recurring, factory, lambda: touch(self))
         self._schedule = _ScheduleView(recurring, factory, lambda: touch(self))
-        self.widget = factory.column(width="100%", max_width="760px", padding="0 0 6px 6px")
-        self.widget.add_class("nbtasks-panel")
+        self.widget = factory.view("nbtasks-panel")
         self.views = ViewCount(self.widget)
         self.refresh()
 
@@ -86,7 +84,7 @@ class RecurringPanel(View):
         # The button keeps its place between runs, so that the switches beside it do not move with every run.
         running = snapshot.state in ("pending", "running", "cancelling")
         classes = () if running else ("nbtasks-hidden",)
-        sent += update(self._cancel, _dom_classes=classes, disabled=snapshot.state == "cancelling")
+        sent += update(self._cancel, _dom_classes=classes)
         sent += update(self._note, value=note_html(snapshot))
         note = [self._note] if self._note.value else []
         below = (*note, self._schedule.widget, self._runs.widget, *self._extra_widgets)
@@ -140,7 +138,7 @@ class _RunsView:
             "Output", "Show the output of the last runs", touch, value=on, margin="0 0 0 auto"
         )
         self.switches = () if self._runs is None else (self._switch,)
-        shape = {"height": "24px", "margin": "0 0 0 6px"}
+        shape = {"margin": "0 0 0 6px"}
         self._earlier = factory.button("Earlier", "Output of the previous run", lambda: self._step(-1), **shape)
         self._later = factory.button("Later", "Output of the next run", lambda: self._step(1), **shape)
         self._title = factory.html(margin="0 6px")

@@ -56,8 +56,7 @@ class ScheduleList(View):
         self._pager = Pager(factory, self._turn)
         self._adding = None if chosen is not None else _AddLine(factory, repeatable, self._touch)
         self._style = factory.style_sheet()
-        self.widget = factory.column(width="100%", max_width="900px", padding="0 0 6px 6px")
-        self.widget.add_class("nbtasks-schedules")
+        self.widget = factory.view("nbtasks-schedules")
         self.refresh()
 
     @property

@@ -173,13 +173,14 @@ class Snapshot:
 
     @property
     def figure_parts(self) -> tuple[str, ...]:
-        """Percent and time left, elapsed time, rate, schedule: the most important first, none empty."""
+        """Percent and time left, elapsed time, rate, next fire, runs: the most important first, none empty."""
         if self.state in FINAL_STATES and self.elapsed is not None:
             percent = "" if self.state == "completed" else self.percent
             return tuple(filter(None, (percent, took(self.elapsed))))
         left = "" if self.seconds_left is None else f"{clock(self.seconds_left)} left"
         first = " · ".join(filter(None, (self.percent, left)))
-        return tuple(filter(None, (first, self.elapsed_text, self.rate, self.schedule)))
+        runs_and_fire = reversed(self.schedule.split(" · "))
+        return tuple(filter(None, (first, self.elapsed_text, self.rate, *runs_and_fire)))
 
     @property
     def last_figures(self) -> str:

@@ -103,7 +103,6 @@ class Row:
         sent += update(self.widget, _dom_classes=_row_classes(task, snapshot))
         sent += update(self._output, _dom_classes=_part_classes("output", on=open_part == "output"))
         sent += update(self._details, _dom_classes=_part_classes("details", on=open_part == "details"))
-        sent += update(self._cancel, disabled=snapshot.state == "cancelling")
         return sent + update(self._cells, value=row_html(task, snapshot))
 
     def _name_buttons(self, name: str) -> int:
@@ -270,12 +269,14 @@ class LiveTable(View):
         self._lanes = LaneControls(factory, self._manager, self._show_message)
         self._rows: list[Row] = []
         self._body = factory.column(width="100%")
+        self._body.add_class("nbtasks-body")
+        self._grid = factory.column(width="100%")
+        self._grid.add_class("nbtasks-grid")
         self._details = factory.html(padding="4px 0 8px 8px")
         self._details.add_class("nbtasks-more")
         self._note = factory.html()
         self._pager = Pager(factory, self._turn)
-        self.widget = factory.column(width="100%", max_width="1100px", padding="0 0 6px 6px")
-        self.widget.add_class("nbtasks-table")
+        self.widget = factory.view("nbtasks-table")
         self._frame = self._make_frame()
         self._past = self._make_past()
         self._heads: dict[str, Any] = {}
@@ -299,9 +300,10 @@ class LiveTable(View):
         """The row of column heads."""
         factory = self._factory
         self._heads = {
-            name: factory.button(name, f"Sort by {name}", partial(self._sort, name), height="24px") for name in COLUMNS
+            name: factory.button(name, f"Sort by {name}", partial(self._sort, name)) for name in COLUMNS
         }
-        heads = factory.row(*self._heads.values(), flex="1 1 auto", min_width="0", display="grid")
+        columns = [factory.row(button) for button in self._heads.values()]
+        heads = factory.row(*columns, flex="1 1 auto", min_width="0", display="grid")
         heads.add_class("nbtasks-cells")
         heads.add_class("nbtasks-heads")
         row = factory.row(heads, factory.html(flex=f"0 0 {BUTTONS_WIDTH}px"), align_items="center", width="100%")
@@ -347,7 +349,8 @@ class LiveTable(View):
         if self._past is not None:
             sent += self._past.refresh()
             past = (self._past.widget,) if self._past.widget.children else ()
-        children = (*self._frame, *lanes, *heads, self._body, self._note, *pager, *past)
+        sent += update(self._grid, children=(*heads, self._body))
+        children = (*self._frame, *lanes, self._grid, self._note, *pager, *past)
         return sent + update(self.widget, children=children)
 
     def bundle(self) -> dict[str, Any]:
@@ -388,7 +391,8 @@ class LiveTable(View):
         for state, button in self._filters.items():
             chosen = self._query.state == state
             label = f"{'✓ ' if chosen else ''}{state or 'all'} {self._count_text(stats, state or 'total')}"
-            sent += update(button, description=label, _dom_classes=("nbtasks-chosen",) if chosen else ())
+            classes = ("nbtasks-chip", "nbtasks-chosen") if chosen else ("nbtasks-chip",)
+            sent += update(button, description=label, _dom_classes=classes)
         for name, button in self._heads.items():
             arrow = "" if self._query.column != name else " ▼" if self._query.descending else " ▲"
             sent += update(button, description=name + arrow)
@@ -435,7 +439,8 @@ class LiveTable(View):
 
     def cancel(self, task: Task) -> None:
         """Cancel the task."""
-        self._manager.cancel_task(task)
+        if not task.cancelling:
+            self._manager.cancel_task(task)
         self._touch()
 
     def retry(self, task: Task) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import ipywidgets
 
-from nbtasks.widgets.html import BAR_HEIGHT, TRACK_COLOUR, style_html
+from nbtasks.widgets.html import BAR_HEIGHT, TRACK_COLOUR, VIEW_WIDTH, style_html
 
 __all__ = ["ClickGuard", "Confirmation", "Pager", "WidgetFactory", "update", "widget_bundle"]
 
@@ -65,7 +65,7 @@ class WidgetFactory:
         **layout: str,
     ) -> Any:
         """A button. `on_click` may be called on any thread."""
-        shape = {"width": "auto", "height": "26px", "flex": "0 0 auto", **layout}
+        shape = {"width": "auto", "height": "24px", "flex": "0 0 auto", **layout}
         button = self._make(ipywidgets.Button, shape, description=description, tooltip=tooltip, icon=icon)
         if on_click is not None:
             button.on_click(lambda _button: on_click())
@@ -130,6 +130,12 @@ class WidgetFactory:
     def column(self, *children: Any, **layout: str) -> Any:
         """Widgets one below the other."""
         return self._make(ipywidgets.VBox, layout, children=children)
+
+    def view(self, css_class: str) -> Any:
+        """The outermost widget of a view."""
+        view = self.column(width="100%", max_width=f"{VIEW_WIDTH}px", padding="0 0 6px 6px")
+        view.add_class(css_class)
+        return view
 
     def close(self) -> None:
         """Close all widgets with their layouts and styles."""

@@ -372,7 +372,7 @@ async def test_a_call_aside_that_was_begun_is_waited_for_before_a_cancel_takes_e
 def test_without_httpx_it_says_what_to_install(outcome, target, monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(
-        MissingPackageError, match=r"download_file needs httpx: pip install httpx, or 'nbtasks\[actions\]'"
+        MissingPackageError, match=r"download_file needs httpx: pip install httpx, or '\.\[actions\]' in a clone"
     ):
         outcome(download_file, "http://127.0.0.1:1/", target)
 

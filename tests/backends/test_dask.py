@@ -105,7 +105,7 @@ def test_a_lost_worker_is_reported_and_the_work_runs_again(
 
 def test_without_dask_the_error_is_one_line(manager: TaskManager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(TaskFailedError, match=r"pip install nbtasks\[dask\]"):
+    with pytest.raises(TaskFailedError, match=r"pip install distributed"):
         manager.create_task("work", lambda: 1, backend="dask").wait(60)
 
 

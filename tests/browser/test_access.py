@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
 
 from nbtasks.widgets.widget_factory import STALE_CLICK_SECONDS
-from tests.browser.driver import NotebookPage
+from tests.browser.driver import TIME_LIMIT_MS, NotebookPage
 
 pytestmark = pytest.mark.browser
 
@@ -105,6 +106,32 @@ def test_changes_of_state_are_said_and_progress_is_not(gallery):
     assert gallery.output(3).locator("[role=status]").inner_text().split()[1:] == ["bad", "failed"]
 
 
+def test_bars_and_switches_tell_their_values(gallery):
+    known = gallery.output(1).get_by_role("progressbar", name="Progress of known")
+    expect(known).to_have_attribute("aria-valuenow", "42", timeout=TIME_LIMIT_MS)
+    unknown = gallery.output(2).get_by_role("progressbar", name="Progress of unknown")
+    assert unknown.get_attribute("aria-valuenow") is None
+    for number, name in ((1, "Output"), (TABLE, "failed")):
+        button = gallery.button(number, name)
+        expect(button).to_have_attribute("aria-pressed", "false", timeout=TIME_LIMIT_MS)
+        button.click()
+        expect(button).to_have_attribute("aria-pressed", "true", timeout=TIME_LIMIT_MS)
+    gallery.button(1, "Output").click()
+    gallery.button(TABLE, "all").first.click()
+    expect(gallery.button(TABLE, "failed")).to_have_attribute("aria-pressed", "false", timeout=TIME_LIMIT_MS)
+
+
+def test_the_table_has_rows_cells_and_heads_that_tell_the_order(gallery):
+    table = gallery.output(TABLE).get_by_role("table", name="Background tasks")
+    head = table.get_by_role("columnheader", name="task", exact=True)
+    for order in ("ascending", "descending", "none"):
+        head.get_by_role("button").click()
+        expect(table.get_by_role("columnheader").first).to_have_attribute("aria-sort", order, timeout=TIME_LIMIT_MS)
+        head = table.get_by_role("columnheader").first
+    expect(table.get_by_role("row")).to_have_count(11, timeout=TIME_LIMIT_MS)  # ten tasks below the heads
+    assert table.get_by_role("row").nth(1).get_by_role("cell").count() >= 5
+
+
 def test_nothing_moves_where_motion_is_not_wanted(gallery):
     gallery.page.emulate_media(reduced_motion="reduce")
     moving = "views => views.flatMap(view => view.getAnimations({ subtree: true })).length"
@@ -150,6 +177,13 @@ def test_a_panel_is_cancelled_by_keyboard(gallery):
     assert gallery.page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle") == "solid"
     gallery.page.keyboard.press("Enter")
     gallery.output(1).get_by_text("cancelling", exact=True).wait_for()
+    focused = "() => document.activeElement.textContent"
+    assert gallery.page.evaluate(focused) == "Cancelling…"
+    gallery.lab.run_in_kernel(gallery.path, "go.set()")
+    gallery.wait_text(1, "cancelled")
+    gallery.page.wait_for_function("() => document.activeElement.textContent === 'Run again'")
+    gallery.page.keyboard.press("Tab")
+    assert not gallery.output(1).locator(":focus").count()
 
 
 def test_axe_would_find_what_is_wrong(gallery):

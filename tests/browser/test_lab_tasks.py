@@ -47,9 +47,9 @@ def test_what_runs_is_in_sight_while_a_cell_blocks_the_kernel(open_page, fronten
     page.wait_text(3, "blocks")
     expect(running).to_contain_text("1 running · fit 64%")
     expect(failed).to_have_text("1 failed")
-    if frontend == "notebook":
-        page.page.wait_for_function("() => document.title.startsWith('▶ ')")
-    else:
+    starts = "start => document.title.startsWith(start)"
+    page.page.wait_for_function(starts, arg=f"▶ fit 64% \N{EN DASH} {page.path[:12]}")
+    if frontend == "lab":
         expect(page.page.locator(".lm-TabBar-tab.nbtasks-mod-running")).to_have_count(1)
     show_sidebar(page)
     sidebar = show_sidebar(page)  # once more, it stays
@@ -69,9 +69,8 @@ def test_what_runs_is_in_sight_while_a_cell_blocks_the_kernel(open_page, fronten
     page.page.keyboard.press("Enter")
     expect(fit).to_contain_text("cancelled")
     expect(running).to_be_hidden()
-    if frontend == "notebook":
-        page.page.wait_for_function("() => !document.title.startsWith('▶ ')")
-    else:
+    page.page.wait_for_function("name => document.title.startsWith(name)", arg=page.path[:12])
+    if frontend == "lab":
         expect(page.page.locator(".lm-TabBar-tab.nbtasks-mod-running")).to_have_count(0)
     assert page.is_running(3)
     assert page.console_errors == []
@@ -112,6 +111,32 @@ def test_the_sidebar_has_the_tasks_of_two_notebooks_and_goes_to_their_cells(open
         assert page.console_errors == []
     finally:
         lab.end_sessions("other.ipynb")
+
+
+def test_the_title_of_the_page_counts_what_runs_unless_it_is_switched_off(open_page):
+    page = open_page([LOAD, FIT, "%%bgtask other\ngo.wait()", "go.set()"])
+    for index in range(3):
+        page.run(index)
+    begins = "start => document.title.startsWith(start)"
+    page.page.wait_for_function(begins, arg="▶ 2 · fit 64% \N{EN DASH} notebook")
+    # JupyterLab writes the title again when another document comes to the front.
+    page.page.evaluate("() => { document.title = 'launcher - JupyterLab'; }")
+    page.page.wait_for_function(begins, arg="▶ 2 · fit 64% \N{EN DASH} launcher")
+    page.page.evaluate("() => { document.title = '(1) ' + document.title; }")
+    switch = """value => {
+        const registry = window.jupyterapp.serviceManager.settings;
+        return registry.save('nbtasks:plugin', JSON.stringify({ pageTitle: value }));
+    }"""
+    page.page.evaluate(switch, False)
+    page.reload()
+    page.page.wait_for_function(begins, arg="notebook")
+    expect(page.page.locator(".nbtasks-Status-running")).to_contain_text("2 running")
+    assert page.page.title().startswith("notebook")
+    page.page.evaluate(switch, True)
+    page.reload()
+    page.page.wait_for_function(begins, arg="▶ 2 · fit 64% \N{EN DASH} notebook")
+    page.run(3)
+    page.page.wait_for_function(begins, arg="notebook")
 
 
 def test_after_a_reload_the_state_is_there_again_while_the_kernel_is_busy(open_page):

@@ -51,6 +51,19 @@ MISFITS = """panel => {
 }"""
 
 
+# The figures of a panel that are in sight, and whether its name is cut.
+IN_SIGHT = """panel => {
+    const name = panel.querySelector('b');
+    const [first, ...parts] = panel.querySelectorAll('.nbtasks-row > :nth-child(2) .nbtasks-live > span');
+    const isShown = part => part.getBoundingClientRect().top < first.getBoundingClientRect().top + 5;
+    return [parts.filter(isShown).length, name.scrollWidth > name.clientWidth];
+}"""
+NESTED = """%%bgtask grid_search_of_models
+for epoch in track(range(10), description="epoch"):
+    for batch in track(range(100_000), description="batch"):
+        if go.wait(0.02): break"""
+
+
 def cell(state: str) -> int:
     """The position of the cell of that state."""
     return list(STATES).index(state) + 1
@@ -197,3 +210,24 @@ if current_task().name == 'fit3': raise ValueError('no such column')\"\"\")"""
     page.wait_text(1, "13 completed, 1 failed")
     page.screenshot(f"panel-shared-over-{theme}", of=page.cell(1))
     assert page.output(1).locator(".jupyter-widgets").count() == 0
+
+
+def test_in_a_narrow_cell_the_rate_goes_first_then_the_elapsed_time_and_the_name_last(open_page):
+    page = open_page([LOAD, NESTED, "go.set()"])
+    page.run(0)
+    page.run(1)
+    page.wait_text(1, "batch 4")
+    page.wait_text(1, "it/s")
+    page.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    panel, seen = page.output(1).locator(".nbtasks-panel"), []
+    for width in range(1200, 400, -20):
+        page.set_size(width, 700)
+        if panel.evaluate("panel => panel.clientWidth") <= 436:  # then the buttons have a line of their own
+            break
+        seen.append(tuple(panel.evaluate(IN_SIGHT)))
+    assert seen == sorted(seen, key=lambda one: (-one[0], one[1]))
+    assert seen[0] == (3, False)
+    assert all(figures == 0 for figures, name_cut in seen if name_cut)
+    assert (2, False) in seen
+    page.screenshot("panel-nested", of=page.cell(1))
+    page.run(2)

@@ -1,13 +1,14 @@
 // The plugin: registers commands, and adds the status item and the sidebar.
 
 import { jupyter } from './shared.js';
+import { keepAccessible } from './access.js';
 import { backgroundIcon, sendIcon, tasksIcon } from './icons.js';
 import { askForOptions } from './options.js';
 import { showError } from './messages.js';
 import { keepDocuments } from './documents.js';
 import { isPython } from './notebook_tasks.js';
 import { OpenNotebooks } from './open_notebooks.js';
-import { keepMarks } from './marks.js';
+import { PageTitle, keepMarks } from './marks.js';
 import { runInBackground } from './run.js';
 import { Offers, sendToBackground } from './send.js';
 import { SeenFailures } from './show.js';
@@ -143,6 +144,7 @@ const plugin = {
   activate(app, tracker, palette, statusBar, settings) {
     addStyle();
     keepDocuments(tracker);
+    keepAccessible(tracker);
     const notebooks = new OpenNotebooks(tracker);
     addCommands(app, tracker, notebooks, palette);
     const seen = new SeenFailures();
@@ -154,9 +156,19 @@ const plugin = {
       app.shell.add(item, 'menu', { rank: 10_000 });
     }
     addSidebar(app, new Sidebar(app, notebooks, seen), palette);
-    keepMarks(notebooks, !statusBar);
+    keepMarks(notebooks);
+    const pageTitle = new PageTitle(notebooks, tracker);
     new Offers(notebooks);
-    settings?.load(ID).catch(reason => console.warn('nbtasks: no settings', reason));
+    const read = loaded => {
+      pageTitle.isOn = loaded.composite.pageTitle;
+    };
+    settings
+      ?.load(ID)
+      .then(loaded => {
+        read(loaded);
+        loaded.changed.connect(read);
+      })
+      .catch(reason => console.warn('nbtasks: no settings', reason));
   }
 };
 

@@ -1,16 +1,14 @@
-// The mark on the tab of a notebook with running tasks; in Notebook 7, on the title of the browser's tab.
+// The mark on the tab of a notebook with running tasks, and what runs in the title of the browser's page.
+
+import { leadText } from './status.js';
 
 const MARK = 'nbtasks-mod-running';
-const SIGN = '▶ ';
 
-/** Keep the marks of all notebooks. `marksPage`: each notebook has a page of its own, with a title of its own. */
-export function keepMarks(notebooks, marksPage) {
+/** Keep the marks of all notebooks. */
+export function keepMarks(notebooks) {
   notebooks.changed.connect((_, tasks) => {
     if (!tasks.panel.isDisposed) {
       mark(tasks.panel.title, tasks.running.length);
-      if (marksPage) {
-        markPage(tasks.running.length > 0);
-      }
     }
   });
 }
@@ -22,11 +20,48 @@ function mark(title, running) {
   title.caption = [...lines, ...(running ? [`${running} background ${running === 1 ? 'task' : 'tasks'} running`] : [])].join('\n');
 }
 
-function markPage(isRunning) {
-  // A notification may have put the number of tasks that ended unseen at the front.
-  const [known, unseen = ''] = /^(\(\d+\) )?(?:▶ )?/.exec(document.title);
-  const wanted = unseen + (isRunning ? SIGN : '') + document.title.slice(known.length);
-  if (document.title !== wanted) {
-    document.title = wanted;
+/** The page's title begins with what runs: "▶ 2 · fit 64% – analysis.ipynb". */
+export class PageTitle {
+  #notebooks;
+  #tracker;
+  #shown = '';
+  #isOn = true;
+
+  constructor(notebooks, tracker) {
+    this.#notebooks = notebooks;
+    this.#tracker = tracker;
+    const update = () => this.#update();
+    notebooks.changed.connect(update);
+    tracker.currentChanged.connect(update);
+    // JupyterLab writes the whole title when another document comes to the front.
+    new MutationObserver(update).observe(document.querySelector('title'), { childList: true });
+  }
+
+  /** Whether it is shown, which is a setting. */
+  set isOn(value) {
+    this.#isOn = value;
+    this.#update();
+  }
+
+  #update() {
+    // A notification may have put the number of tasks that ended unseen at the front.
+    const [unseen] = /^(\(\d+\) )?/.exec(document.title);
+    const rest = document.title.slice(unseen.length);
+    const name = this.#shown && rest.startsWith(this.#shown) ? rest.slice(this.#shown.length) : rest;
+    this.#shown = this.#isOn ? this.#text() : '';
+    const wanted = unseen + this.#shown + name;
+    if (document.title !== wanted) {
+      document.title = wanted;
+    }
+  }
+
+  #text() {
+    const running = [...this.#notebooks].flatMap(tasks => tasks.running);
+    if (!running.length) {
+      return '';
+    }
+    const inFront = this.#notebooks.of(this.#tracker.currentWidget)?.running ?? [];
+    const count = running.length > 1 ? `${running.length} · ` : '';
+    return `▶ ${count}${leadText(inFront.length ? inFront : running)} – `;
   }
 }

@@ -8,7 +8,7 @@ const { CodeCell } = jupyter.cells;
 
 const LOAD = 'get_ipython().extension_manager.load_extension("nbtasks")';
 const NOT_INSTALLED =
-  "nbtasks is not installed in the environment of this notebook's kernel: run  %pip install nbtasks  and try again.\n";
+  "nbtasks is not installed in the environment of this notebook's kernel: run  %pip install PATH  with the path of a clone of nbtasks, and try again.\n";
 
 /** Run the active cell as if `%%bgtask` stood above it, followed by `options`. */
 export async function runInBackground(tasks, options = '') {

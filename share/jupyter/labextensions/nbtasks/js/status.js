@@ -23,14 +23,19 @@ export function summary(tasks) {
     return pending ? `${pending} pending` : '';
   }
   const lead = leading(running);
-  const percent = lead.progress === null ? '' : ` ${Math.floor(lead.progress)}%`;
   return [
     `${running.length} running`,
-    `${shortened(lead.title)}${percent}`,
+    leadText(running),
     lead.seconds_left === null ? '' : timeLeft(lead.seconds_left)
   ]
     .filter(Boolean)
     .join(' · ');
+}
+
+/** The running task that is named, with its progress: "fit 64%". */
+export function leadText(running) {
+  const lead = leading(running);
+  return `${shortened(lead.title)}${lead.progress === null ? '' : ` ${Math.floor(lead.progress)}%`}`;
 }
 
 /** The running task that the summary names: the first whose progress is known. */
