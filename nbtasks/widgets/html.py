@@ -77,10 +77,11 @@ def panel_html(snapshot: Snapshot, *, run_again: bool = False, command: str = ""
     """The static panel, which saved notebooks show; of a finished task one line and its error.
 
     Of an unfinished one it tells the time at which it was true, since nothing may replace it.
-    After a failure or a cancel, `run_again` adds a button that runs the cell around the panel, and `command` is the
-    line that runs the task again where there is no such button.
+    At the end, `run_again` adds a button that runs the cell around the panel; after a failure or a cancel `command` is
+    the line that runs the task again where there is no such button.
     """
-    again = _run_again_html(run_again, command) if snapshot.state in ("failed", "cancelled") else ""
+    offered = FINAL_STATES if run_again else ("failed", "cancelled")
+    again = _run_again_html(run_again, command) if snapshot.state in offered else ""
     head = [label_html(snapshot), figures_html(snapshot)]
     if not snapshot.finished:
         as_of = f'<span style="margin:0 0 0 auto;white-space:nowrap;opacity:.75;{_NUMBERS}">{_as_of()}</span>'

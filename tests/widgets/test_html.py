@@ -59,8 +59,8 @@ def test_a_completed_group_is_one_line(manager):
     assert "3 completed" in markup
 
 
-@pytest.mark.parametrize(("state", "offered"), [("failed", True), ("cancelled", True), ("completed", False)])
-def test_a_cell_that_did_not_complete_has_a_button_to_run_it_again(state, offered):
+@pytest.mark.parametrize(("state", "offered"), [("failed", True), ("completed", True), ("running", False)])
+def test_the_panel_of_a_finished_cell_has_a_button_to_run_it_again(state, offered):
     assert ("Run again" in panel_html(snapshot(state=state), run_again=True)) is offered
     assert "Run again" not in panel_html(snapshot(state=state))
 
