@@ -137,3 +137,22 @@ def test_with_an_older_kernel_the_command_says_what_it_takes(open_page, frontend
     page.wait_done(1)
     page.run(2)
     page.wait_text(2, "by ipykernel 7.0 or later; this is ipykernel 6")
+
+
+def test_a_restart_drops_the_cells_queued_behind_it(open_page):
+    page = open_page([LOAD.format(seconds=None), LONG, "print('blocks')\nwhile True: go.wait(0.01)", "print('queued')"])
+    page.run(0)
+    page.start(1)
+    page.wait_text(1, "begun")
+    toolbar_button(page).click()
+    page.wait_text(1, "running")
+    page.start(2)
+    page.start(3)
+    page.wait_text(2, "blocks")
+    assert page.is_running(3)
+    page.restart()
+    expect(page.page.locator(".jp-InputPrompt", has_text="*")).to_have_count(0)
+    assert "queued" not in page.text(3)
+    page.run(3)
+    page.wait_text(3, "queued")
+    assert page.save()["cells"][3]["execution_count"] == 1
