@@ -7,6 +7,7 @@ no public function for a setting, the setting is read and written where the libr
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +39,9 @@ def register_libraries() -> Callable[[], None]:
         register("threadpoolctl", _openmp, _set_openmp, initial=lambda: _openmp_defaults),
         register("sympy.core.parameters", _sympy, _set_sympy),
         register("jax._src.config", _jax, _set_jax),
+        register("structlog", _structlog, _set_structlog, per_thread=False),
+        register("dask.callbacks", _dask, _set_dask, per_thread=False),
+        register("altair", _altair, _set_altair, per_thread=False),
         register("sys", _interpreter, _set_interpreter, per_thread=False),
     ]
     limits = ModulePatches("threadpoolctl", _limit_patches)
@@ -322,3 +326,51 @@ def _interpreter() -> Settings:
 def _set_interpreter(changed: Settings) -> None:
     for name, value in changed.items():
         getattr(sys, f"set{name}" if name == "recursionlimit" else f"set_{name}")(value)
+
+
+# -- structlog, dask, altair -------------------------------------------------------------------------------------------
+
+
+def _structlog() -> Settings:
+    library = _of("structlog")
+    configuration: Settings = library.get_config() if library.is_configured() else {}
+    return configuration
+
+
+def _set_structlog(changed: Settings) -> None:
+    _of("structlog").configure(**{name: value for name, value in changed.items() if value is not UNSET})
+
+
+_DASK_BAR = ("_minimum", "_width", "_dt")
+
+
+def _dask_bars() -> list[Any]:
+    """The registered progress bars: `Callback.active` has tuples of their methods."""
+    diagnostics = sys.modules.get("dask.diagnostics.progress")
+    owners = (getattr(callbacks[0], "__self__", None) for callbacks in _of("dask.callbacks").Callback.active)
+    return [] if diagnostics is None else [one for one in owners if type(one) is diagnostics.ProgressBar]
+
+
+def _dask() -> Settings:
+    return {"bars": sorted(tuple(getattr(bar, name) for name in _DASK_BAR) for bar in _dask_bars())}
+
+
+def _set_dask(changed: Settings) -> None:
+    make = importlib.import_module("dask.diagnostics").ProgressBar
+    for bar in _dask_bars():
+        bar.unregister()
+    for minimum, width, dt in changed["bars"]:
+        make(minimum=minimum, width=width, dt=dt).register()
+
+
+_ALTAIR = ("renderers", "data_transformers")
+
+
+def _altair() -> Settings:
+    registries = {name: getattr(_of("altair"), name) for name in _ALTAIR}
+    return {name: (one.active, dict(one.options)) for name, one in registries.items()}
+
+
+def _set_altair(changed: Settings) -> None:
+    for name, (active, options) in changed.items():
+        getattr(_of("altair"), name).enable(active, **options)

@@ -13,6 +13,8 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from nbtasks.workers.quiet_import import imported_quietly
+
 __all__ = ["Lost", "PartialUnpickler", "lost_within"]
 
 _FAR = 200_000
@@ -42,6 +44,7 @@ class PartialUnpickler(_Unpickler):  # type: ignore[misc]
     def find_class(self, module: str, name: str) -> Any:
         """The class or function, or a `Lost`."""
         try:
+            imported_quietly(module)
             return super().find_class(module, name)
         except Exception as error:  # noqa: BLE001 - it may import a module
             return Lost(f"{module}.{name}", error)

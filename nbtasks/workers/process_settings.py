@@ -7,6 +7,7 @@ imported for that: settings of a library are applied when the worker imports it.
 from __future__ import annotations
 
 import contextlib
+import importlib.machinery
 import os
 import pickle
 import platform
@@ -21,12 +22,11 @@ from nbtasks.post_import import after_import
 
 __all__ = ["changed_settings", "put_settings", "take_settings"]
 
-_OF_THE_MACHINE = frozenset({"folder", "path", "environment"})
+_OF_THE_MACHINE = frozenset({"folder", "path", "former folders", "environment"})
 _due: dict[str, Any] = {}
 """Settings of libraries that are not imported yet."""
 _OWN_VARIABLES = frozenset(
     {
-        "NBTASKS_PARENT",
         "NBTASKS_SCHEDULER",
         "NBTASKS_FOLDER",
         "JPY_PARENT_PID",
@@ -104,6 +104,45 @@ def _put_environment(environment: dict[str, str]) -> None:
 
 def _put_path(path: list[str]) -> None:
     sys.path[:] = path
+
+
+class _FormerFolders:
+    """Finds modules in folders that the path names no longer.
+
+    The path of a notebook begins with "", the current folder. A module that was imported from there is in the notebook
+    after `os.chdir` too.
+    """
+
+    def __init__(self) -> None:
+        self.folders: list[str] = []
+        self._looked_at: set[str] = set()
+
+    def take(self) -> list[str]:
+        """Those of the modules that are imported here, and those that were put."""
+        for name in set(sys.modules) - self._looked_at:
+            self._looked_at.add(name)
+            module = sys.modules.get(name)
+            file = getattr(module, "__file__", None)
+            if file is None or "." in name or name == "__main__":
+                continue
+            folder = os.path.dirname(file)
+            folder = os.path.dirname(folder) if hasattr(module, "__path__") else folder
+            if folder not in sys.path and folder not in self.folders:
+                self.folders.append(folder)
+        return list(self.folders)
+
+    def put(self, folders: list[str]) -> None:
+        """Look there, after the path, for modules that the path has not; in a worker process only."""
+        self.folders = folders
+        if "NBTASKS_FOLDER" in os.environ and self not in sys.meta_path:
+            sys.meta_path.append(self)
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:  # noqa: ARG002 - a finder's signature
+        """The module's spec, for the import system."""
+        return importlib.machinery.PathFinder.find_spec(name, self.folders) if path is None else None
+
+
+_former_folders = _FormerFolders()
 
 
 def _take_filters() -> list[Any]:
@@ -189,6 +228,7 @@ def _put_rc(changed: dict[str, Any]) -> None:
 _SETTINGS: dict[str, _Setting] = {
     "folder": _Setting("os", os.getcwd, _put_folder),
     "path": _Setting("sys", lambda: list(sys.path), _put_path),
+    "former folders": _Setting("sys", _former_folders.take, _former_folders.put),
     "environment": _Setting("os", _take_environment, _put_environment),
     "warnings": _Setting("warnings", _take_filters, _put_filters),
     "decimal": _Setting("decimal", _take_decimal, _put_decimal),

@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 import cloudpickle
 from cloudpickle.cloudpickle import _class_setstate, _make_skeleton_class
 
+from nbtasks.workers.quiet_import import imported_quietly
 from nbtasks.workers.text_columns import reduced_texts
 
 __all__ = [
@@ -77,7 +78,7 @@ def reduced_specially(obj: Any) -> Reduced | None:
 
 def _rule_for(kind: type) -> Rule | None:
     for base in kind.__mro__:
-        rule = _registry.get(base) or _registry.get(f"{base.__module__.partition('.')[0]}.{base.__name__}")
+        rule = _registry.get(base) or _registry.get(f"{str(base.__module__).partition('.')[0]}.{base.__name__}")
         if rule is not None:
             return rule
     return None
@@ -88,7 +89,7 @@ def _rule_for(kind: type) -> Rule | None:
 
 @reduces(types.ModuleType)
 def _module(obj: types.ModuleType) -> Reduced | None:
-    return (importlib.import_module, (obj.__name__,)) if sys.modules.get(obj.__name__) is obj else None
+    return (imported_quietly, (obj.__name__,)) if sys.modules.get(obj.__name__) is obj else None
 
 
 @reduces(type)
@@ -331,6 +332,22 @@ def _has_own_hook(kind: type) -> bool:
 
 
 # -- objects of which each process has its own ------------------------------------------------------------------------
+
+
+@reduces("tqdm.TqdmDefaultWriteLock")
+def _lock_of_bars(_: Any) -> Reduced:
+    """The lock that all bars of a process share, and the first class of bars that was used has."""
+    return _lock_of_bars_here, ()
+
+
+@reduces("tqdm.TMonitor")
+def _monitor_of_bars(_: Any) -> Reduced:
+    """The thread that watches bars, which the first class of bars that was used has: the other side starts its own."""
+    return type(None), ()
+
+
+def _lock_of_bars_here() -> Any:
+    return importlib.import_module("tqdm").tqdm.get_lock()
 
 
 @reduces("IPython.InteractiveShell")

@@ -24,12 +24,15 @@ from cloudpickle.cloudpickle import _should_pickle_by_reference
 
 from nbtasks.task import Task
 from nbtasks.workers.partial_unpickling import Lost, PartialUnpickler, lost_within
+from nbtasks.workers.quiet_import import imported_quietly
 from nbtasks.workers.reducers import annotations_of, made_quietly, reduced_specially, without_annotations
 
 __all__ = [
+    "EVALUATES_TEXT",
     "Buffers",
     "IsMain",
     "NotPackedError",
+    "attribute_of_module",
     "digest_of",
     "global_names",
     "kind_of",
@@ -126,6 +129,8 @@ _TRIED = 2**20
 """Pickles of up to this number of bytes are tried before they are sent back."""
 _READS_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"})
 _LOOKS_AROUND = frozenset({"globals", "eval", "exec"})
+EVALUATES_TEXT = frozenset({"eval", "exec", "query", "sql", "timeit", "repeat", "system", "getoutput", "run_cell"})
+"""Functions and methods that evaluate a text, in which any name may be."""
 _AROUND = frozenset({"user_ns", "__main__"})
 """Code that calls one of `_LOOKS_AROUND`, or mentions one of `_AROUND`, may read any name."""
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
@@ -166,8 +171,8 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self._is_main = is_main
         self._task = task
         self.collected: list[tuple[Any, frozenset[str]]] = []
-        self.annotated: set[str] = set()
-        """Names that annotations read which are not evaluated yet: they are sent if they can be."""
+        self.mentioned: set[str] = set()
+        """Names that may be read, in annotations not evaluated yet and in texts: they are sent if they can be."""
         self.looks_around = False
         self.limit: int | None = None
 
@@ -179,7 +184,7 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
         special = reduced_specially(obj)
         if special is not None:
             if type(obj).__name__ == "ForwardRef":
-                self.annotated.update(_IDENTIFIER.findall(obj.__forward_arg__))
+                self.mentioned.update(_IDENTIFIER.findall(obj.__forward_arg__))
             return special
         if self._is_main is not None and type(obj) is types.FunctionType and self._is_main(obj.__globals__):
             return self._reduced_function(obj)
@@ -196,10 +201,11 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
         reduced = self._with_annotations(function)
         if isinstance(reduced, tuple) and len(reduced) > 2:
             if function.__name__ == "__annotate__":
-                self.annotated |= global_names(function.__code__)
+                self.mentioned |= global_names(function.__code__)
             else:
                 self.collected.append((function, global_names(function.__code__) | _annotated(function)))
             self.looks_around |= _looks_around(function.__code__)
+            self.mentioned |= _names_in_texts(function.__code__)
             reduced[2][1]["__globals__"] = {}
         return reduced
 
@@ -232,11 +238,11 @@ def pack(
     packer = _Packer(head, is_main, task, apart)
     packer.dump(value)
     known = set(sent)
-    while reach is not None and (packer.collected or packer.annotated):
+    while reach is not None and (packer.collected or packer.mentioned):
         collected, packer.collected = packer.collected, []
         more = {name: one for one, names in collected for name in names if name in reach and name not in known}
-        annotated, packer.annotated = packer.annotated & reach.keys() - known - more.keys(), set()
-        more |= {name: None for name in annotated if _can_be_sent(reach[name], is_main, task)}
+        mentioned, packer.mentioned = packer.mentioned & reach.keys() - known - more.keys(), set()
+        more |= {name: None for name in mentioned if _can_be_sent(reach[name], is_main, task)}
         if packer.looks_around:
             others = [name for name in list(reach) if name not in known and not name.startswith("_")]
             more |= {name: None for name in others if name not in more and _can_be_sent(reach[name], is_main, task)}
@@ -320,25 +326,60 @@ def pack_names(
     except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code; the names at fault are found below
         whole = error
     refused: dict[str, BaseException] = {}
+    able: dict[str, Any] = {}
     for name, value in names.items():
         try:
             _packed_and_tried(value, is_main, task, sent)
         except Exception as error:  # noqa: BLE001 - as above
-            refused[name] = error
-    if not refused:
+            attribute = attribute_of_module(name, value)
+            if attribute is None:
+                refused[name] = error
+            else:
+                able[name] = attribute
+        else:
+            able[name] = value
+    if len(able) == len(names) and all(able[name] is names[name] for name in names):
         raise whole
-    able = {name: value for name, value in names.items() if name not in refused}
     return pack(able, is_main, task, sent=sent), refused
+
+
+class _ModuleAttribute:
+    """Stands for an object that a module has under this name on both sides."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (sys.modules[self._module], self._name)
+
+
+def attribute_of_module(name: str, value: Any) -> Any:
+    """What to send in place of `value` if an imported module has it as `name` too, as after `from module import *`."""
+    for module, found in list(sys.modules.items()):
+        if (
+            isinstance(found, types.ModuleType)
+            and found.__name__ == module != "__main__"
+            and (vars(found).get(name) is value)
+        ):
+            return _ModuleAttribute(module, name)
+    return None
 
 
 def _packed_and_tried(value: Any, is_main: IsMain | None, task: Any, sent: frozenset[str]) -> Buffers:
     """A parcel that was unpacked on trial, unless it is big: some objects can be pickled only."""
     parcel = pack(value, is_main, task, sent=sent)
     if len(parcel[0]) <= _TRIED:
-        quiet = io.StringIO()
-        with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+        nowhere = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
             unpack(parcel, {}, task, kind=_Trial)
     return parcel
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if module not in sys.modules:
+            imported_quietly(module)
+        return super().find_class(module, name)
 
 
 class _Trial(pickle.Unpickler):
@@ -355,7 +396,7 @@ def unpack(
     names: dict[str, Any] | None = None,
     task: Any = None,
     *,
-    kind: type[pickle.Unpickler] = pickle.Unpickler,
+    kind: type[pickle.Unpickler] = _Unpickler,
 ) -> Any:
     """The value in a parcel. Functions of the notebook's own code get `names` as their globals."""
     before = getattr(_arriving, "names", None), getattr(_arriving, "task", None)
@@ -430,6 +471,17 @@ def _looks_around(code: types.CodeType) -> bool:
     return bool(_AROUND.intersection(code.co_names) or _LOOKS_AROUND & global_names(code)) or any(
         map(_looks_around, inner)
     )
+
+
+def _names_in_texts(code: types.CodeType) -> set[str]:
+    """The words in the texts of code that passes texts to something that evaluates them, such as `df.query`."""
+    found: set[str] = set()
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            found |= _names_in_texts(constant)
+        elif isinstance(constant, str) and EVALUATES_TEXT.intersection(code.co_names):
+            found.update(_IDENTIFIER.findall(constant))
+    return found
 
 
 @functools.lru_cache(maxsize=4096)

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import functools
+import getpass
 import inspect
-import io
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, NoReturn
 
 from nbtasks.exceptions import NbtasksError, NoInputError, NotSendableError
@@ -32,9 +33,20 @@ from nbtasks.tqdm_progress import tqdm_patches
 from nbtasks.workers.messages import LOOPS, RESULT, SETTINGS, TASK_FIELDS, Say
 from nbtasks.workers.partial_unpickling import Lost
 from nbtasks.workers.process_settings import changed_settings, put_settings, take_settings
+from nbtasks.workers.quiet_import import imported_quietly
 from nbtasks.workers.serialization import Buffers, IsMain, kind_of, pack, pack_names, raw, unpack, unpack_names
 
-__all__ = ["Answer", "WorkerKernel", "WorkerTaskOwner", "call", "limit_memory", "main", "pack_error", "serve"]
+__all__ = [
+    "Answer",
+    "WorkerKernel",
+    "WorkerTaskOwner",
+    "call",
+    "import_quietly",
+    "limit_memory",
+    "main",
+    "pack_error",
+    "serve",
+]
 
 Answer = tuple[dict[str, Any], Buffers]
 """The content of the answer to a request, and its buffers."""
@@ -202,9 +214,20 @@ def pack_error(error: BaseException, is_main: IsMain | None = None) -> tuple[dic
 
 def _check_lost(lost: Mapping[str, Lost], optional: Collection[str]) -> None:
     """Raise NotSendableError for names that could not be rebuilt here and that the work needs."""
-    lines = [f"{name} ({one.kind}): {one.why}" for name, one in lost.items() if name not in optional]
+    lines = [_line_of(name, one) for name, one in lost.items() if name not in optional]
     if lines:
         raise NotSendableError(f"not sent to a worker process: {'; '.join(lines)}")
+
+
+def _line_of(name: str, lost: Lost) -> str:
+    return f"{name} ({lost.kind}): {lost.why}"
+
+
+def import_quietly(modules: Iterable[str]) -> None:
+    """Import modules that the notebook has imported: what they print has been seen there."""
+    for name in modules:
+        with contextlib.suppress(BaseException):  # it is imported again where it is used, and says why
+            imported_quietly(name)
 
 
 def limit_memory(size: int | None) -> None:
@@ -231,6 +254,8 @@ class WorkerKernel:
         """Sends a message about the work of the request."""
         self.memory: int | None = None
         """How many bytes this process may use."""
+        self.lost: Mapping[str, Lost] = {}
+        """Names that could not be rebuilt here, and that the work may not need."""
         self.handlers: dict[str, Callable[[dict[str, Any], Task], Awaitable[Answer]]] = {"call": self._call}
         """What is done for each kind of request."""
         self.patches = PatchSet(
@@ -239,6 +264,9 @@ class WorkerKernel:
                 ItemPatch(kernel.shell_handlers, "nbtasks_prepare", lambda _: self.prepare),
                 Patch(kernel, "raw_input", lambda _: functools.partial(self.refuse, "input()")),
                 Patch(kernel, "getpass", lambda _: functools.partial(self.refuse, "getpass()")),
+                # While a cell runs, the kernel's own are there; libraries such as click keep what they find at import.
+                Patch(builtins, "input", lambda _: functools.partial(self.refuse, "input()")),
+                Patch(getpass, "getpass", lambda _: functools.partial(self.refuse, "getpass()")),
                 Patch(sys, "breakpointhook", lambda _: functools.partial(self.refuse, "breakpoint()")),
                 Patch(os, "system", lambda _: system),
                 tqdm_patches(),
@@ -256,13 +284,10 @@ class WorkerKernel:
 
     async def prepare(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
         """Import modules, so that work which needs them starts sooner."""
-        quiet = io.StringIO()
         # Libraries look for IPython among the builtins, where it is while a cell runs.
-        with self.shell.builtin_trap, contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+        with self.shell.builtin_trap:
             sys.path[:] = parent["content"]["path"]
-            for name in parent["content"]["modules"]:
-                with contextlib.suppress(BaseException):  # it is imported again where it is used, and says why
-                    __import__(name)
+            import_quietly(parent["content"]["modules"])
         self.kernel.session.send(stream, "nbtasks_prepared", {}, parent, ident=ident)
 
     async def run(self, stream: Any, ident: Any, parent: dict[str, Any]) -> None:
@@ -282,6 +307,7 @@ class WorkerKernel:
                 self._join_cluster(bytes(buffers[split]))
                 work, lost = unpack_names(buffers[split:], self.shell.user_ns, task, of=lambda work: work["names"])
                 _check_lost(lost, work.get("optional", ()))
+                self.lost = lost
             del parent["buffers"], buffers
             answer, parcel = await self.handlers[content["what"]](work, task)
         except (KeyboardInterrupt, asyncio.CancelledError):
@@ -308,6 +334,12 @@ class WorkerKernel:
         parcel, refused = pack_names({**values, SETTINGS: changed}, self.is_main, task)
         stayed = {name: [kind_of(values[name]), str(why)] for name, why in refused.items()}
         return {"status": "ok", "stayed": stayed, "path": sys.path}, parcel
+
+    def explain(self, error: BaseException | None) -> None:
+        """Add a note to the error of a name that could not be rebuilt here."""
+        lost = self.lost.get(error.name or "") if isinstance(error, NameError) else None
+        if error is not None and lost is not None and not hasattr(error, "__notes__"):
+            error.add_note(f"nbtasks: not sent to a worker process: {_line_of(error.name, lost)}")  # type: ignore[attr-defined]
 
     def is_main(self, names: Any) -> bool:
         """Whether a dict is the globals of the notebook's own code."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import logging
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,7 @@ from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 from nbtasks.workers.kernel_process import python_kernel
 from nbtasks.workers.messages import FIGURES, RESULT, SETTINGS, STATE, THREAD_STATE, Message
-from nbtasks.workers.serialization import Buffers, NotPackedError, kind_of, pack
+from nbtasks.workers.serialization import Buffers, NotPackedError, attribute_of_module, kind_of, pack
 
 __all__ = ["CellWork", "WorkerProcess"]
 
@@ -87,21 +88,29 @@ class CellWork(RemoteWork):
         names = self._names
         reads = names_read(self._task.code.tree, self._task.notebook.shell.transform_cell)
         work["changed"] = reads.changed
+        work["modules"] = [name for name in reads.modules if name in sys.modules and name not in _NAMES_OF_WORKER]
         sure = {name: names[name] for name in reads.sure if name in names and name not in _NAMES_OF_WORKER}
         others: Iterable[str] = names.keys() if reads.everything else reads.maybe
         maybe = {n: names[n] for n in list(others) if n in names and n not in _NAMES_OF_WORKER and n not in sure}
         if reads.everything:
             maybe = {name: value for name, value in maybe.items() if not name.startswith("_")}
-        work["optional"] = list(maybe)
+        work["optional"] = [*maybe, *reads.branches]
         try:
             return self._pack(work, {**sure, **maybe})
         except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code
             logger.debug("not all could be sent: %s", error)
-        refused = [_reason(name, sure[name], reads.sure[name], why) for name, why in self._refused(sure).items()]
-        if refused:
-            raise NotSendableError(f"not sent to a worker process: {'; '.join(refused)}") from None
+        refused = self._refused(sure)
+        by_module = {name: attribute_of_module(name, sure[name]) for name in refused}
+        sure |= {name: attribute for name, attribute in by_module.items() if attribute is not None}
+        reasons = [
+            _reason(name, sure[name], reads.sure[name], why) for name, why in refused.items() if by_module[name] is None
+        ]
+        if reasons:
+            raise NotSendableError(f"not sent to a worker process: {'; '.join(reasons)}") from None
         for name in self._refused(maybe):  # the cell may not need them
-            del maybe[name]
+            attribute = attribute_of_module(name, maybe.pop(name))
+            if attribute is not None:
+                maybe[name] = attribute
         try:
             return self._pack(work, {**sure, **maybe})
         except Exception:  # noqa: BLE001 - the shell's state cannot be sent: the cell runs without it

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbtasks.workers.serialization import global_names
+from nbtasks.workers.serialization import EVALUATES_TEXT, global_names
 
 __all__ = ["Reads", "names_read"]
 
@@ -22,7 +22,6 @@ _NAMESPACES = frozenset({"user_ns", "user_global_ns"})
 _TESTS = frozenset({"testmod", "main"})
 """Functions that look for tests in `__main__`, those of doctest and unittest."""
 _LISTING_MAGICS = frozenset({"who", "who_ls", "whos", "run", "store", "reset", "reset_selective", "xdel", "psearch"})
-_TEXT_CALLS = frozenset({"eval", "exec", "query", "sql", "timeit", "repeat", "system", "getoutput", "run_cell"})
 _MAGIC_CALLS = frozenset({"run_line_magic", "run_cell_magic", "magic"})
 
 
@@ -30,11 +29,15 @@ _MAGIC_CALLS = frozenset({"run_line_magic", "run_cell_magic", "magic"})
 class Reads:
     """The names that a cell reads, each with its first line.
 
-    `sure` are those that it reads before it binds them, `maybe` those that it may read.
+    `sure` are those that it reads before it binds them, `maybe` those that it may read. `sure` has also those that
+    only a branch reads (`branches`): they must be sent, but one that cannot be rebuilt there may not be needed.
     """
 
     sure: dict[str, int] = field(default_factory=dict)
     maybe: dict[str, int] = field(default_factory=dict)
+    branches: set[str] = field(default_factory=set)
+    modules: set[str] = field(default_factory=set)
+    """Modules that it imports."""
     everything: bool = False
     """Whether it may look at any name: `globals()`, `%who`."""
     changed: set[str] = field(default_factory=set)
@@ -58,11 +61,14 @@ class _Visitor(ast.NodeVisitor):
         self._perhaps: set[str] = set()
         self._local: list[set[str]] = []
         self._later: dict[str, int] = {}
+        self._in_branch = 0
+        self._unconditional: set[str] = set()
 
     def finished(self) -> Reads:
         for name, line in self._later.items():  # what functions read when they are called
             kind = self._reads.maybe if name in self._bound | self._perhaps else self._reads.sure
             kind.setdefault(name, line)
+        self._reads.branches = self._reads.sure.keys() - self._unconditional - self._later.keys()
         return self._reads
 
     def visit_all(self, nodes: list[Any]) -> None:
@@ -78,6 +84,8 @@ class _Visitor(ast.NodeVisitor):
         elif node.id not in self._bound:
             kind = self._reads.maybe if node.id in self._perhaps else self._reads.sure
             kind.setdefault(node.id, node.lineno)
+            if not self._in_branch:
+                self._unconditional.add(node.id)
         if isinstance(node.ctx, ast.Del):
             self._bound.discard(node.id)
 
@@ -102,9 +110,11 @@ class _Visitor(ast.NodeVisitor):
 
     def visit_Import(self, node: ast.Import) -> None:
         self._reads.everything |= any(alias.name == "__main__" for alias in node.names)
+        self._reads.modules.update(alias.name for alias in node.names)
         self._bound.update(alias.asname or alias.name.partition(".")[0] for alias in node.names)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        self._reads.modules.add(node.module or "")
         self._bound.update(alias.asname or alias.name for alias in node.names)
 
     def visit_FunctionDef(self, node: Any) -> None:
@@ -175,9 +185,11 @@ class _Visitor(ast.NodeVisitor):
     def visit_If(self, node: ast.If) -> None:
         self.visit(node.test)
         before = set(self._bound)
+        self._in_branch += 1
         self.visit_all(node.body)
         body, self._bound = self._bound, set(before)
         self.visit_all(node.orelse)
+        self._in_branch -= 1
         self._perhaps |= body ^ self._bound
         self._bound &= body
 
@@ -200,12 +212,14 @@ class _Visitor(ast.NodeVisitor):
     def visit_Try(self, node: Any) -> None:
         with self._branch():
             self.visit_all([*node.body, *node.orelse])
+        self._in_branch += 1
         for handler in node.handlers:
             with self._branch():
                 self.visit_all([handler.type])
                 if handler.name:
                     self._bound.add(handler.name)
                 self.visit_all(handler.body)
+        self._in_branch -= 1
         self.visit_all(node.finalbody)
 
     visit_TryStar = visit_Try  # noqa: N815
@@ -246,7 +260,7 @@ class _Visitor(ast.NodeVisitor):
             self._reads.everything |= texts[0] in _LISTING_MAGICS
             for text in texts[1:]:
                 self._read_text(text, node.lineno)
-        elif called in _TEXT_CALLS:
+        elif called in EVALUATES_TEXT:
             for text in texts:
                 self._read_text(text, node.lineno)
         self.generic_visit(node)

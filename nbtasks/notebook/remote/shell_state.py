@@ -5,7 +5,10 @@ The state is taken in the notebook and put into the worker's shell; what the cel
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
+import importlib
 import inspect
 import logging
 import sys
@@ -13,10 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from IPython.core.formatters import DisplayFormatter
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbtasks.notebook.cells.source import FUTURES
 from nbtasks.notebook.remote.plots import put_drawing, take_drawing
+from nbtasks.workers.serialization import pack, unpack
 
 __all__ = ["State", "changed_state", "put_state", "take_state"]
 
@@ -83,6 +88,18 @@ def _put_futures(shell: InteractiveShell, flags: int) -> None:
     shell.compile.flags |= flags
 
 
+def _take_nesting(_: InteractiveShell) -> str | None:
+    """The module by which the notebook has made loops run inside of one another, if it has."""
+    if not hasattr(asyncio, "_nest_patched"):  # the mark of both
+        return None
+    return next((name for name in ("nest_asyncio", "nest_asyncio2") if name in sys.modules), None)
+
+
+def _put_nesting(shell: InteractiveShell, module: str | None) -> None:
+    if module is not None and _take_nesting(shell) is None:
+        importlib.import_module(module).apply()
+
+
 def _take_custom(shell: InteractiveShell) -> tuple[tuple[type[BaseException], ...], Any]:
     """The exceptions of `set_custom_exc`, and their handler, which IPython keeps in a closure."""
     if not shell.custom_exceptions:
@@ -124,6 +141,68 @@ def _put_printers(shell: InteractiveShell, printers: dict[str, dict[type, Any]])
             shell.display_formatter.formatters[mime].for_type(kind, function)
 
 
+class _Printers:
+    """What libraries have registered with the formatters, as `sympy.init_printing` does: (MIME type, class, function).
+
+    A class may be given by its name. Most of the functions are closures, so each is sent that can be.
+    """
+
+    def __init__(self, rows: list[tuple[str, Any, Any]]) -> None:
+        self.rows = rows
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Printers) or len(self.rows) != len(other.rows):
+            return False
+        return all(a is b and f is g for (_, a, f), (_, b, g) in zip(self.rows, other.rows, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        try:
+            return _unpacked_printers, (pack(self.rows),)
+        except Exception:  # noqa: BLE001 - pickling runs the objects' own code
+            return _unpacked_printers, (pack([row for row in self.rows if _can_be_packed(row)]),)
+
+
+def _can_be_packed(row: tuple[str, Any, Any]) -> bool:
+    try:
+        pack(row)
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return True
+
+
+def _unpacked_printers(parcel: Any) -> _Printers:
+    try:
+        return _Printers(unpack(parcel))
+    except Exception:  # noqa: BLE001 - a library that is not installed on this side
+        return _Printers([])
+
+
+@functools.cache
+def _default_printers() -> list[Any]:
+    """The functions that IPython itself registers."""
+    formatters = DisplayFormatter().formatters.values()
+    return [one for f in formatters for one in (*f.type_printers.values(), *f.deferred_printers.values())]
+
+
+def _take_library_printers(shell: InteractiveShell) -> _Printers:
+    defaults = {id(one) for one in _default_printers()}
+    rows = []
+    for mime, formatter in shell.display_formatter.formatters.items():
+        by_name = [(".".join(name), function) for name, function in formatter.deferred_printers.items()]
+        for kind, function in [*formatter.type_printers.items(), *by_name]:
+            of_plots = (kind if isinstance(kind, str) else kind.__module__ or "").startswith("matplotlib.")
+            if id(function) not in defaults and not of_plots and not _is_own(function) and not _is_own(kind):
+                rows.append((mime, kind, function))
+    return _Printers(rows)
+
+
+def _put_library_printers(shell: InteractiveShell, printers: _Printers) -> None:
+    for mime, kind, function in printers.rows:
+        shell.display_formatter.formatters[mime].for_type(kind, function)
+
+
 def _writes_here(handler: logging.Handler) -> bool:
     """Whether the handler writes to cells."""
     return type(handler) is logging.StreamHandler and handler.stream in (sys.stdout, sys.stderr)
@@ -157,11 +236,13 @@ _PARTS = {
     "precision": _attribute("float_precision", _text),
     "tracebacks": _Part(lambda shell: shell.InteractiveTB.mode, lambda shell, mode: shell.InteractiveTB.set_mode(mode)),
     "futures": _Part(_take_futures, _put_futures),
+    "nesting": _Part(_take_nesting, _put_nesting),
     "custom": _Part(_take_custom, _put_custom),
     "drawing": _Part(lambda _: take_drawing(), put_drawing),
     "extensions": _Part(_take_extensions, _put_extensions),
     "aliases": _Part(_take_aliases, _put_aliases),
     "magics": _Part(_take_magics, _put_magics),
     "printers": _Part(_take_printers, _put_printers),
+    "library printers": _Part(_take_library_printers, _put_library_printers),
     "loggers": _Part(_take_loggers, _put_loggers),
 }

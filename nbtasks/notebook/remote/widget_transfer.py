@@ -7,7 +7,6 @@ for it. A widget that comes back is the notebook's own object.
 from __future__ import annotations
 
 import sys
-import weakref
 from typing import Any
 
 from traitlets import All, EventHandler, HasTraits
@@ -18,8 +17,11 @@ __all__ = ["install"]
 
 _OF_PROCESS = frozenset({"comm", "_property_lock", "_states_to_send"})
 _PLAIN = frozenset(vars(HasTraits()))
-_arrived: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
-"""In a worker: the state of the notebook's widgets at their arrival."""
+_arrived: dict[str, dict[str, Any]] = {}
+"""In a worker, which runs one cell: the state of the notebook's widgets at their arrival, by their models' ids.
+
+Widgets themselves may have no hash: plotly's figures compare by value.
+"""
 _here = {"worker": False}
 
 
@@ -35,7 +37,8 @@ def _widget(widget: Any) -> tuple[Any, ...]:
 
 
 def _changed(widget: Any) -> dict[str, Any]:
-    now, before = _state(widget), _arrived.get(widget, {})
+    now = _state(widget)
+    before = {} if widget.comm is None else _arrived.get(widget.model_id, {})
     return {
         part: [one for one in now[part] if not any(_is_same(one, other) for other in before.get(part, ()))]
         for part in now
@@ -101,5 +104,5 @@ def _set(widget: Any, state: dict[str, list[tuple[Any, ...]]]) -> None:
     vars(widget).update(state["attributes"])
     for name, kind, observer in state["observers"]:
         widget._add_notifiers(observer, All if name is None else name, kind)
-    if _here["worker"]:
-        _arrived[widget] = _state(widget)
+    if _here["worker"] and widget.comm is not None:
+        _arrived[widget.model_id] = _state(widget)

@@ -29,7 +29,7 @@ from nbtasks.task import Task
 from nbtasks.workers.messages import FIGURES, RESULT, STATE, THREAD_STATE
 from nbtasks.workers.process_settings import take_settings
 from nbtasks.workers.serialization import digest_of
-from nbtasks.workers.worker_side import Answer, WorkerKernel, pack_error, serve
+from nbtasks.workers.worker_side import Answer, WorkerKernel, import_quietly, pack_error, serve
 
 __all__ = ["CellKernel", "main"]
 
@@ -78,6 +78,7 @@ class CellKernel(WorkerKernel):
         self._source, self._filename = work["source"], work["filename"]
         put_state(shell, work["state"])
         put_figures(work["figures"])
+        import_quietly(work["modules"])
         custom_traceback = Patch(shell, "CustomTB", self._reporting)
         custom_traceback.apply()
         shell.last_execution_result = ExecutionResult(None)
@@ -164,6 +165,7 @@ class CellKernel(WorkerKernel):
                 show(exc_tuple, *args, **kwargs)
                 return
             error = (exc_tuple if isinstance(exc_tuple, tuple) else sys.exc_info())[1]
+            self.explain(error)
             if isinstance(error, KeyboardInterrupt) and self._failure:
                 return
             shown: list[list[Any]] = []

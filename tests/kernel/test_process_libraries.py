@@ -1,0 +1,152 @@
+"""Libraries and modules in worker processes, as in the foreground."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.kernel.driver import KernelDriver
+from tests.kernel.notebook import load
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"),
+]
+RUN = "%%bgtask it --backend process --quiet --wait\n"
+
+
+@pytest.fixture(scope="module")
+def notebook(module_kernel: KernelDriver) -> KernelDriver:
+    """One for all: each test uses names of its own."""
+    return load(module_kernel)
+
+
+def test_a_module_prints_once_when_a_cell_imports_it(notebook: KernelDriver) -> None:
+    notebook.run("with open('loud.py', 'w') as file:\n    _ = file.write('print(\"loaded\")\\nbase = 3\\n')").check()
+    first = notebook.run(RUN + "import loud\nprint('the cell')").check()
+    assert first.stdout == "loaded\nthe cell\n"
+    assert notebook.value("loud.base") == 3
+    reads = notebook.run(RUN + "print(loud.base)").check()
+    imports = notebook.run(RUN + "import loud\nprint(loud.base)").check()
+    assert (reads.stdout, imports.stdout) == ("3\n", "3\n")
+
+
+def test_a_module_of_a_folder_that_the_notebook_has_left_is_there(notebook: KernelDriver) -> None:
+    notebook.run("with open('left.py', 'w') as file:\n    _ = file.write('class Box:\\n    size = 4\\n')").check()
+    notebook.run("import os, sys, left\nbox = left.Box()\nhome = os.getcwd()\nos.mkdir('sub')\nos.chdir('sub')").check()
+    try:
+        notebook.run(RUN + "sizes = (left.Box.size, box.size)\npath = [one for one in sys.path if one == home]").check()
+        assert notebook.value("(sizes, path)") == ((4, 4), [])
+    finally:
+        notebook.run("os.chdir(home)").check()
+
+
+def test_a_subclass_of_tqdm_comes_back(notebook: KernelDriver) -> None:
+    code = "from tqdm import tqdm\nclass Bar(tqdm):\n    def hello(self): return self.n\n"
+    notebook.run(RUN + code + "used = Bar([1])\nfor _ in used: pass").check()
+    assert notebook.value("(Bar(disable=True, initial=5).hello(), isinstance(used, Bar))") == (5, True)
+    notebook.run(RUN + "again = Bar(disable=True, initial=6).hello()").check()
+    assert notebook.value("again") == 6
+
+
+def test_names_in_texts_of_functions_are_sent(notebook: KernelDriver) -> None:
+    notebook.run("import pandas as pd\ntable = pd.DataFrame({'b': [1, 2, 3]})\nleast = 1").check()
+    notebook.run("def chosen(): return len(table.query('b > @least'))").check()
+    notebook.run(RUN + "count = chosen()").check()
+    assert notebook.value("count") == 2
+
+
+def test_a_class_without_a_module_goes_and_comes_back(notebook: KernelDriver) -> None:
+    notebook.run("class Meta(type):\n    pass\nFree = Meta('Free', (), {'__module__': None, 'size': 1})").check()
+    notebook.run(RUN + "free = Free()\nMade = Meta('Made', (), {'__module__': None, 'size': 2})\nmade = Made()").check()
+    assert notebook.value("(free.size, made.size)") == (1, 2)
+
+
+def test_attributes_of_modules_that_no_pickle_holds_go_by_name(notebook: KernelDriver) -> None:
+    notebook.run(
+        "with open('odd.py', 'w') as file:\n"
+        "    _ = file.write('import threading\\nlock = threading.Lock()\\n__all__ = [\"lock\"]\\n')\n"
+        "import sys\nfrom odd import *"
+    ).check()
+    cell = notebook.run(RUN + "import odd\nsame = lock is odd.lock\nfrom odd import *").check()
+    assert notebook.value("(same, lock is sys.modules['odd'].lock)") == (True, True)
+    assert "stayed behind" not in cell.stderr
+
+
+def test_printers_that_a_library_registers_go_and_come_back(notebook: KernelDriver) -> None:
+    notebook.run(
+        "with open('look.py', 'w') as file:\n"
+        "    _ = file.write('''def use(shell, sign):\n"
+        "    shell.display_formatter.formatters['text/plain'].for_type(complex, lambda o, p, c: p.text(sign))\n''')\n"
+        "import look\nlook.use(get_ipython(), 'here')"
+    ).check()
+    there = notebook.run(RUN + "display(1j)\nlook.use(get_ipython(), 'there')").check()
+    assert there.outputs[0]["data"]["text/plain"] == "here"
+    assert notebook.run("1j").check().outputs[0]["data"]["text/plain"] == "there"
+
+
+def test_a_name_that_cannot_be_rebuilt_fails_only_code_that_reads_it(notebook: KernelDriver) -> None:
+    notebook.run("class Odd:\n    def __reduce__(self): return int, ('x',)\nodd, wanted = Odd(), False").check()
+    notebook.run(RUN + "if wanted: print(odd)\nwithout = 1").check()
+    assert notebook.value("without") == 1
+    cell = notebook.run(RUN + "if not wanted: print(odd)")
+    assert "name 'odd' is not defined" in cell.text
+    assert "not sent to a worker process: odd (builtins.int): invalid literal" in cell.text
+
+
+def test_a_prompt_of_click_is_refused_like_input(notebook: KernelDriver) -> None:
+    notebook.run("import click").check()
+    cell = notebook.run(RUN + "click.confirm('sure?')")
+    assert "NoInputError: input() was called in a background cell" in cell.text
+
+
+def test_loops_nest_in_a_process_if_they_do_in_the_notebook(kernel: KernelDriver) -> None:
+    load(kernel)
+    kernel.run("import nest_asyncio2\nnest_asyncio2.apply()\nasync def three(): return 3").check()
+    kernel.run(RUN + "import asyncio\nfound = asyncio.run(three())").check()
+    assert kernel.value("found") == 3
+
+
+def test_a_registered_bar_of_dask_shows_in_a_process(kernel: KernelDriver) -> None:
+    load(kernel)
+    kernel.run("import dask\nfrom dask.diagnostics import ProgressBar\nProgressBar(width=10).register()").check()
+    cell = kernel.run(RUN + "dask.delayed(abs)(-1).compute()").check()
+    assert "[##########] | 100% Completed" in cell.stdout
+    kernel.run(RUN + "ProgressBar(width=20).register()").check()
+    assert "[" + 20 * "#" + "] | 100%" in kernel.run("dask.delayed(abs)(-1).compute()").check().stdout
+
+
+@pytest.mark.long
+def test_a_figure_of_plotly_goes_and_comes_back(kernel: KernelDriver) -> None:
+    load(kernel)
+    kernel.run("import plotly.graph_objects as go\nfigure = go.FigureWidget(data=[go.Bar(y=[1, 2])])\nfigure").check()
+    kernel.run(RUN + "figure.add_bar(y=[3])\nnew = go.FigureWidget(data=[go.Bar(y=[4])])\nnew").check()
+    kernel.run("new.add_bar(y=[5])").check()
+    assert kernel.value("(len(figure.data), [one.y for one in new.data])") == (2, [(4,), (5,)])
+
+
+@pytest.mark.long
+def test_functions_names_and_printers_of_sympy_are_the_foregrounds(kernel: KernelDriver) -> None:
+    load(kernel)
+    code = "from sympy import *\nx = symbols('x')\nf = Function('f')(x)\ninit_printing(use_latex=False)"
+    assert kernel.run(RUN + code).check().stderr == ""
+    shown = kernel.run("f.diff(x)").check().outputs[0]["data"]["text/plain"]
+    assert shown == "d       \n──(f(x))\ndx      "
+    there = kernel.run(RUN + "f.diff(x)").check()
+    assert there.outputs[0]["data"]["text/plain"] == shown
+
+
+@pytest.mark.long
+def test_configurations_of_structlog_and_altair_go_and_come_back(kernel: KernelDriver) -> None:
+    load(kernel)
+    kernel.run("import structlog, altair\nfrom structlog.processors import KeyValueRenderer, JSONRenderer").check()
+    kernel.run("structlog.configure(processors=[KeyValueRenderer()])\nlog = structlog.get_logger()").check()
+    kernel.run("_ = altair.renderers.enable('mimetype')").check()
+    cell = kernel.run(RUN + "log.info('said', a=1)\nrenderer = altair.renderers.active").check()
+    assert (cell.stdout, kernel.value("renderer")) == ("a=1 event='said'\n", "mimetype")
+    kernel.run(
+        RUN + "structlog.configure(processors=[JSONRenderer()])\n_ = altair.data_transformers.enable('json')"
+    ).check()
+    assert kernel.run("structlog.get_logger().info('said', a=1)").check().stdout == '{"a": 1, "event": "said"}\n'
+    assert kernel.value("altair.data_transformers.active") == "json"
