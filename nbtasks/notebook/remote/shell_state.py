@@ -142,9 +142,9 @@ def _put_printers(shell: InteractiveShell, printers: dict[str, dict[type, Any]])
 
 
 class _Printers:
-    """What libraries have registered with the formatters, as `sympy.init_printing` does: (MIME type, class, function).
+    """What libraries, such as sympy, have registered with the formatters.
 
-    A class may be given by its name. Most of the functions are closures, so each is sent that can be.
+    The rows are (MIME type, class or its name, function). Most functions are closures; those are sent that can be.
     """
 
     def __init__(self, rows: list[tuple[str, Any, Any]]) -> None:
