@@ -1,4 +1,4 @@
-"""Imports for a name that comes from another process, where its module has printed already."""
+"""Quiet imports for names that come from another process, where they have printed."""
 
 from __future__ import annotations
 

@@ -342,7 +342,7 @@ def _lock_of_bars(_: Any) -> Reduced:
 
 @reduces("tqdm.TMonitor")
 def _monitor_of_bars(_: Any) -> Reduced:
-    """The thread that watches bars, which the first class of bars that was used has: the other side starts its own."""
+    """None in place of the thread that watches bars: the other side starts its own."""
     return type(None), ()
 
 

@@ -354,7 +354,7 @@ class _ModuleAttribute:
 
 
 def attribute_of_module(name: str, value: Any) -> Any:
-    """What to send in place of `value` if an imported module has it as `name` too, as after `from module import *`."""
+    """A reference to `value`, if an imported module has it as `name`; else None."""
     for module, found in list(sys.modules.items()):
         if (
             isinstance(found, types.ModuleType)
@@ -474,7 +474,7 @@ def _looks_around(code: types.CodeType) -> bool:
 
 
 def _names_in_texts(code: types.CodeType) -> set[str]:
-    """The words in the texts of code that passes texts to something that evaluates them, such as `df.query`."""
+    """The words in texts, of code that passes texts to what evaluates them (`df.query`)."""
     found: set[str] = set()
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
