@@ -74,7 +74,7 @@ class Lab:
     def start(self) -> None:
         """Starts the server and waits until it answers; on another port if the first was taken meanwhile."""
         for _ in range(STARTS):
-            if self._start_on(_free_port()):
+            if self._start_on(free_port()):
                 return
         raise AssertionError(f"JupyterLab did not start:\n{self.log.read_text(errors='replace')}")
 
@@ -193,7 +193,7 @@ def _other_extensions(folder: Path) -> Path:
     return folder
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -16,13 +15,10 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.driver import TIME_LIMIT_MS, notebook_json
-from tests.browser.lab import START_LIMIT
+from tests.browser.lab import START_LIMIT, free_port
 from tests.kernel.conftest import kernel_env
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(importlib.util.find_spec("voila") is None, reason="Voila is not installed (pip install voila)"),
-]
+pytestmark = pytest.mark.browser
 
 CELLS = (
     "%load_ext nbtasks\nimport time\nfrom nbtasks import track",
@@ -36,7 +32,8 @@ def address(tmp_path: Path) -> Iterator[str]:
     """The address of a notebook with CELLS in Voila."""
     notebook, log = tmp_path / "it.ipynb", tmp_path / "voila.log"
     notebook.write_text(json.dumps(notebook_json(CELLS)), encoding="utf-8")
-    command = [sys.executable, "-m", "voila", str(notebook), "--no-browser", "--port=0", "--Voila.ip=127.0.0.1"]
+    port = f"--port={free_port()}"  # with 0 Voila prints 0
+    command = [sys.executable, "-m", "voila", str(notebook), "--no-browser", port, "--Voila.ip=127.0.0.1"]
     env = {**kernel_env(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime")}
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=env, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)
