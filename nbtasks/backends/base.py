@@ -139,6 +139,12 @@ class Backend(ABC):
         """Release unused threads and other resources; start nothing any more."""
 
 
+def runs_in_thread(task: Task) -> bool:
+    """Whether the work runs on a thread of this process now, where nothing stops C code."""
+    attempt: Attempt | None = task.internals.attempt
+    return attempt is not None and attempt.backend.name == "thread"
+
+
 def usage_of(task: Task) -> str:
     """Describe memory and CPU time of the process that runs `task`; empty if it is this process."""
     attempt: Attempt | None = task.internals.attempt

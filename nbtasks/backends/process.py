@@ -98,7 +98,7 @@ class ProcessBackend(Backend):
             conversation.interrupt()
 
     def usage(self, attempt: Attempt) -> str:
-        """Its worker's process id, memory and CPU time, at most a second old."""
+        """Its worker's process id, memory and CPU time, at most a second old, or that a worker starts."""
         conversation = attempt.handle
         return "" if conversation is None else conversation.usage()
 
@@ -148,6 +148,9 @@ class _Conversation:
             worker = self._begun
             due = time.monotonic() >= self._measure_at
             self._measure_at = time.monotonic() + 1.0 if due else self._measure_at
+            is_starting = not self._has_begun
+        if is_starting:
+            return "starting a worker…"
         if worker is not None and due:
             from nbtasks.workers.usage import usage_text
 

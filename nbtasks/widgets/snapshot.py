@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from nbtasks.backends.base import usage_of
+from nbtasks.backends.base import runs_in_thread, usage_of
 from nbtasks.dependencies import live_children
 from nbtasks.formatting import clock, plural, took
 from nbtasks.history.records import TaskRecord
@@ -112,6 +112,8 @@ class Snapshot:
     """Seconds from the start to the end, or whole ones up to now; None before the start."""
     cancel_seconds: int | None = None
     """Whole seconds since the cancel was requested, while the work is still running."""
+    runs_in_thread: bool = False
+    """Whether a process could be ended where the work cannot be stopped."""
     output_tail: str = ""
     """The last lines of output that is held back from the cell because there is too much of it."""
     rate: str = ""
@@ -158,6 +160,7 @@ class Snapshot:
             return f"the last attempt failed: {self.last_error}"
         if self.cancel_seconds is not None and self.cancel_seconds >= 2:
             waiting = f"cannot be stopped yet; cancel requested {clock(self.cancel_seconds)} ago"
+            waiting += "; next time, run it in a process: --backend process" if self.runs_in_thread else ""
             return f"{self.body} ({waiting})" if self.body else waiting
         return self.body
 
@@ -233,6 +236,7 @@ def task_snapshot(task: Task, now: datetime, *, compact: bool = False) -> Snapsh
         progress=task.progress if pace.progress is None else pace.progress,
         elapsed=_seconds(task.started_at, end) if final else _whole_seconds(task.started_at, end),
         cancel_seconds=_whole_seconds(task.cancel_requested_at, now) if cancelling else None,
+        runs_in_thread=cancelling and runs_in_thread(task),
         output_tail="" if final else _output_tail(task),
         rate=pace.rate,
         seconds_left=None if cancelling else pace.seconds_left,

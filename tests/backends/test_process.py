@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from nbtasks import Task, TaskCancelledError, TaskManager, current_task, track
+from nbtasks.backends.base import usage_of
 from nbtasks.backends.process import ProcessBackend
 from nbtasks.exceptions import NotSendableError, WorkerDiedError
 from nbtasks.states import TaskState
@@ -66,6 +67,22 @@ def test_closures_lambdas_and_coroutine_functions_run_in_another_process(manager
     ]
     pid, seen = tasks[0].wait(60)
     assert (pid != os.getpid(), seen, tasks[1].wait(60)) == (True, 3, 6)
+
+
+def test_a_worker_that_starts_is_told_until_the_work_begins(manager: TaskManager, tmp_path: Path) -> None:
+    opens = tmp_path / "opens"
+
+    def waits() -> None:
+        while not opens.exists():
+            time.sleep(0.01)
+
+    task = manager.create_task("it", waits, backend="process")
+    wait_until(lambda: task.state is TaskState.RUNNING)
+    seen = [usage_of(task)]
+    wait_until(lambda: seen.append(usage_of(task)) or seen[-1].startswith("process "))
+    opens.touch()
+    task.wait()
+    assert seen[0] == "starting a worker…" and usage_of(task) == ""
 
 
 def test_a_task_reports_its_progress_from_the_worker(manager: TaskManager) -> None:

@@ -110,6 +110,14 @@ def test_a_slow_cancel_is_explained_after_two_seconds():
     assert late.note == "in C (cannot be stopped yet; cancel requested 1:15 ago)"
 
 
+def test_a_slow_cancel_in_a_thread_says_what_ends_such_work(manager, gate):
+    task = manager.create_task("it", gate.wait)
+    assert gate.reached.wait(30)
+    task.cancel()
+    later = task_snapshot(task, datetime.now(UTC) + timedelta(seconds=5))
+    assert later.note.endswith(" ago; next time, run it in a process: --backend process")
+
+
 def test_elapsed_time_runs_from_the_start_to_the_end(manager):
     task = manager.create_task("it", lambda: 1)
     manager.wait(task)
