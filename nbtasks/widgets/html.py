@@ -183,7 +183,7 @@ def _bar_html(snapshot: Snapshot) -> str:
 def _short_note_html(snapshot: Snapshot) -> str:
     """The note at the end of the first line, cut by the browser."""
     note = escape(snapshot.note)
-    style = "min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;opacity:.8"
+    style = "flex:1 1 0;min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;opacity:.8"
     return f'<bdi style="{style}" title="{note}">{note}</bdi>' if note else ""
 
 
