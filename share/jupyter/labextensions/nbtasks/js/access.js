@@ -12,7 +12,8 @@ export function keepAccessible(tracker) {
 
 function keep(panel) {
   const node = panel.content.node;
-  const focus = new KeptFocus(node);
+  const open = new AbortController();
+  const focus = new KeptFocus(node, open.signal);
   const observer = new MutationObserver(records => {
     const changed = new Set();
     for (const { type, target, addedNodes } of records) {
@@ -30,7 +31,10 @@ function keep(panel) {
     }
   });
   observer.observe(node, { childList: true, subtree: true, attributes: true, attributeFilter: ['class', 'style'] });
-  panel.disposed.connect(() => observer.disconnect());
+  panel.disposed.connect(() => {
+    observer.disconnect();
+    open.abort();
+  });
 }
 
 /** Set attributes that differ; null removes one. */
@@ -96,7 +100,7 @@ function describeTable(grid) {
 class KeptFocus {
   #output = null;
 
-  constructor(node) {
+  constructor(node, signal) {
     node.addEventListener('focusin', ({ target }) => {
       this.#output = target.closest?.('.nbtasks-panel') ? target.closest('.jp-OutputArea') : null;
     });
@@ -110,7 +114,7 @@ class KeptFocus {
       if (this.#output && !this.#output.contains(target)) {
         this.#output = null;
       }
-    }, true);
+    }, { capture: true, signal });
   }
 
   restore() {
