@@ -506,7 +506,8 @@ def _loop_run_by(thread_id: int) -> asyncio.AbstractEventLoop | None:
     """The event loop that the thread is running, if any."""
     frame = sys._current_frames().get(thread_id)
     while frame is not None:
-        if frame.f_code.co_name in ("run_forever", "run"):
+        # nest_asyncio's `run_until_complete` does not call `run_forever`.
+        if frame.f_code.co_name in ("run_forever", "run_until_complete", "run"):
             runs = frame.f_locals.get("self")
             if isinstance(runs, asyncio.AbstractEventLoop):
                 return runs

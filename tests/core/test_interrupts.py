@@ -243,3 +243,32 @@ def test_work_that_runs_an_event_loop_of_its_own_is_cancelled(manager: TaskManag
     with pytest.raises(TaskCancelledError):
         task.wait(60)
     assert manager.create_task("next", lambda: "its thread is free").wait(60) == "its thread is free"
+
+
+NESTED = """
+import asyncio, threading
+import nest_asyncio2
+from nbtasks import TaskCancelledError, TaskManager
+
+nest_asyncio2.apply(asyncio.new_event_loop())
+begun = threading.Event()
+
+async def main():
+    begun.set()
+    await asyncio.Event().wait()
+
+with TaskManager() as manager:
+    task = manager.create_task("loop", lambda: asyncio.run(main()))
+    assert begun.wait(60)
+    task.cancel()
+    try:
+        task.wait(60)
+    except TaskCancelledError:
+        print("cancelled")
+"""
+
+
+def test_a_loop_is_cancelled_also_where_loops_nest() -> None:
+    """In a process of its own: `nest_asyncio2` changes asyncio for good."""
+    ended = subprocess.run([sys.executable, "-c", NESTED], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.stdout, ended.stderr) == ("cancelled\n", "")
