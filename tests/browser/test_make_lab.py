@@ -54,4 +54,9 @@ def test_it_opens_a_copy_of_the_quickstart_by_the_printed_address(browser, tmp_p
         page.close()
     finally:
         os.killpg(make.pid, signal.SIGTERM)
-        make.communicate()
+        try:
+            make.wait(60)
+        except subprocess.TimeoutExpired:  # a server that is busy with its kernels may miss the signal
+            os.killpg(make.pid, signal.SIGKILL)
+            make.wait()
+        make.stdout.close()
