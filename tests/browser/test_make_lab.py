@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,8 @@ def test_it_opens_a_copy_of_the_quickstart_by_the_printed_address(browser, tmp_p
         page.close()
     finally:
         os.killpg(make.pid, signal.SIGTERM)
-        try:
-            make.wait(60)
-        except subprocess.TimeoutExpired:  # a server that is busy with its kernels may miss the signal
-            os.killpg(make.pid, signal.SIGKILL)
-            make.wait()
-        make.stdout.close()
+        # A server whose loop has ended may wait at its exit for a thread of anyio for ever.
+        kill = threading.Timer(20, os.killpg, (make.pid, signal.SIGKILL))
+        kill.start()
+        make.communicate()  # until the server has ended too
+        kill.cancel()
