@@ -338,7 +338,11 @@ def _structlog() -> Settings:
 
 
 def _set_structlog(changed: Settings) -> None:
-    _of("structlog").configure(**{name: value for name, value in changed.items() if value is not UNSET})
+    configuration = {name: value for name, value in changed.items() if value is not UNSET}
+    if configuration:
+        _of("structlog").configure(**configuration)
+    else:
+        _of("structlog").reset_defaults()
 
 
 _DASK_BAR = ("_minimum", "_width", "_dt")

@@ -145,12 +145,11 @@ class _Conversation:
 
     def usage(self) -> str:
         with self._lock:
+            if not self._has_begun:
+                return "starting a worker…"
             worker = self._begun
             due = time.monotonic() >= self._measure_at
             self._measure_at = time.monotonic() + 1.0 if due else self._measure_at
-            is_starting = not self._has_begun
-        if is_starting:
-            return "starting a worker…"
         if worker is not None and due:
             from nbtasks.workers.usage import usage_text
 

@@ -13,6 +13,7 @@ import pickle
 import platform
 import random
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -110,30 +111,33 @@ class _FormerFolders:
     """Finds modules in folders that the path names no longer.
 
     The path of a notebook begins with "", the current folder. A module that was imported from there is in the notebook
-    after `os.chdir` too.
+    after `os.chdir` too. Several cells may be launched at once: `_lock` guards the names and the folders.
     """
 
     def __init__(self) -> None:
         self.folders: list[str] = []
         self._looked_at: set[str] = set()
+        self._lock = threading.Lock()
 
     def take(self) -> list[str]:
         """Those of the modules that are imported here, and those that were put."""
-        for name in set(sys.modules) - self._looked_at:
-            self._looked_at.add(name)
-            module = sys.modules.get(name)
-            file = getattr(module, "__file__", None)
-            if file is None or "." in name or name == "__main__":
-                continue
-            folder = os.path.dirname(file)
-            folder = os.path.dirname(folder) if hasattr(module, "__path__") else folder
-            if folder not in sys.path and folder not in self.folders:
-                self.folders.append(folder)
-        return list(self.folders)
+        with self._lock:
+            for name in set(sys.modules) - self._looked_at:
+                self._looked_at.add(name)
+                module = sys.modules.get(name)
+                file = getattr(module, "__file__", None)
+                if file is None or "." in name or name == "__main__":
+                    continue
+                folder = os.path.dirname(file)
+                folder = os.path.dirname(folder) if hasattr(module, "__path__") else folder
+                if folder not in sys.path and folder not in self.folders:
+                    self.folders.append(folder)
+            return list(self.folders)
 
     def put(self, folders: list[str]) -> None:
         """Look there, after the path, for modules that the path has not; in a worker process only."""
-        self.folders = folders
+        with self._lock:
+            self.folders = folders
         if "NBTASKS_FOLDER" in os.environ and self not in sys.meta_path:
             sys.meta_path.append(self)
 

@@ -129,10 +129,10 @@ _TRIED = 2**20
 """Pickles of up to this number of bytes are tried before they are sent back."""
 _READS_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"})
 _LOOKS_AROUND = frozenset({"globals", "eval", "exec"})
-EVALUATES_TEXT = frozenset({"eval", "exec", "query", "sql", "timeit", "repeat", "system", "getoutput", "run_cell"})
-"""Functions and methods that evaluate a text, in which any name may be."""
 _AROUND = frozenset({"user_ns", "__main__"})
 """Code that calls one of `_LOOKS_AROUND`, or mentions one of `_AROUND`, may read any name."""
+EVALUATES_TEXT = frozenset({"eval", "exec", "query", "sql", "timeit", "repeat", "system", "getoutput", "run_cell"})
+"""Functions and methods that evaluate a text, in which any name may be."""
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _arriving = threading.local()
 
@@ -359,7 +359,7 @@ def attribute_of_module(name: str, value: Any) -> Any:
         if (
             isinstance(found, types.ModuleType)
             and found.__name__ == module != "__main__"
-            and (vars(found).get(name) is value)
+            and vars(found).get(name) is value
         ):
             return _ModuleAttribute(module, name)
     return None
@@ -376,9 +376,10 @@ def _packed_and_tried(value: Any, is_main: IsMain | None, task: Any, sent: froze
 
 
 class _Unpickler(pickle.Unpickler):
+    """Imports quietly what a parcel refers to."""
+
     def find_class(self, module: str, name: str) -> Any:
-        if module not in sys.modules:
-            imported_quietly(module)
+        imported_quietly(module)
         return super().find_class(module, name)
 
 

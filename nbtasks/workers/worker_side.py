@@ -226,7 +226,8 @@ def _line_of(name: str, lost: Lost) -> str:
 def import_quietly(modules: Iterable[str]) -> None:
     """Import modules that the notebook has imported: what they print has been seen there."""
     for name in modules:
-        with contextlib.suppress(BaseException):  # it is imported again where it is used, and says why
+        # It is imported again where it is used, and says why. An interrupt, of a cell that has begun, goes through.
+        with contextlib.suppress(Exception, SystemExit):
             imported_quietly(name)
 
 

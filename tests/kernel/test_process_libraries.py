@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from tests.core.clocks import wait_until
 from tests.kernel.driver import KernelDriver
-from tests.kernel.notebook import load
+from tests.kernel.notebook import load, wait_over
 
 pytestmark = [
     pytest.mark.kernel,
@@ -89,10 +90,27 @@ def test_printers_that_a_library_registers_go_and_come_back(notebook: KernelDriv
 def test_a_name_that_cannot_be_rebuilt_fails_only_code_that_reads_it(notebook: KernelDriver) -> None:
     notebook.run("class Odd:\n    def __reduce__(self): return int, ('x',)\nodd, wanted = Odd(), False").check()
     notebook.run(RUN + "if wanted: print(odd)\nwithout = 1").check()
-    assert notebook.value("without") == 1
+    notebook.run(RUN + "match wanted:\n    case True: print(odd)\nmatched = 1").check()
+    assert notebook.value("(without, matched)") == (1, 1)
     cell = notebook.run(RUN + "if not wanted: print(odd)")
     assert "name 'odd' is not defined" in cell.text
     assert "not sent to a worker process: odd (builtins.int): invalid literal" in cell.text
+
+
+def test_a_cancel_ends_the_import_before_the_cell(notebook: KernelDriver) -> None:
+    """The notebook has the module already: the worker imports it quietly, and here without end."""
+    code = "import os, time\nif not os.path.exists('quick'):\n"
+    code += "    with open('begun', 'a') as file: file.write('x')\n    while True: time.sleep(0.01)\n"
+    (notebook.cwd / "endless.py").write_text(code)
+    (notebook.cwd / "quick").touch()
+    notebook.run("import endless").check()
+    (notebook.cwd / "quick").unlink()
+    notebook.run("%%bgtask it --backend process --quiet\nimport endless").check()
+    wait_until((notebook.cwd / "begun").exists)
+    notebook.run("%bgtask cancel it").check()
+    wait_over(notebook, "it")
+    assert notebook.value("it.state.value") == "cancelled"
+    assert (notebook.cwd / "begun").read_text() == "x"  # not once more, by the cell
 
 
 def test_a_prompt_of_click_is_refused_like_input(notebook: KernelDriver) -> None:

@@ -20,6 +20,7 @@ from nbtasks.widgets.live_writer import LiveWriter
 from nbtasks.widgets.run_list import statistics_html
 from nbtasks.widgets.run_list_view import LiveRunList
 from nbtasks.widgets.run_query import PAGE_NAMES, PAGE_RUNS, RunQuery, read_list, run_list_bundle
+from tests.core.clocks import wait_until
 
 
 def fails():
@@ -64,13 +65,6 @@ def show(manager, live, monkeypatch):
     for view in shown:
         live.remove(None, view)
         live.run(view.close)
-
-
-def wait_until(condition, seconds=30.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true"
-        time.sleep(0.01)
 
 
 def names(view) -> list[str]:

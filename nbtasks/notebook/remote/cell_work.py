@@ -88,7 +88,7 @@ class CellWork(RemoteWork):
         names = self._names
         reads = names_read(self._task.code.tree, self._task.notebook.shell.transform_cell)
         work["changed"] = reads.changed
-        work["modules"] = [name for name in reads.modules if name in sys.modules and name not in _NAMES_OF_WORKER]
+        work["modules"] = [name for name in reads.modules if name in sys.modules]
         sure = {name: names[name] for name in reads.sure if name in names and name not in _NAMES_OF_WORKER}
         others: Iterable[str] = names.keys() if reads.everything else reads.maybe
         maybe = {n: names[n] for n in list(others) if n in names and n not in _NAMES_OF_WORKER and n not in sure}

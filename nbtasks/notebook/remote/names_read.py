@@ -36,6 +36,7 @@ class Reads:
     sure: dict[str, int] = field(default_factory=dict)
     maybe: dict[str, int] = field(default_factory=dict)
     branches: set[str] = field(default_factory=set)
+    """Those of `sure` that only the body of an `if`, an `except` or a `case` reads."""
     modules: set[str] = field(default_factory=set)
     """Modules that it imports."""
     everything: bool = False
@@ -225,6 +226,7 @@ class _Visitor(ast.NodeVisitor):
     visit_TryStar = visit_Try  # noqa: N815
 
     def visit_match_case(self, node: ast.match_case) -> None:
+        self._in_branch += 1
         with self._branch():
             for part in ast.walk(node.pattern):
                 if isinstance(part, ast.MatchAs | ast.MatchStar) and part.name:
@@ -234,6 +236,7 @@ class _Visitor(ast.NodeVisitor):
                 elif isinstance(part, ast.Name):
                     self.visit(part)
             self.visit_all([node.guard, *node.body])
+        self._in_branch -= 1
 
     def _visit_comprehension(self, node: Any) -> None:
         names = {n.id for g in node.generators for n in ast.walk(g.target) if isinstance(n, ast.Name)}
