@@ -18,13 +18,6 @@ def manager():
 
 
 @pytest.fixture
-def live(manager):
-    live = LiveWriter(manager)
-    yield live
-    live.close()
-
-
-@pytest.fixture
 def gate():
     gate = threading.Event()
     yield gate

@@ -16,7 +16,6 @@ from nbtasks.history.records import Run
 from nbtasks.states import TaskState
 from nbtasks.widgets import run_list_view
 from nbtasks.widgets.duration_plot import duration_plot
-from nbtasks.widgets.live_writer import LiveWriter
 from nbtasks.widgets.run_list import statistics_html
 from nbtasks.widgets.run_list_view import LiveRunList
 from nbtasks.widgets.run_query import PAGE_NAMES, PAGE_RUNS, RunQuery, read_list, run_list_bundle
@@ -37,13 +36,6 @@ def fill(manager, *names: str, work=str) -> None:
     for name in names:
         manager.create_task(name, work)
         manager.wait()
-
-
-@pytest.fixture
-def live(manager):
-    live = LiveWriter(manager)
-    yield live
-    live.close()
 
 
 @pytest.fixture

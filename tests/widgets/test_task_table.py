@@ -9,7 +9,6 @@ import pytest
 from ipywidgets.widgets.widget import _instances
 
 from nbtasks import TaskManager
-from nbtasks.widgets.live_writer import LiveWriter
 from nbtasks.widgets.table_query import PAGE_ROWS
 from nbtasks.widgets.task_table import LiveTable
 
@@ -25,13 +24,6 @@ def gate():
     gate = threading.Event()
     yield gate
     gate.set()
-
-
-@pytest.fixture
-def live(manager):
-    live = LiveWriter(manager)
-    yield live
-    live.close()
 
 
 @pytest.fixture
