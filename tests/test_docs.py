@@ -30,6 +30,12 @@ def test_the_architecture_names_modules_that_exist() -> None:
         assert list((ROOT / "nbtasks").rglob(name.rstrip("/"))), name
 
 
+def test_the_architecture_has_each_of_its_names_once() -> None:
+    lines = (ROOT / "docs" / "architecture.md").read_text().splitlines()
+    named = [name for line in lines if line.startswith("| `") for name in re.findall(r"`[\w.]+/?`", line.split("|")[1])]
+    assert [name for name in set(named) if named.count(name) > 1] == []
+
+
 @pytest.mark.parametrize("package", ["", "notebook"])
 def test_the_architecture_has_every_module_and_package(package: str) -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
