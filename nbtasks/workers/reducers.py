@@ -24,12 +24,12 @@ import types
 import typing
 import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from multiprocessing.pool import Pool, ThreadPool
 from typing import Any, TypeVar
 
 import cloudpickle
-from cloudpickle.cloudpickle import _class_setstate, _make_skeleton_class
+from cloudpickle.cloudpickle import _DYNAMIC_CLASS_TRACKER_BY_ID, _class_setstate, _make_skeleton_class
 
 from nbtasks.workers.quiet_import import imported_quietly
 from nbtasks.workers.text_columns import reduced_texts
@@ -93,12 +93,15 @@ def _module(obj: types.ModuleType) -> Reduced | None:
 
 
 @reduces(type)
-def _class(obj: type) -> None:
+def _class(obj: type) -> Reduced | None:
     """Import the module of a class, as some libraries do on first access only; pickle then sends the name."""
+    if obj is getattr(typing, "_TypedDict", None):  # it calls itself `TypedDict`, which is another object
+        return getattr, (typing, "_TypedDict")
     package = str(obj.__module__).partition(".")[0]
     if obj.__module__ not in sys.modules and package in sys.modules:
         with contextlib.suppress(Exception):  # there is no such module
             importlib.import_module(obj.__module__)
+    return None
 
 
 _DISPATCHES: types.CodeType = functools.singledispatch(len).__code__  # type: ignore[attr-defined]
@@ -248,33 +251,60 @@ def annotations_of(obj: Any) -> dict[str, Any]:
     annotate = getattr(obj, "__annotate__", None)  # from Python 3.14
     if annotate is None:
         return {}
-    if isinstance(annotate, types.FunctionType) and annotate.__module__ == "__main__":
+    if isinstance(annotate, types.FunctionType) and annotate.__module__ in ("__main__", "typing"):
         return {"__annotate__": _without_class(annotate)}
-    # Those that a library makes, such as `typing.TypedDict`.
+    # A library has made them, not `typing.TypedDict` or `NamedTuple`: what its function refers to is not known.
     annotationlib = importlib.import_module("annotationlib")
     return {"__annotations__": annotationlib.get_annotations(obj, format=annotationlib.Format.FORWARDREF)}
 
 
 def _without_class(annotate: types.FunctionType) -> types.FunctionType:
-    """The function without its class namespace cell, which `_set_class_state` puts back."""
-    if "__classdict__" not in annotate.__code__.co_freevars:
+    """The function without its class namespace cell, which `_set_class_state` puts back.
+
+    The function of `typing.TypedDict` or `NamedTuple` has that of the class statement in its closure.
+    """
+    closure = annotate.__closure__ or ()
+    cells = [_cell_without_class(*one) for one in zip(annotate.__code__.co_freevars, closure, strict=True)]
+    if all(one is cell for one, cell in zip(cells, closure, strict=True)):
         return annotate
-    cells = zip(annotate.__code__.co_freevars, annotate.__closure__ or (), strict=True)
-    closure = tuple(types.CellType() if name == "__classdict__" else cell for name, cell in cells)
     made = types.FunctionType(
-        annotate.__code__, annotate.__globals__, annotate.__name__, annotate.__defaults__, closure
+        annotate.__code__, annotate.__globals__, annotate.__name__, annotate.__defaults__, tuple(cells)
     )
     made.__module__, made.__qualname__ = annotate.__module__, annotate.__qualname__
     return made
+
+
+def _cell_without_class(name: str, cell: types.CellType) -> types.CellType:
+    if name == "__classdict__":
+        return types.CellType()
+    inner = _annotate_in(cell)
+    bare = _without_class(inner) if inner is not None else None
+    return cell if bare is inner else types.CellType(bare)
+
+
+def _annotate_in(cell: types.CellType) -> types.FunctionType | None:
+    """The function that evaluates annotations in the cell of a closure, if there is one."""
+    try:
+        content = cell.cell_contents
+    except ValueError:  # it is empty
+        return None
+    return content if isinstance(content, types.FunctionType) and content.__name__ == "__annotate__" else None
+
+
+def _put_class(annotate: types.FunctionType, kind: type) -> None:
+    for name, cell in zip(annotate.__code__.co_freevars, annotate.__closure__ or (), strict=True):
+        inner = _annotate_in(cell)
+        if name == "__classdict__":
+            cell.cell_contents = vars(kind)
+        elif inner is not None:
+            _put_class(inner, kind)
 
 
 def _set_class_state(kind: Any, state: Any) -> Any:
     annotate = state[0].pop("__annotate__", None)
     _class_setstate(kind, state)
     if annotate is not None:
-        for name, cell in zip(annotate.__code__.co_freevars, annotate.__closure__ or (), strict=True):
-            if name == "__classdict__":
-                cell.cell_contents = vars(kind)
+        _put_class(annotate, kind)
         kind.__annotate__ = annotate
     return kind
 
@@ -305,26 +335,47 @@ def made_quietly(obj: Any, reduced: Any) -> Any:
         return reduced
     if "__slots__" in vars(obj) and not issubclass(obj, tuple):  # they have no effect once the class exists
         reduced[1][3]["__slots__"] = obj.__slots__
+    arguments = ([name for name in vars(obj) if not _is_inherited(obj, name)], *reduced[1])
     if sys.version_info < (3, 14):
-        return _skeleton, *reduced[1:]
+        return _skeleton, arguments, *reduced[2:]
     content = reduced[2][0]
     for name in ("__annotate_func__", "__annotations_cache__"):
         content.pop(name, None)
     content.update(annotations_of(obj))
-    return _skeleton, *reduced[1:5], _set_class_state
+    return _skeleton, arguments, *reduced[2:5], _set_class_state
 
 
-def _skeleton(metaclass: type, name: str, bases: tuple[type, ...], *rest: Any) -> Any:
-    """An empty class, made without `__init_subclass__`: its bases were called when it was defined."""
+def _is_inherited(kind: type, name: str) -> bool:
+    """Whether a base of the class has the attribute of that name too, with the same value."""
+    return any(name in vars(base) and vars(base)[name] is vars(kind)[name] for base in kind.__mro__[1:])
+
+
+_OF_EVERY_CLASS = {
+    *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__"),
+    *("__annotations__", "__annotate_func__", "__annotations_cache__", "__abstractmethods__", "_abc_impl"),
+}
+
+
+def _skeleton(own: Collection[str], metaclass: type, name: str, bases: tuple[type, ...], *rest: Any) -> Any:
+    """An empty class, made without `__init_subclass__`: its bases were called when it was defined.
+
+    What its metaclass adds to a class without content, such as pydantic's mark of a complete model, is removed but for
+    the names that the class has of its `own`.
+    """
     family = [one for base in types.resolve_bases(bases) for one in base.__mro__]
     hooks = {one: vars(one)["__init_subclass__"] for one in family if _has_own_hook(one)}
     for one in hooks:
         del one.__init_subclass__
+    is_new = rest[1] not in _DYNAMIC_CLASS_TRACKER_BY_ID
     try:
-        return _make_skeleton_class(metaclass, name, bases, *rest)
+        made = _make_skeleton_class(metaclass, name, bases, *rest)
     finally:
         for one, hook in hooks.items():
             one.__init_subclass__ = hook
+    for added in list(vars(made).keys() - own - _OF_EVERY_CLASS) if is_new else ():
+        with contextlib.suppress(AttributeError, TypeError):  # of a metaclass that forbids it
+            delattr(made, added)
+    return made
 
 
 def _has_own_hook(kind: type) -> bool:

@@ -64,6 +64,33 @@ def test_a_class_without_a_module_goes_and_comes_back(notebook: KernelDriver) ->
     assert notebook.value("(free.size, made.size)") == (1, 2)
 
 
+def test_what_a_metaclass_adds_to_an_empty_class_is_not_in_the_copy(notebook: KernelDriver) -> None:
+    notebook.run(
+        "class Base: complete = False\n"
+        "class Marking(type):\n"
+        "    def __init__(cls, *_):\n"
+        "        cls.complete = 'field' not in vars(cls)\n"
+        "        if cls.complete: cls.empty = True\n"
+        "class Marked(Base, metaclass=Marking): field = 1"
+    ).check()
+    notebook.run(
+        RUN + "class There(Base, metaclass=Marking): field = 2\nseen = [Marked.complete, hasattr(Marked, 'empty')]"
+    )
+    notebook.run(RUN + "again = [There.complete, hasattr(There, 'empty'), There.field]").check()
+    assert notebook.value("[seen, There.complete, hasattr(There, 'empty')]") == [[False, False], False, False]
+    assert notebook.value("again") == [False, False, 2]
+
+
+def test_a_model_of_pydantic_that_names_a_later_class_goes_and_comes_back(notebook: KernelDriver) -> None:
+    pytest.importorskip("pydantic")
+    code = "import pydantic\nclass Crate(pydantic.BaseModel):\n    size: int\n    content: 'Content | None' = None"
+    notebook.run(RUN + code).check()
+    notebook.run(
+        RUN + "class Content(pydantic.BaseModel):\n    weight: float\ncrate = Crate(size=1, content={'weight': 2})"
+    ).check()
+    assert notebook.value("[crate.content.weight, isinstance(crate, Crate)]") == [2.0, True]
+
+
 def test_attributes_of_modules_that_no_pickle_holds_go_by_name(notebook: KernelDriver) -> None:
     notebook.run(
         "with open('odd.py', 'w') as file:\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -110,6 +111,30 @@ def value_here(variable: contextvars.ContextVar[T | None]) -> T | None:
 def use_context_on_thread(context: contextvars.Context | None) -> None:
     """Let code on this thread that has no context of its own have the sink of this one."""
     _on_thread.context = context
+
+
+_OF_THE_KERNEL = frozenset(("parent_header", "shell_parent", "shell_parent_ident"))
+"""Names of ipykernel's context variables: the request that code belongs to."""
+
+
+def thread_context() -> contextvars.Context:
+    """A new context for a thread that the code here starts: only to which cell and request it belongs.
+
+    In the foreground a thread starts in an empty context, so that it has no decimal context or numpy error state of
+    the code that has started it. From Python 3.14 `sys.flags.thread_inherit_context` decides; it is off by default.
+    """
+    here = contextvars.copy_context()
+    if getattr(sys.flags, "thread_inherit_context", False):
+        return here
+    context = contextvars.Context()
+    context.run(_set_kept, here)
+    return context
+
+
+def _set_kept(here: contextvars.Context) -> None:
+    for variable, value in here.items():
+        if variable.name in _OF_THE_KERNEL or variable.name.startswith("nbtasks_"):
+            variable.set(value)
 
 
 def find_sinks_of_unknown_threads(find: Callable[[], Sink | None] | None) -> None:

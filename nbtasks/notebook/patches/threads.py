@@ -1,7 +1,7 @@
 """Monkeypatches of threads and callbacks: context of background cells.
 
-A thread has the context of the cell that started it, and may outlive that cell: loky's manager, the listener of a log
-queue. What another cell leaves to it runs in the context of that other cell.
+A thread belongs to the cell that started it, and may outlive that cell: loky's manager, the listener of a log queue.
+What another cell leaves to it belongs to that other cell.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from concurrent.futures.thread import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
-from nbtasks.notebook.output.sink import current_sink
+from nbtasks.notebook.output.sink import current_sink, thread_context
 from nbtasks.patch import Patch, PatchSet
 from nbtasks.post_import import ModulePatches
 
@@ -43,19 +43,18 @@ def thread_patches() -> PatchSet:
 
 
 def _start_in_context(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
-    """Copy the context of a background cell to threads that its code starts.
+    """Have threads that the code of a background cell starts belong to that cell.
 
-    CPython does so from 3.14 if `sys.flags.thread_inherit_context` is on, which it is not by default; it calls `run` in
-    an empty context else. A context that the code has given to the thread itself is left alone.
+    A context that the code has given to the thread itself (from Python 3.14) is left alone.
     """
 
     @functools.wraps(start)
     def start_in_context(thread: threading.Thread) -> None:
         inside = current_sink() is not None and thread.ident is None and hasattr(thread, "_bootstrap")
         if inside and getattr(thread, "_context", thread) is None:  # from 3.14
-            thread._context = contextvars.copy_context()  # type: ignore[attr-defined]
+            thread._context = thread_context()  # type: ignore[attr-defined]
         if inside:  # not only `run`: the thread's `excepthook` is called after that
-            thread._bootstrap = functools.partial(contextvars.copy_context().run, thread._bootstrap)  # type: ignore[attr-defined]
+            thread._bootstrap = functools.partial(thread_context().run, thread._bootstrap)  # type: ignore[attr-defined]
         try:
             start(thread)
         finally:
@@ -66,22 +65,22 @@ def _start_in_context(start: Callable[[threading.Thread], None]) -> Callable[[th
 
 
 def _start_new_in_context(start: Callable[..., int]) -> Callable[..., int]:
-    """Copy the context of a background cell to a thread that its code starts without `Thread`."""
+    """Have a thread that the code of a background cell starts without `Thread` belong to that cell."""
 
     @functools.wraps(start)
     def start_in_context(function: Callable[..., object], args: tuple[Any, ...], *kwargs: dict[str, Any]) -> int:
         if current_sink() is None or not callable(function) or not isinstance(args, tuple):
             return start(function, args, *kwargs)
-        return start(contextvars.copy_context().run, (function, *args), *kwargs)
+        return start(thread_context().run, (function, *args), *kwargs)
 
     return start_in_context
 
 
 def _in_this_context(callback: Any) -> Any:
-    """The callback, called in this context where the thread that calls it belongs to another cell."""
+    """The callback, called as one of this cell where the thread that calls it belongs to another."""
     if not callable(callback):
         return callback
-    sink, context = current_sink(), contextvars.copy_context()
+    sink, context = current_sink(), thread_context()
 
     def call(*args: Any) -> Any:
         return callback(*args) if current_sink() is sink else context.copy().run(callback, *args)
@@ -106,13 +105,13 @@ def _call_back_in_context(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def _log_queue_patches(module: ModuleType) -> list[Patch]:
-    """Let the listener of a log queue handle each record in the context that logged it."""
+    """Let the listener of a log queue handle each record as one of the cell that logged it."""
     logged_in: weakref.WeakKeyDictionary[logging.LogRecord, contextvars.Context] = weakref.WeakKeyDictionary()
 
     def enqueueing(enqueue: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(enqueue)
         def enqueue_with_context(handler: Any, record: logging.LogRecord) -> None:
-            logged_in[record] = contextvars.copy_context()
+            logged_in[record] = thread_context()
             enqueue(handler, record)
 
         return enqueue_with_context
@@ -132,7 +131,7 @@ def _log_queue_patches(module: ModuleType) -> list[Patch]:
 
 
 def _submit_in_context(submit: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
-    """Run a function in the context that submitted it: the pool's thread may have that of another cell."""
+    """Run a function as one of the cell that submitted it: the pool's thread may have been started by another."""
     used_by_tasks: weakref.WeakSet[ThreadPoolExecutor] = weakref.WeakSet()
 
     @functools.wraps(submit)
@@ -143,7 +142,7 @@ def _submit_in_context(submit: Callable[..., Future[Any]]) -> Callable[..., Futu
             return submit(pool, function, *args, **kwargs)
         if current_sink() is not None:
             used_by_tasks.add(pool)
-            return submit(pool, contextvars.copy_context().run, function, *args, **kwargs)
+            return submit(pool, thread_context().run, function, *args, **kwargs)
         if pool in used_by_tasks:
             return submit(pool, _call_outside_tasks, function, *args, **kwargs)
         return submit(pool, function, *args, **kwargs)
