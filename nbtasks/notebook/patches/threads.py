@@ -131,7 +131,7 @@ def _log_queue_patches(module: ModuleType) -> list[Patch]:
 
 
 def _submit_in_context(submit: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
-    """Run a function as one of the cell that submitted it: the pool's thread may have been started by another."""
+    """Run a function as one of the cell that submitted it: another may have started the pool's thread."""
     used_by_tasks: weakref.WeakSet[ThreadPoolExecutor] = weakref.WeakSet()
 
     @functools.wraps(submit)
