@@ -1,13 +1,32 @@
-"""Text for durations, sizes in bytes, counted nouns and aligned columns."""
+"""Text for durations, sizes in bytes, counted nouns and aligned columns; text without control characters, cut."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["align_columns", "clock", "duration", "error_text", "plural", "short_duration", "size", "took"]
+__all__ = [
+    "align_columns",
+    "clock",
+    "duration",
+    "error_text",
+    "one_line",
+    "plain_text",
+    "plural",
+    "short_duration",
+    "shortened",
+    "size",
+    "took",
+]
 
 DAY_SECONDS = 86_400
+TITLE_CHARACTERS = 500
+
+# Escape sequences of terminals, and control characters other than newline and tab.
+_CONTROL_CODES = (
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
 
 
 def clock(seconds: float) -> str:
@@ -76,3 +95,18 @@ def align_columns(rows: Iterable[Sequence[str]]) -> list[str]:
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def plain_text(text: str) -> str:
+    """Text without escape sequences and control characters."""
+    return re.sub(_CONTROL_CODES, "", text)
+
+
+def one_line(text: object, limit: int = TITLE_CHARACTERS) -> str:
+    """Plain text on one line, cut after `limit` characters."""
+    return shortened(" ".join(plain_text(str(text)[: 2 * limit]).split()), limit)
+
+
+def shortened(text: str, limit: int) -> str:
+    """Text cut after `limit` characters, with an ellipsis."""
+    return text if len(text) <= limit else text[:limit].rstrip() + " …"

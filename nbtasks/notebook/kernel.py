@@ -12,8 +12,8 @@ from typing import Any
 from IPython.core.async_helpers import get_asyncio_loop
 from IPython.core.interactiveshell import InteractiveShell
 
+from nbtasks.formatting import plain_text
 from nbtasks.patch import ItemPatch, PatchSet
-from nbtasks.widgets.snapshot import plain_text
 
 __all__ = ["Kernel", "LaunchingCell"]
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nbtasks.exceptions import InvalidValueError, NbtasksError
+from nbtasks.formatting import one_line
 from nbtasks.manager import TaskManager
 from nbtasks.notebook.adoption import Adoption
 from nbtasks.notebook.cells.adopted_cell import AdoptedCell
@@ -26,7 +27,7 @@ from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.states import TaskState
 from nbtasks.task import Task
 from nbtasks.widgets.live_writer import View
-from nbtasks.widgets.snapshot import Snapshot, one_line, progress_state, snapshot_of
+from nbtasks.widgets.snapshot import Snapshot, progress_state, snapshot_of
 
 __all__ = ["LabLink"]
 

@@ -17,7 +17,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
 from nbtasks.exceptions import HistoryError, InvalidValueError, NbtasksError
-from nbtasks.formatting import duration
+from nbtasks.formatting import duration, one_line
 from nbtasks.history.history import History
 from nbtasks.history.records import ScheduleRecord
 from nbtasks.manager import get_manager
@@ -42,7 +42,7 @@ from nbtasks.states import FINAL_STATES, TaskState
 from nbtasks.task import Task, call_hook
 from nbtasks.widgets.html import panel_bundle
 from nbtasks.widgets.run_query import RunQuery
-from nbtasks.widgets.snapshot import Snapshot, one_line, record_snapshot
+from nbtasks.widgets.snapshot import Snapshot, record_snapshot
 
 if TYPE_CHECKING:
     from nbtasks.web.server import Server

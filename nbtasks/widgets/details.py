@@ -15,10 +15,9 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from nbtasks.formatting import clock, size
+from nbtasks.formatting import clock, plain_text, shortened, size
 from nbtasks.task import PastAttempt, Task
 from nbtasks.widgets.html import package_text
-from nbtasks.widgets.snapshot import plain_text, shortened
 
 __all__ = ["details_html", "section_html", "value_text"]
 

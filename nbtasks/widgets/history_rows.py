@@ -10,12 +10,12 @@ from html import escape
 from typing import Any
 
 from nbtasks.exceptions import HistoryError
-from nbtasks.formatting import clock
+from nbtasks.formatting import clock, one_line
 from nbtasks.history.records import TaskRecord
 from nbtasks.interrupts import start_thread
 from nbtasks.manager import TaskManager
 from nbtasks.widgets.html import error_html
-from nbtasks.widgets.snapshot import STATE_STYLES, one_line
+from nbtasks.widgets.snapshot import STATE_STYLES
 from nbtasks.widgets.widget_factory import Pager, WidgetFactory, update
 
 __all__ = ["PAGE_RECORDS", "HistoryRows"]

@@ -12,11 +12,11 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from nbtasks.formatting import align_columns
+from nbtasks.formatting import align_columns, one_line
 from nbtasks.manager import TaskManager
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
-from nbtasks.widgets.snapshot import FINAL_STATES, STATE_STYLES, Snapshot, one_line
+from nbtasks.widgets.snapshot import FINAL_STATES, STATE_STYLES, Snapshot
 from nbtasks.widgets.text import TASK_COLUMNS, panel_text, schedule_list, task_cells
 
 __all__ = [

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from nbtasks.formatting import plural, short_duration
+from nbtasks.formatting import one_line, plural, short_duration
 from nbtasks.history.records import NamedRuns, NamePage, Run, Statistics, TaskRecord
 from nbtasks.states import TaskState
 from nbtasks.widgets.details import section_html
 from nbtasks.widgets.duration_plot import duration_plot
-from nbtasks.widgets.snapshot import STATE_STYLES, one_line
+from nbtasks.widgets.snapshot import STATE_STYLES
 
 __all__ = [
     "BARS",

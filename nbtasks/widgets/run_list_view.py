@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from nbtasks.exceptions import HistoryError
+from nbtasks.formatting import one_line
 from nbtasks.history.history import History
 from nbtasks.history.records import NamedRuns, NamePage
 from nbtasks.interrupts import start_thread
@@ -30,7 +31,6 @@ from nbtasks.widgets.run_query import (
     read_open,
     run_list_bundle,
 )
-from nbtasks.widgets.snapshot import one_line
 from nbtasks.widgets.widget_factory import ClickGuard, Pager, WidgetFactory, update, widget_bundle
 
 __all__ = ["LiveRunList"]

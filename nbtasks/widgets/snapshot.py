@@ -5,7 +5,6 @@ Data only: `html` and `text` render it.
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import NamedTuple
 
 from nbtasks.backends.base import runs_in_thread, usage_of
 from nbtasks.dependencies import live_children
-from nbtasks.formatting import clock, plural, took
+from nbtasks.formatting import clock, one_line, plain_text, plural, shortened, took
 from nbtasks.history.records import TaskRecord
 from nbtasks.progress import Meter, meters_of
 from nbtasks.schedules.recurring_task import RecurringTask
@@ -33,13 +32,10 @@ __all__ = [
     "children_text",
     "group_snapshot",
     "loop_text",
-    "one_line",
-    "plain_text",
     "progress_state",
     "rate_text",
     "record_snapshot",
     "recurring_state",
-    "shortened",
     "snapshot_of",
     "task_snapshot",
     "until_text",
@@ -72,7 +68,6 @@ STATE_STYLES = {
 FINAL_STATES = ("completed", "failed", "cancelled")
 
 BODY_CHARACTERS = 10_000
-TITLE_CHARACTERS = 500
 ERROR_CHARACTERS = 300
 """Longer errors are cut; the traceback below the panel, and `task.error`, are whole."""
 
@@ -90,11 +85,6 @@ GROUP_ERRORS = 5
 
 _ALMOST_NEVER = 1e9
 """Estimates of more seconds than this are not shown."""
-
-# Escape sequences of terminals, and control characters other than newline and tab.
-_CONTROL_CODES = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,21 +406,6 @@ def _two_digits(value: float) -> str:
 
 
 # -- text -----------------------------------------------------------------------------------------------------
-
-
-def plain_text(text: str) -> str:
-    """Text without escape sequences and control characters."""
-    return _CONTROL_CODES.sub("", text)
-
-
-def one_line(text: object, limit: int = TITLE_CHARACTERS) -> str:
-    """Plain text on one line, cut after `limit` characters."""
-    return shortened(" ".join(plain_text(str(text)[: 2 * limit]).split()), limit)
-
-
-def shortened(text: str, limit: int) -> str:
-    """Text cut after `limit` characters, with an ellipsis."""
-    return text if len(text) <= limit else text[:limit].rstrip() + " …"
 
 
 def _error_text(task: Task) -> str:

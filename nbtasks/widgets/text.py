@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from nbtasks.formatting import align_columns, plural
+from nbtasks.formatting import align_columns, one_line, plural
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
-from nbtasks.widgets.snapshot import STATE_STYLES, Snapshot, one_line, recurring_state, task_snapshot, until_text
+from nbtasks.widgets.snapshot import STATE_STYLES, Snapshot, recurring_state, task_snapshot, until_text
 
 __all__ = ["TASK_COLUMNS", "panel_text", "schedule_list", "task_cells", "task_list", "terminal_lines"]
 

@@ -9,12 +9,12 @@ from html import escape
 from itertools import count
 
 from nbtasks.exceptions import NbtasksError
-from nbtasks.formatting import clock
+from nbtasks.formatting import clock, one_line
 from nbtasks.history.records import TaskRecord
 from nbtasks.manager import TaskManager
 from nbtasks.task import Task, id_prefix
 from nbtasks.widgets.html import package_text
-from nbtasks.widgets.snapshot import FINAL_STATES, STATE_STYLES, one_line
+from nbtasks.widgets.snapshot import FINAL_STATES, STATE_STYLES
 
 __all__ = ["SPAN", "Bar", "Fire", "Timeline", "timeline_of"]
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nbtasks import Retry, TaskManager, track
+from nbtasks.formatting import plain_text
 from nbtasks.progress import Meter
 from nbtasks.tqdm_progress import tqdm_patches
 from nbtasks.widgets.snapshot import (
@@ -20,7 +21,6 @@ from nbtasks.widgets.snapshot import (
     children_text,
     group_snapshot,
     loop_text,
-    plain_text,
     rate_text,
     task_snapshot,
 )

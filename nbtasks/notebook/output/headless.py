@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from nbtasks.formatting import plain_text
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
 from nbtasks.widgets.html import panel_bundle
-from nbtasks.widgets.snapshot import Snapshot, plain_text, snapshot_of
+from nbtasks.widgets.snapshot import Snapshot, snapshot_of
 
 __all__ = ["Slots"]
 
