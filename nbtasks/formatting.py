@@ -1,4 +1,4 @@
-"""Text for durations, sizes in bytes, counted nouns and aligned columns; text without control characters, cut."""
+"""Text for durations, sizes, counted nouns and columns; plain and shortened text."""
 
 from __future__ import annotations
 

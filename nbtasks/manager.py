@@ -115,6 +115,9 @@ class TaskManager:
         self.bus = self._dispatcher.bus
         self._waits = Waits(self._dispatcher)
         self._history: History | None = None
+        self._history_later: Callable[[], History] | None = None
+        """Makes the history with the first task or schedule, or when it is first used."""
+        self._making_history = threading.Lock()
         self._scheduler: Scheduler | None = None
         self._making_scheduler = threading.Lock()
         self.exit_grace = 0.0
@@ -220,6 +223,7 @@ class TaskManager:
             backend = "loop" if is_async(work or task.run) else "thread"
         if backend not in self.backends:
             raise UnknownBackendError(unknown("backend", backend, self.backends.names))
+        _ = self.backends[backend]  # imports it now, and not where the dispatcher's lock is held
         internals.backend = backend
         internals.lane = self._dispatcher.lanes[internals.lane].name
         internals.name = validation.name(internals.name)
@@ -257,6 +261,8 @@ class TaskManager:
         self, task: Task, after: Sequence[Task] = (), parent: Task | None = None, taker: Backend | None = None
     ) -> Attempt | None:
         """Give a checked task to the dispatcher, with its event loop and the context of this thread."""
+        if self._history_later is not None:
+            self._begin_history()
         internals = task.internals
         # The loop of the schedule that created it comes first: a front end may have started it, on a loop of no use.
         if internals.loop is None:
@@ -657,7 +663,8 @@ class TaskManager:
                     timer=self.timer,
                     bus=self.bus,
                 )
-                self._scheduler.notify(None if self._history is None else self._history.note)
+                history = self.history
+                self._scheduler.notify(None if history is None else history.note)
             return self._scheduler
 
     def _create_instance(self, instance: Task, loop: asyncio.AbstractEventLoop | None, *, here: bool) -> Attempt | None:
@@ -676,6 +683,8 @@ class TaskManager:
 
         Set it, to a History or to the path of its file, to have one kept from now on.
         """
+        if self._history_later is not None:
+            self._begin_history()
         return self._history
 
     @history.setter
@@ -685,7 +694,7 @@ class TaskManager:
             from nbtasks.history.history import History
 
             history = History(history)
-        before, self._history = self._history, history
+        before, self._history, self._history_later = self._history, history, None
         note = None if history is None else history.note
         with self._dispatcher.lock:
             self._dispatcher.note = note
@@ -696,6 +705,18 @@ class TaskManager:
             self._scheduler.notify(note)
         if before is not None:
             before.close()
+
+    def keep_history(self, make: Callable[[], History]) -> None:
+        """Keep the history that `make` makes, from the first task or schedule on, unless one is kept already."""
+        with self._making_history:
+            if self._history is None:
+                self._history_later = make
+
+    @uninterrupted
+    def _begin_history(self) -> None:
+        with self._making_history:
+            if self._history_later is not None:
+                self.history = self._history_later()
 
     def as_executor(self, lane: str | None = None, backend: str | None = None, **options: Any) -> TaskExecutor:
         """The manager as a `concurrent.futures.Executor`: each call is a task in that lane, on that backend.

@@ -14,7 +14,7 @@ from nbtasks.exceptions import MissingPackageError
 from nbtasks.states import TaskState
 from nbtasks.task import Task
 
-__all__ = ["Sweep", "TaskList"]
+__all__ = ["Sweep", "TaskList", "first_unsuccessful"]
 
 
 class TaskList(Sequence[Task]):
@@ -146,3 +146,10 @@ def _seconds(task: Task) -> float | None:
     if task.started_at is None or task.completed_at is None:
         return None
     return (task.completed_at - task.started_at).total_seconds()
+
+
+def first_unsuccessful(tasks: Sequence[Task]) -> Task | None:
+    """The first of finished tasks that failed, else that was cancelled; None if all have completed."""
+    unsuccessful = [task for task in tasks if task.state is not TaskState.COMPLETED]
+    failed = [task for task in unsuccessful if task.state is TaskState.FAILED]
+    return next(iter([*failed, *unsuccessful]), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from nbtasks.backends.base import Backend
@@ -16,10 +17,15 @@ _LATER = {"process": "ProcessBackend", "dask": "DaskBackend"}
 class Backends(dict[str, Backend]):
     """The backends of one manager, by name. Others can be added as to a dict."""
 
+    when_made: Callable[[Backend], object] | None = None
+    """Called with each backend that is imported, before its first use."""
+
     def __missing__(self, name: str) -> Backend:
         if name not in _LATER:
             raise KeyError(name)
         made: Backend = getattr(importlib.import_module(f"{__name__}.{name}"), _LATER[name])()
+        if self.when_made is not None:
+            self.when_made(made)
         return self.setdefault(name, made)
 
     def __contains__(self, name: object) -> bool:
@@ -30,6 +36,11 @@ class Backends(dict[str, Backend]):
         if name not in self:
             return default
         return self[name]
+
+    @property
+    def made(self) -> list[Backend]:
+        """The backends among those of `when_made` that have been used."""
+        return [self[name] for name in _LATER if dict.__contains__(self, name)]
 
     @property
     def names(self) -> list[str]:

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import _thread
-import contextvars
 import functools
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from nbtasks import thread_state
 from nbtasks.exceptions import AdoptionError
-from nbtasks.notebook.cells.adopted_cell import (
-    ADOPTED_LANE,
-    FOREGROUND_BACKEND,
-    AdoptedCell,
-    ForegroundBackend,
-    RunningCell,
-)
+from nbtasks.first_use import FirstUse
 from nbtasks.notebook.cells.context_variables import changes_since
-from nbtasks.notebook.cells.source import CellSource
 from nbtasks.notebook.output.away_cells import AwayCell, away_cell, remove_away_cell
-from nbtasks.notebook.output.output import Output
+from nbtasks.notebook.parts import NotebookParts
 from nbtasks.notebook.patches.away_cells import away_patches, begin_away
 from nbtasks.notebook.patches.signals import Handler, interrupt_patch
-from nbtasks.notebook.session import NotebookSession
 from nbtasks.notebook.shell_channel.cell_thread import CellThread, awaits_in_code, current_cell_thread, is_in_code
 from nbtasks.notebook.shell_channel.request import Request
 from nbtasks.notebook.shell_channel.router import NotReadyError, Router
 from nbtasks.patch import PatchSet
 from nbtasks.task import Task
+
+if TYPE_CHECKING:
+    from nbtasks.notebook.cells.adopted_cell import AdoptedCell, RunningCell
+    from nbtasks.notebook.session import NotebookSession
 
 __all__ = ["Adoption", "ForegroundCell", "adopt"]
 
@@ -93,10 +88,11 @@ class Adoption:
     All other fields are written under that lock, or on the main thread while nothing is away.
     """
 
-    def __init__(self, session: NotebookSession) -> None:
+    def __init__(self, parts: NotebookParts, session: FirstUse[NotebookSession]) -> None:
+        self._parts = parts
         self._session = session
-        self._shell: Any = session.shell
-        self._kernel: Any = getattr(session.shell, "kernel", None)
+        self._shell: Any = parts.shell
+        self._kernel: Any = getattr(parts.shell, "kernel", None)
         self._moves: Mapping[Request, _Move] = {}
         self._carried: dict[CellThread, thread_state.Carried] = {}
         self._while_away: PatchSet | None = None
@@ -104,7 +100,7 @@ class Adoption:
         self._idle_handler: Any = None
         self._router: Router | None = None
         self.patches = PatchSet()
-        if session.kernel.has_shell_thread:
+        if parts.kernel.has_shell_thread:
             self._router = Router(self._kernel, self)
             self.patches = PatchSet([self._router.patches, interrupt_patch(self._kernel, self.decide_interrupt)])
 
@@ -143,12 +139,13 @@ class Adoption:
             raise AdoptionError("no cell is running that could be sent to the background")
         if request_id is not None and request.key != request_id:
             raise AdoptionError("the cell does not run in the foreground: it has ended, or is in the background")
+        session = self._session.get()  # imports what a task needs, before the time that the cell may take
         deadline = time.monotonic() + READY_SECONDS
         task: AdoptedCell | None = None
         while True:
             try:
                 self._check(request, router.server)
-                task = task or self._make_task(request, name)
+                task = task or self._make_task(session, request, name)
                 router.send_away(request, functools.partial(self._go, request, task)).result()
                 break
             except NotReadyError:
@@ -157,10 +154,14 @@ class Adoption:
                 if time.monotonic() > deadline:
                     raise AdoptionError("the cell has not begun to run its code, or has ended it") from None
             time.sleep(_RETRY_SECONDS)
-        self._session.manager.add_task(task)
-        self._session.bind(task.name, task)
-        self._session.panels.show(task, task.cell)
+        session.manager.add_task(task)
+        session.bind(task.name, task)
+        session.panels.show(task, task.cell)
         return task
+
+    def _make_task(self, session: NotebookSession, request: Request, name: str | None) -> AdoptedCell:
+        assert request.execution_count is not None
+        return session.adopted_cell(request.parent(self._kernel.session), request.execution_count - 1, name)
 
     @property
     def refusal(self) -> str:
@@ -185,7 +186,7 @@ class Adoption:
         parent = request.parent(self._kernel.session)
         if parent["content"].get("silent"):
             return None
-        cell_id = self._session.kernel.cell_of(parent, None).cell_id
+        cell_id = self._parts.kernel.cell_of(parent, None).cell_id
         return ForegroundCell(request.key, cell_id, time.monotonic() - request.began_at)
 
     def _checked_router(self) -> Router:
@@ -193,14 +194,10 @@ class Adoption:
             raise AdoptionError(self.refusal)
         if not self._router.is_past_loading:
             raise AdoptionError("cells queued before nbtasks was loaded have not run yet; try again after them")
-        manager = self._session.manager
+        manager = self._parts.manager
         limit = manager.max_concurrent_tasks
         if limit is not None and manager.get_stats()["running"] >= limit:
             raise AdoptionError(f"the limit of {limit} tasks at once is reached")
-        if ADOPTED_LANE not in manager.lanes:
-            manager.add_lane(ADOPTED_LANE, None)
-        if FOREGROUND_BACKEND not in manager.backends:
-            manager.backends[FOREGROUND_BACKEND] = ForegroundBackend(manager.backends["thread"])
         return self._router
 
     def _check(self, request: Request, thread: CellThread | None) -> None:
@@ -230,30 +227,6 @@ class Adoption:
         code = request.parent(self._kernel.session)["content"]["code"]
         return result is not None and result.info.raw_cell == code
 
-    def _make_task(self, request: Request, name: str | None) -> AdoptedCell:
-        """The task of the cell, which is not added yet."""
-        session, parent = self._session, request.parent(self._kernel.session)
-        assert request.execution_count is not None
-        number = request.execution_count - 1
-        code = CellSource(self._shell, parent["content"]["code"], number, nested=True)
-        if name in code.binds:
-            raise AdoptionError(f"the cell itself binds {name!r}; give the task another name")
-        cell = session.kernel.cell_of(parent, number)
-        output = Output(_AfterStreams(functools.partial(session.kernel.send, cell)), session.publisher)
-        task = AdoptedCell(
-            name=session.next_name() if name is None else name,
-            lane=ADOPTED_LANE,
-            backend=FOREGROUND_BACKEND,
-            code=code,
-            notebook=session.notebook,
-            cell=cell,
-            output=output,
-            shared=True,
-        )
-        output.header = functools.partial(session.panels.header, task, cell)
-        session.manager.check_task(task)
-        return task
-
     def _go(self, request: Request, task: AdoptedCell, thread: CellThread | None) -> None:
         """Make the running cell a background cell. On the shell channel's thread, under the router's lock."""
         self._check(request, thread)
@@ -276,7 +249,7 @@ class Adoption:
             has_result=self._has_result(request),
         )
         take_plots()
-        self._session.names.foreground_left()
+        self._parts.names.foreground_left()
 
     def _begin_away(self) -> None:
         """Prepare the shell for two cells at once."""
@@ -350,14 +323,14 @@ class Adoption:
 
     def began_serving(self, thread: CellThread) -> None:
         """See `RouterEvents`."""
-        carried = self._carried[thread] = thread_state.Carried(self._session.libraries.snapshot())
+        carried = self._carried[thread] = thread_state.Carried(self._parts.libraries.snapshot())
         carried.enter()
 
     def stopped_serving(self, thread: CellThread) -> None:
         """See `RouterEvents`."""
-        self._session.libraries.commit(self._carried.pop(thread).leave())
+        self._parts.libraries.commit(self._carried.pop(thread).leave())
         if thread.keeps_context:
-            self._session.variables.commit(thread.context.run(changes_since, thread.before))
+            self._parts.variables.commit(thread.context.run(changes_since, thread.before))
 
     # -- interrupts -----------------------------------------------------------------------------------------------
 
@@ -374,7 +347,7 @@ class Adoption:
             if handler is not signal.default_int_handler or is_in_code(self._main_thread, frame):
                 handler(number, frame)
             # The kernel's handler for a cell that awaits adds a callback to the loop, which that does not wake.
-            if (loop := self._session.kernel.loop) is not None:
+            if (loop := self._parts.kernel.loop) is not None:
                 loop.call_soon_threadsafe(_awake)
         elif server is not None:
             server.interrupt()
@@ -413,27 +386,8 @@ class Adoption:
         return self._router.streams()
 
 
-class _AfterStreams:
-    """Sends messages of a cell, after what it wrote as a foreground cell."""
-
-    def __init__(self, send: Callable[[str, dict[str, Any]], None]) -> None:
-        self._send = send
-        self._flushed = False
-
-    def __call__(self, kind: str, content: dict[str, Any]) -> None:
-        if not self._flushed:
-            self._flushed = True
-            contextvars.Context().run(_flush_streams)  # in the cell's own context it would flush the task's output
-        self._send(kind, content)
-
-
 def _awake() -> None:
     """Called by an event loop that is to look for what is due."""
-
-
-def _flush_streams() -> None:
-    for name in ("stdout", "stderr"):
-        vars(sys)[name].flush()
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:

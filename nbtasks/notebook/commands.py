@@ -22,12 +22,13 @@ from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.cells.errors import without_own_frames
 from nbtasks.notebook.history_table import statistics_table, task_table
 from nbtasks.notebook.options import OptionParser
-from nbtasks.notebook.session import NotebookSession, first_unsuccessful
+from nbtasks.notebook.past import offered_schedules
+from nbtasks.notebook.session import NotebookSession
 from nbtasks.schedules.export import TARGETS, export, exported_cell
 from nbtasks.schedules.interval import parse_interval
 from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
-from nbtasks.task_list import Sweep, TaskList
+from nbtasks.task_list import Sweep, TaskList, first_unsuccessful
 from nbtasks.widgets.run_list import statistics_html
 from nbtasks.widgets.run_query import RunQuery
 from nbtasks.widgets.snapshot import task_snapshot, until_text
@@ -314,7 +315,7 @@ class Commands:
     def _restore(self, names: list[str]) -> None:
         """Restore schedules that an earlier kernel of this notebook had, by default all: [NAME ...]"""
         history = self._kept_history("restore")
-        offers = {offer.name: offer for offer in self._session.offered_schedules()}
+        offers = {offer.name: offer for offer in offered_schedules(self._manager)}
         if not names and not offers:
             print("nothing to restore")
             return
@@ -354,7 +355,7 @@ class Commands:
     def _offers_or_none(self) -> list[ScheduleRecord]:
         """The same, for commands that need not fail where the history cannot be read."""
         try:
-            return self._session.offered_schedules()
+            return offered_schedules(self._manager)
         except NbtasksError:
             return []
 

@@ -5,23 +5,31 @@ The only module that composes the others and registers them in a shell. Nothing 
 
 from __future__ import annotations
 
+import logging
 import sys
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
+from nbtasks.backends.base import Backend
 from nbtasks.backends.thread import ThreadBackend
+from nbtasks.first_use import FirstUse
+from nbtasks.formatting import one_line
 from nbtasks.interrupts import start_thread
 from nbtasks.library_state import register_libraries
 from nbtasks.manager import get_manager
 from nbtasks.notebook.adoption import Adoption
-from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.keepalive import KeepAlive
 from nbtasks.notebook.lab import LabLink
 from nbtasks.notebook.magics import TaskMagics
 from nbtasks.notebook.output.sink import find_sinks_of_unknown_threads
+from nbtasks.notebook.output.unknown_threads import UnknownThreads
+from nbtasks.notebook.parts import NotebookParts
 from nbtasks.notebook.patches.capture import capture_patches
 from nbtasks.notebook.patches.consoles import console_patches
 from nbtasks.notebook.patches.databases import database_patches
@@ -43,15 +51,23 @@ from nbtasks.notebook.patches.streams import stream_patches
 from nbtasks.notebook.patches.threads import thread_patches
 from nbtasks.notebook.patches.user_input import user_input_patches
 from nbtasks.notebook.program_run import ProgramRun
-from nbtasks.notebook.session import NotebookSession
+from nbtasks.notebook.settings import history_path
 from nbtasks.patch import Patch, PatchSet, core_patches
-from nbtasks.schedules.recurring_task import RecurringTask
 from nbtasks.task import Task
 from nbtasks.task_list import TaskList
 from nbtasks.tqdm_progress import tqdm_patches
 
+if TYPE_CHECKING:
+    from nbtasks.history.history import History
+    from nbtasks.notebook.output.output import Output
+    from nbtasks.notebook.session import NotebookSession
+    from nbtasks.schedules.recurring_task import RecurringTask
+
 __all__ = ["Extension", "load", "loaded", "unload"]
 
+logger = logging.getLogger("nbtasks")
+
+_RECURRING_TASK = ("nbtasks.schedules.recurring_task", "RecurringTask")
 _extensions: dict[int, Extension] = {}
 """By the id of the shell. They are kept when they are unloaded: tasks that are still running refer to their session."""
 
@@ -60,7 +76,7 @@ def load(shell: InteractiveShell) -> None:
     """Load the extension into `shell`, unless it is loaded. Manager and tasks stay the same."""
     _check_kernel(shell)
     extension = _extensions.get(id(shell))
-    if extension is None or extension.session.manager is not get_manager():  # the former manager was stopped
+    if extension is None or extension.parts.manager is not get_manager():  # the former manager was stopped
         extension = _extensions[id(shell)] = Extension(shell)
     extension.install()
 
@@ -90,20 +106,35 @@ def loaded(shell: InteractiveShell) -> Extension | None:
 
 
 class Extension:
-    """nbtasks in one shell: its session, patches, magics and hooks.
+    """nbtasks in one shell: its parts, patches, magics and hooks.
 
-    Used on the main thread only.
+    Loading imports and makes what every notebook needs. The session, with what cells, views and schedules need, is made
+    at its first use, on any thread; all else is used on the main thread.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
-        self.session = session = NotebookSession(shell)
-        self.adoption = Adoption(session)
-        self._program_run = ProgramRun(session)
-        self._keep_alive = KeepAlive(session.manager, session.kernel, session.settings)
-        self._lab = LabLink(session, self.adoption)
+        self.parts = parts = NotebookParts(shell)
+        self._session = FirstUse(self._make_session)
+        self.adoption = Adoption(parts, self._session)
+        self._program_run = ProgramRun(parts, self._session)
+        self._keep_alive = KeepAlive(parts.manager, parts.kernel, parts.settings)
+        self._lab = LabLink(parts, self._session, self.adoption)
+        self._unknown_threads = UnknownThreads(
+            self._running_in_threads, lambda: parts.names.foreground, _report_unknown_thread
+        )
         self.patches = self._patches()
         self._undo: ExitStack | None = None
+
+    def _make_session(self) -> NotebookSession:
+        from nbtasks.notebook.session import NotebookSession
+
+        return NotebookSession(self.parts)
+
+    @property
+    def session(self) -> NotebookSession:
+        """The session, which is made now if this is its first use."""
+        return self._session.get()
 
     @property
     def is_installed(self) -> bool:
@@ -114,7 +145,7 @@ class Extension:
         """Apply the patches and register magics, displays and hooks; an error undoes all of it."""
         if self.is_installed:
             return
-        session = self.session
+        parts, manager = self.parts, self.parts.manager
         with ExitStack() as undo:
             undo.callback(core_patches.revert)
             self.patches.apply()
@@ -122,29 +153,27 @@ class Extension:
             self.adoption.install()
             undo.callback(self.adoption.uninstall)
             undo.callback(register_libraries())
-            find_sinks_of_unknown_threads(session.unknown_threads.sink)
+            find_sinks_of_unknown_threads(self._unknown_threads.sink)
             undo.callback(find_sinks_of_unknown_threads, None)
-            session.workers.install()
-            undo.callback(session.workers.uninstall)
-            undo.callback(session.publisher.close)
-            session.panels.open()
-            undo.callback(session.panels.close)
+            self._connect_backends()
+            undo.callback(self._disconnect_backends)
+            undo.callback(parts.publisher.close)
+            self._open_session()
+            undo.callback(self._close_session)
             self._follow_switch_interval(undo)
             self._follow_keep_finished(undo)
             self._keep_alive.start()
             undo.callback(self._keep_alive.stop)
-            undo.callback(setattr, session.manager, "report_cut_off", session.manager.report_cut_off)
-            session.manager.report_cut_off = session.kernel.write_stderr
-            undo.callback(setattr, session.manager, "report_failure", session.manager.report_failure)
-            session.manager.report_failure = session.report_failure
-            undo.callback(setattr, session.manager, "on_exit", None)
-            session.manager.on_exit = session.panels.show_last
-            session.keep_history()
-            start_thread(session.publish_past, "nbtasks-past")
-            undo.callback(session.stop_serving)
+            undo.callback(setattr, manager, "report_cut_off", manager.report_cut_off)
+            manager.report_cut_off = parts.kernel.write_stderr
+            undo.callback(setattr, manager, "report_failure", manager.report_failure)
+            manager.report_failure = _report_failure
+            undo.callback(setattr, manager, "on_exit", None)
+            manager.on_exit = self._show_last
+            self._keep_history()
             self._lab.start()
             undo.callback(self._lab.stop)
-            undo.callback(session.names.foreground_ended)  # the end of the cell that unloads is not reported
+            undo.callback(parts.names.foreground_ended)  # the end of the cell that unloads is not reported
             self._undo = undo.pop_all()
 
     def uninstall(self) -> None:
@@ -154,9 +183,93 @@ class Extension:
         if undo is not None:
             undo.close()
 
+    # -- what uses the session, if there is one -----------------------------------------------------------------------
+
+    def _open_session(self) -> None:
+        """After unloading, write to the views again."""
+        if self._session.made is not None:
+            self._session.made.panels.open()
+
+    def _close_session(self) -> None:
+        if self._session.made is not None:
+            self._session.made.stop_serving()
+            self._session.made.panels.close()
+
+    def _connect_backends(self) -> None:
+        """Connect the backends to the notebook that have been used, and each other at its first use."""
+        backends = self.parts.manager.backends
+        backends.when_made = self._connect
+        for backend in backends.made:
+            self._connect(backend)
+
+    def _connect(self, backend: Backend) -> None:
+        self.session.workers.connect(backend)
+
+    def _disconnect_backends(self) -> None:
+        backends = self.parts.manager.backends
+        backends.when_made = None
+        for backend in backends.made:
+            self.session.workers.disconnect(backend)
+
+    def _running_in_threads(self) -> Mapping[str, Output]:
+        """The output of each cell that runs in a thread of this process, by the name of its task."""
+        session = self._session.made
+        return {} if session is None else session.running_in_threads()
+
+    def _show_last(self) -> None:
+        if self._session.made is not None:
+            self._session.made.panels.show_last()
+
+    def _show_task(self, task: Task) -> None:
+        self.session.show(task)
+
+    def _show_tasks(self, tasks: TaskList) -> None:
+        self.session.show_tasks(tasks)
+
+    def _show_schedule(self, recurring: RecurringTask) -> None:
+        self.session.show_schedule(recurring)
+
+    def _show_tasks_of(self, value: Any) -> bool:
+        """Show one panel if the value is a list or tuple of tasks, and nothing else; returns whether it is."""
+        if type(value) not in (list, tuple) or not value or not all(isinstance(one, Task) for one in value):
+            return False
+        self.session.show_tasks(value)
+        return True
+
+    def _while_waiting(self, tasks: Sequence[Task]) -> AbstractContextManager[None]:
+        return self.session.panels.while_waiting(tasks)
+
+    # -- the history --------------------------------------------------------------------------------------------------
+
+    def _keep_history(self) -> None:
+        """Record tasks and schedules in the history file, unless a history is kept already or is switched off."""
+        path, parts = history_path(), self.parts
+        if path is None:
+            return
+
+        def make() -> History:
+            from nbtasks.history.history import History
+
+            return History(path, notebook=parts.kernel.notebook_name)
+
+        parts.manager.keep_history(make)
+        if parts.kernel.exists and parts.kernel.notebook_name is not None and path.exists():
+            start_thread(partial(self._publish_past, path, parts.kernel.notebook_name), "nbtasks-past")
+
+    def _publish_past(self, path: Path, notebook: str) -> None:
+        """On a thread: tell front ends of tasks of earlier kernels, if there are any."""
+        from nbtasks.history.presence import has_records
+
+        if has_records(path, notebook):
+            from nbtasks.notebook.past import publish_past
+
+            publish_past(self.parts.manager, self.parts.kernel)
+
+    # -- settings -----------------------------------------------------------------------------------------------------
+
     def _follow_switch_interval(self, undo: ExitStack) -> None:
         """Have threads of tasks use the interval of the settings, also after it is changed."""
-        settings, threads = self.session.settings, self.session.manager.backends["thread"]
+        settings, threads = self.parts.settings, self.parts.manager.backends["thread"]
         if not isinstance(threads, ThreadBackend):
             return
 
@@ -170,7 +283,7 @@ class Extension:
 
     def _follow_keep_finished(self, undo: ExitStack) -> None:
         """Keep as many finished tasks as the settings say, also after a change; unloading prunes none."""
-        settings, manager = self.session.settings, self.session.manager
+        settings, manager = self.parts.settings, self.parts.manager
 
         def apply(_change: Any = None) -> None:
             manager.max_succeeded_tasks = settings.keep_finished
@@ -180,18 +293,18 @@ class Extension:
         undo.callback(settings.unobserve, apply, names=["keep_finished"])
 
     def _patches(self) -> PatchSet:
-        shell, session, magics = self.shell, self.session, TaskMagics(self.shell, self.session)
-        if session.kernel.exists:
-            own = PatchSet([stream_patches(), kernel_patches(shell, session.kernel)])
+        shell, parts, magics = self.shell, self.parts, TaskMagics(self.shell, self._session)
+        if parts.kernel.exists:
+            own = PatchSet([stream_patches(), kernel_patches(shell, parts.kernel)])
         else:
-            own = PatchSet([Patch(session.manager, "around_waits", lambda _: session.panels.while_waiting)])
+            own = PatchSet([Patch(parts.manager, "around_waits", lambda _: self._while_waiting)])
         return PatchSet(
             [
                 own,
                 self._lab.patches(),
                 PatchSet(self._program_run.patches(shell)),
                 user_input_patches(shell),
-                signal_patches(self.adoption.decide_interrupt if session.kernel.exists else None),
+                signal_patches(self.adoption.decide_interrupt if parts.kernel.exists else None),
                 self.adoption.patches,
                 database_patches(),
                 console_patches(),
@@ -205,10 +318,11 @@ class Extension:
                 capture_patches(shell),
                 display_patches(
                     shell,
-                    {Task: session.show, TaskList: session.show_tasks, RecurringTask: session.show_schedule},
-                    session.show_tasks_of,
+                    {Task: self._show_task, TaskList: self._show_tasks},
+                    {_RECURRING_TASK: self._show_schedule},
+                    self._show_tasks_of,
                 ),
-                configurable_patch(shell, session.settings),
+                configurable_patch(shell, parts.settings),
                 magics_patches(shell, magics),
                 completion_patch(shell, "%bgtask", magics.complete),
                 event_patch(shell, "pre_run_cell", self._foreground_began),
@@ -219,35 +333,38 @@ class Extension:
     def _foreground_began(self, *_: Any) -> None:
         if not self.adoption.cell_began():
             return
-        self.session.variables.foreground_began()
+        parts = self.parts
+        parts.variables.foreground_began()
         if self.adoption.is_foreground:  # not in a subshell
-            self.session.libraries.foreground_began()
-        self.session.names.foreground_began(self.session.kernel.launching_cell().request_id)
+            parts.libraries.foreground_began()
+        parts.names.foreground_began(parts.kernel.launching_cell().request_id)
 
     def _foreground_ended(self, result: Any = None) -> None:
         if not self.adoption.cell_ended(result):
             return
         foreground_ended()
+        parts = self.parts
         if self.adoption.is_foreground:
-            self.session.libraries.note()
-        self.session.names.foreground_ended()
-        for task in self.session.manager.active_tasks:
-            if isinstance(task, CellTask):
-                task.foreground_ended()
-        if not self.session.names.in_foreground:
+            parts.libraries.note()
+        parts.names.foreground_ended()
+        if self._session.made is not None:
+            self._session.made.names_may_have_changed()
+        if not parts.names.in_foreground:
             self._program_run.cell_ended(result)
-        self.session.release_dropped()
-        self.session.slots.deliver(self.session.kernel.launching_cell())
-        error = getattr(result, "error_in_exec", None)
-        if isinstance(error, NameError) and error.name is not None:
-            self._hint_at_task(error.name)
+        if self._session.made is not None:
+            self._session.made.foreground_ended(getattr(result, "error_in_exec", None))
 
-    def _hint_at_task(self, name: str) -> None:
-        """After a NameError: print which task to wait for, if an active one is going to bind the name."""
-        for task in self.session.manager.active_tasks:
-            if isinstance(task, CellTask) and name in task.code.binds and name not in self.shell.user_ns:
-                print(
-                    f"{name} will be bound by the background task {task.name!r}: %bgtask wait {task.name}",
-                    file=sys.stderr,
-                )
-                return
+
+def _report_failure(task: Task) -> None:
+    """Say that a task failed, in one line of the cell that created it; `%bgtask show` has the traceback."""
+    logger.info("task %r failed", task.name, exc_info=task.exception)
+    show = f"%bgtask show {task.name}" if len(task.name.split()) == 1 else "await it for the traceback"
+    print(f"task {task.name!r} failed: {one_line(task.error)} ({show})", file=sys.stderr)
+
+
+def _report_unknown_thread(names: list[str]) -> None:
+    print(
+        "nbtasks: what follows here is also of a thread that Python did not start; it may belong to the background "
+        f"cell {' or '.join(map(repr, names))}",
+        file=sys.stderr,
+    )

@@ -1,11 +1,10 @@
-"""`NotebookSession`: nbtasks in one notebook, and the actions of its magics."""
+"""`NotebookSession`: cells and views of a notebook, and the actions of its magics."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 import keyword
-import logging
 import os
 import sys
 import weakref
@@ -13,84 +12,67 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
-from nbtasks.exceptions import HistoryError, InvalidValueError, NbtasksError
-from nbtasks.formatting import duration, one_line
+from nbtasks.exceptions import AdoptionError, InvalidValueError, NbtasksError
+from nbtasks.formatting import duration
 from nbtasks.history.history import History
 from nbtasks.history.records import ScheduleRecord
-from nbtasks.manager import get_manager
+from nbtasks.notebook.cells.adopted_cell import (
+    ADOPTED_LANE,
+    FOREGROUND_BACKEND,
+    AdoptedCell,
+    AfterStreams,
+    prepare,
+)
 from nbtasks.notebook.cells.cell_task import CellTask, Notebook
-from nbtasks.notebook.cells.context_variables import NotebookVariables
-from nbtasks.notebook.cells.errors import render_error
-from nbtasks.notebook.cells.namespace import NotebookNames
-from nbtasks.notebook.cells.notebook_libraries import NotebookLibraries
+from nbtasks.notebook.cells.errors import render_error, show_as_rendered
 from nbtasks.notebook.cells.recurring_cell import CellRun, repeated, restored_template, run_once
-from nbtasks.notebook.kernel import Kernel, LaunchingCell
+from nbtasks.notebook.cells.source import CellSource
+from nbtasks.notebook.kernel import LaunchingCell
 from nbtasks.notebook.output.headless import Slots
 from nbtasks.notebook.output.output import Output
-from nbtasks.notebook.output.publisher import Publisher
-from nbtasks.notebook.output.unknown_threads import UnknownThreads
 from nbtasks.notebook.panels import Panels
+from nbtasks.notebook.parts import NotebookParts
+from nbtasks.notebook.past import offered_schedules
 from nbtasks.notebook.remote.cell_work import WorkerProcess
 from nbtasks.notebook.remote.process_setup import Workers
-from nbtasks.notebook.settings import BackgroundTasks, history_path
 from nbtasks.schedules import Schedule, parse_schedule
 from nbtasks.schedules.recurring_task import RecurringTask
-from nbtasks.states import FINAL_STATES, TaskState
+from nbtasks.states import TaskState
 from nbtasks.task import Task, call_hook
-from nbtasks.widgets.html import panel_bundle
 from nbtasks.widgets.run_query import RunQuery
-from nbtasks.widgets.snapshot import Snapshot, record_snapshot
 
 if TYPE_CHECKING:
     from nbtasks.web.server import Server
 
-__all__ = ["NotebookSession", "first_unsuccessful"]
+__all__ = ["NotebookSession"]
 
-logger = logging.getLogger("nbtasks")
 MOST_REPEATABLE = 100
-MOST_PAST = 100
-"""How many tasks of earlier kernels the panels in the document can show the end of."""
-PAST_DISPLAY = "nbtasks-past"
-PAST_TYPE = "application/vnd.nbtasks.past+json"
 CONTINUE_SCHEDULES = "NBTASKS_CONTINUE_SCHEDULES"
 """The environment variable by which a program has cells continue the schedules of an earlier kernel; "1": yes."""
 
 
 class NotebookSession:
-    """nbtasks in one notebook: its parts, and the actions of magics and widgets.
+    """Cells and views of one notebook: the actions of magics and widgets.
 
-    Any thread may call `next_name`, `retry`, `repeatable` and `repeat`; all else is called on the main thread.
+    It is made when nbtasks is first used in the notebook, and imports what cells, views and schedules need.
+    Any thread may call `next_name`, `adopted_cell`, `retry`, `repeatable` and `repeat`; all else is called on the main
+    thread.
     """
 
-    def __init__(self, shell: InteractiveShell) -> None:
-        self.shell = shell
-        self.kernel = Kernel(shell)
-        self.manager = get_manager(loop=self.kernel.loop)
-        self.manager.loop_backend.passing_loop = self.kernel.passing_loop
-        self.names = NotebookNames(shell.user_ns)
-        self.variables = NotebookVariables()
-        self.libraries = NotebookLibraries()
-        self.publisher = Publisher()
-        self.settings = BackgroundTasks(parent=shell)
+    def __init__(self, parts: NotebookParts) -> None:
+        self.shell, self.kernel, self.manager = parts.shell, parts.kernel, parts.manager
+        self.libraries, self.publisher, self.settings = parts.libraries, parts.publisher, parts.settings
         self.panels = Panels(self.manager, self.kernel, self.retry, self.settings)
         self.slots = Slots(self.kernel)
-        self.workers = Workers(self.manager, shell)
-        self.unknown_threads = UnknownThreads(
-            self._running_in_threads, lambda: self.names.foreground, _report_unknown_thread
-        )
+        self.workers = Workers(self.manager, self.shell)
         self._server: Server | None = None
         self._bound: weakref.WeakSet[Task] = weakref.WeakSet()
         self._numbers = itertools.count(1)
-        self.notebook = Notebook(shell, self.kernel, self.names, self.variables, self.libraries, WorkerProcess())
-
-    def keep_history(self) -> None:
-        """Record tasks and schedules in the history file, unless a history is kept already or is switched off."""
-        path = history_path()
-        if self.manager.history is None and path is not None:
-            self.manager.history = History(path, notebook=self.kernel.notebook_name)
+        self.notebook = Notebook(
+            self.shell, self.kernel, parts.names, parts.variables, parts.libraries, WorkerProcess()
+        )
 
     def next_name(self) -> str:
         """A name for a cell without one, which no task has: bg1, bg2 and so on."""
@@ -98,11 +80,36 @@ class NotebookSession:
         taken |= {recurring.name for recurring in self.manager.list_recurring_tasks()}
         return next(name for number in self._numbers if (name := f"bg{number}") not in taken)
 
-    def _running_in_threads(self) -> dict[str, Output]:
+    def running_in_threads(self) -> dict[str, Output]:
         """The output of each cell that runs in a thread of this process, by the name of its task."""
         active = [task for task in self.manager.active_tasks if isinstance(task, CellTask)]
         running = [task for task in active if task.state is TaskState.RUNNING and task.backend == "thread"]
         return {task.name: task.output for task in running}
+
+    def adopted_cell(self, parent: dict[str, Any], execution_count: int, name: str | None) -> AdoptedCell:
+        """The task of the running foreground cell of this request, which was not added yet.
+
+        Raises AdoptionError if the cell binds `name`, and what `add_task` raises.
+        """
+        code = CellSource(self.shell, parent["content"]["code"], execution_count, nested=True)
+        if name in code.binds:
+            raise AdoptionError(f"the cell itself binds {name!r}; give the task another name")
+        cell = self.kernel.cell_of(parent, execution_count)
+        output = Output(AfterStreams(functools.partial(self.kernel.send, cell)), self.publisher)
+        task = AdoptedCell(
+            name=self.next_name() if name is None else name,
+            lane=ADOPTED_LANE,
+            backend=FOREGROUND_BACKEND,
+            code=code,
+            notebook=self.notebook,
+            cell=cell,
+            output=output,
+            shared=True,
+        )
+        output.header = functools.partial(self.panels.header, task, cell)
+        prepare(self.manager)
+        self.manager.check_task(task)
+        return task
 
     def bind(self, name: str, task: Task | RecurringTask) -> None:
         """Bind the name to the task in the notebook, if it is an identifier."""
@@ -110,16 +117,6 @@ class NotebookSession:
             self.shell.user_ns[name] = task
             if isinstance(task, Task):
                 self._bound.add(task)
-
-    def release_dropped(self) -> None:
-        """Have finished tasks drop what only a debugger needs, if no variable of the notebook refers to them."""
-        finished = [task for task in self._bound if task.done]
-        if finished:
-            held = set(map(id, dict(self.shell.user_ns).values()))
-            for task in finished:
-                if id(task) not in held:
-                    self._bound.discard(task)
-                    call_hook(task.on_release)
 
     def serve(self, port: int = 0, hosts: Collection[str] = ()) -> Server:
         """Serve the tasks on 127.0.0.1, also while the kernel is busy; returns a server that is running.
@@ -141,6 +138,45 @@ class NotebookSession:
         """Stop the server; False if none is running."""
         server, self._server = self._server, None
         return server is not None and server.stop()
+
+    def show_as_rendered(self, error: BaseException) -> None:
+        """Make the foreground, where the error of a task is about to be raised, show it as the task does."""
+        show_as_rendered(self.shell, error)
+
+    # -- the end of foreground cells ------------------------------------------------------------------------------
+
+    def names_may_have_changed(self) -> None:
+        """A foreground cell has ended: have running cells say which changes of names they do not see."""
+        for task in self.manager.active_tasks:
+            if isinstance(task, CellTask):
+                task.foreground_ended()
+
+    def foreground_ended(self, error: BaseException | None) -> None:
+        """A foreground cell has ended, with this error: release memory, show late output, give a hint."""
+        self._release_dropped()
+        self.slots.deliver(self.kernel.launching_cell())
+        if isinstance(error, NameError) and error.name is not None:
+            self._hint_at_task(error.name)
+
+    def _hint_at_task(self, name: str) -> None:
+        """After a NameError: print which task to wait for, if an active one is going to bind the name."""
+        for task in self.manager.active_tasks:
+            if isinstance(task, CellTask) and name in task.code.binds and name not in self.shell.user_ns:
+                print(
+                    f"{name} will be bound by the background task {task.name!r}: %bgtask wait {task.name}",
+                    file=sys.stderr,
+                )
+                return
+
+    def _release_dropped(self) -> None:
+        """Have finished tasks drop what only a debugger needs, if no variable of the notebook refers to them."""
+        finished = [task for task in self._bound if task.done]
+        if finished:
+            held = set(map(id, dict(self.shell.user_ns).values()))
+            for task in finished:
+                if id(task) not in held:
+                    self._bound.discard(task)
+                    call_hook(task.on_release)
 
     # -- launching cells ------------------------------------------------------------------------------------------
 
@@ -234,43 +270,13 @@ class NotebookSession:
         if os.environ.get(CONTINUE_SCHEDULES) != "1" or history is None:
             return None
         text = str(parse_schedule(schedule) if isinstance(schedule, str) else schedule)
-        for offer in self.offered_schedules():
+        for offer in offered_schedules(self.manager):
             details = offer.details
             same = offer.name == template.name and "lost" not in details and details["schedule"][0] == text
             if same and details["work"].get("cell") == template.source and history.claim(offer):
                 continued: RecurringTask = self.manager.restore_recurring_task(offer.name, offer.id, details, template)
                 return continued
         return None
-
-    def offered_schedules(self) -> list[ScheduleRecord]:
-        """Schedules of earlier kernels of this notebook that do not exist here, the newest of each name."""
-        history = self.manager.history
-        if history is None or history.notebook is None:
-            return []
-        existing = {one.name for one in self.manager.list_recurring_tasks()}
-        offered = [one for one in history.schedules(notebook=history.notebook) if one.offered]
-        offered.sort(key=lambda one: one.updated_at)
-        return list({one.name: one for one in offered if one.name not in existing}.values())
-
-    def publish_past(self) -> None:
-        """Tell the JupyterLab extension how tasks of earlier kernels of this notebook ended.
-
-        Any thread; a history that cannot be read has been reported already.
-        """
-        history = self.manager.history
-        if not self.kernel.exists or history is None or history.notebook is None or not history.path.exists():
-            return
-        try:
-            records = history.tasks(notebook=history.notebook, limit=MOST_PAST)
-            schedules = self.offered_schedules()
-        except HistoryError:
-            return
-        past = {one.id: record_snapshot(one) for one in records if one.state in FINAL_STATES}
-        past |= {one.id: Snapshot(state="lost", title=one_line(one.name)) for one in schedules}
-        here = {task.id for task in self.manager.list_tasks()}
-        data = {subject_id: panel_bundle(one) for subject_id, one in past.items() if subject_id not in here}
-        if data:
-            self.kernel.send_hidden(PAST_DISPLAY, {PAST_TYPE: data})
 
     def wait_in_cell(self, task: CellTask, *, quiet: bool) -> None:
         """Block the foreground cell until the task is finished and its panel shows that."""
@@ -303,18 +309,16 @@ class NotebookSession:
                     found.append(one)
         return found
 
-    def report_failure(self, task: Task) -> None:
-        """Say that a task failed, in one line of the cell that created it; `%bgtask show` has the traceback."""
-        logger.info("task %r failed", task.name, exc_info=task.exception)
-        show = f"%bgtask show {task.name}" if len(task.name.split()) == 1 else "await it for the traceback"
-        error = one_line(task.error)
-        print(f"task {task.name!r} failed: {error} ({show})", file=sys.stderr)
-
     def unseen_failures(self) -> list[CellTask]:
         """The cells that have failed and that no code has waited for; of each name the newest."""
         newest = {task.name: task for task in self.manager.list_tasks() if isinstance(task, CellTask)}
         failed = [task for task in newest.values() if task.state is TaskState.FAILED and task.parent_id is None]
         return [task for task in failed if not task.waited_for]
+
+    def awaited_tasks(self) -> list[Task]:
+        """The tasks that the end of a program's run waits for: all but detached ones, and the unseen failures."""
+        tasks: list[Task] = [*self.unseen_failures(), *self.manager.active_tasks]
+        return [task for task in tasks if not (isinstance(task, CellTask) and task.detached)]
 
     # -- running again --------------------------------------------------------------------------------------------
 
@@ -408,13 +412,6 @@ class NotebookSession:
         for task in tasks:
             self.panels.show(task, here)
 
-    def show_tasks_of(self, value: Any) -> bool:
-        """Show one panel if the value is a list or tuple of tasks, and nothing else; returns whether it is."""
-        if type(value) not in (list, tuple) or not value or not all(isinstance(one, Task) for one in value):
-            return False
-        self.show_tasks(value)
-        return True
-
     def show_schedule(self, recurring: RecurringTask) -> None:
         """Show the panel of a recurring task, which has the output of its last runs."""
         self.panels.show(recurring, self.kernel.launching_cell())
@@ -434,18 +431,3 @@ class NotebookSession:
     def show_timeline(self, span: timedelta | None) -> None:
         """Show the timeline of the last `span`, or from the first start on."""
         self.panels.show_timeline(self.kernel.launching_cell(), span)
-
-
-def _report_unknown_thread(names: list[str]) -> None:
-    print(
-        "nbtasks: what follows here is also of a thread that Python did not start; it may belong to the background "
-        f"cell {' or '.join(map(repr, names))}",
-        file=sys.stderr,
-    )
-
-
-def first_unsuccessful(tasks: Sequence[Task]) -> Task | None:
-    """The first of finished tasks that failed, else that was cancelled; None if all have completed."""
-    unsuccessful = [task for task in tasks if task.state is not TaskState.COMPLETED]
-    failed = [task for task in unsuccessful if task.state is TaskState.FAILED]
-    return next(iter([*failed, *unsuccessful]), None)

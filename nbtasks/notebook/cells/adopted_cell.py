@@ -7,6 +7,8 @@ interrupted and how it has ended.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from IPython.core.interactiveshell import ExecutionResult
 
 from nbtasks.backends.base import Attempt, Backend
 from nbtasks.backends.thread import ThreadBackend
+from nbtasks.manager import TaskManager
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.output.away_cells import AwayCell
 from nbtasks.notebook.patches.matplotlib import Plots
@@ -23,7 +26,15 @@ from nbtasks.notebook.patches.streams import TaskStreams, swapped_streams
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 
-__all__ = ["ADOPTED_LANE", "FOREGROUND_BACKEND", "AdoptedCell", "ForegroundBackend", "RunningCell"]
+__all__ = [
+    "ADOPTED_LANE",
+    "FOREGROUND_BACKEND",
+    "AdoptedCell",
+    "AfterStreams",
+    "ForegroundBackend",
+    "RunningCell",
+    "prepare",
+]
 
 FOREGROUND_BACKEND = "foreground"
 ADOPTED_LANE = "adopted"
@@ -111,6 +122,34 @@ class ForegroundBackend(Backend):
 
     def close(self) -> None:
         """Do nothing: it has no resources."""
+
+
+def prepare(manager: TaskManager) -> None:
+    """Give a manager the lane and the backend of adopted cells."""
+    if ADOPTED_LANE not in manager.lanes:
+        manager.add_lane(ADOPTED_LANE, None)
+    if FOREGROUND_BACKEND not in manager.backends:
+        manager.backends[FOREGROUND_BACKEND] = ForegroundBackend(manager.backends["thread"])
+
+
+class AfterStreams:
+    """Sends messages of a cell, after what it wrote as a foreground cell."""
+
+    def __init__(self, send: Callable[[str, dict[str, Any]], None]) -> None:
+        self._send = send
+        self._flushed = False
+
+    def __call__(self, kind: str, content: dict[str, Any]) -> None:
+        """Send a message."""
+        if not self._flushed:
+            self._flushed = True
+            contextvars.Context().run(_flush_streams)  # in the cell's own context it would flush the task's output
+        self._send(kind, content)
+
+
+def _flush_streams() -> None:
+    for name in ("stdout", "stderr"):
+        vars(sys)[name].flush()
 
 
 @dataclass

@@ -73,9 +73,15 @@ def kernel_patches(shell: Any, kernel: Kernel) -> PatchSet:
 
 
 def display_patches(
-    shell: Any, functions: Mapping[type, Callable[[Any], None]], show: Callable[[Any], bool]
+    shell: Any,
+    functions: Mapping[type, Callable[[Any], None]],
+    later: Mapping[tuple[str, str], Callable[[Any], None]],
+    show: Callable[[Any], bool],
 ) -> PatchSet:
-    """Show objects of these classes by these functions, and others by `show` where that returns True."""
+    """Show objects of these classes by these functions, and others by `show` where that returns True.
+
+    `later` has classes by module and name, whose modules need not be imported yet.
+    """
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -85,9 +91,14 @@ def display_patches(
         return formatted
 
     printers = shell.display_formatter.ipython_display_formatter.type_printers
+
+    def printer(name: str, function: Callable[[Any], None]) -> Callable[[ModuleType], list[Patch]]:
+        return lambda module: [ItemPatch(printers, getattr(module, name), _constant(function))]
+
     return PatchSet(
         [
             *(ItemPatch(printers, kind, _constant(function)) for kind, function in functions.items()),
+            *(ModulePatches(module, printer(name, function)) for (module, name), function in later.items()),
             # A printer of `list` could not leave other lists to IPython.
             Patch(shell.display_formatter, "format", make),
         ]

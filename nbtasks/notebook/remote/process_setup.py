@@ -10,6 +10,7 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import publish_display_data
 
+from nbtasks.backends.base import Backend
 from nbtasks.backends.dask import DaskBackend
 from nbtasks.backends.process import ProcessBackend
 from nbtasks.backends.remote_work import show_streams
@@ -26,29 +27,27 @@ class Workers:
     """Connects the `process` and `dask` backends of a manager to the notebook."""
 
     def __init__(self, manager: TaskManager, shell: InteractiveShell) -> None:
-        backend = manager.backends.get("process")
-        self._backend = backend if isinstance(backend, ProcessBackend) else None
-        self._dask = manager.backends.get("dask")
+        self._manager = manager
         self._shell = shell
 
-    def install(self) -> None:
+    def connect(self, backend: Backend) -> None:
         """Start workers that run cells and import the notebook's modules; show what functions display there."""
-        if self._backend is not None:
-            self._backend.on_display = _show
-            self._backend.modules = self._modules
-            self._backend.worker_module = worker_kernel.__name__
-            widget_transfer.install()
-        if isinstance(self._dask, DaskBackend):
-            self._dask.on_display = _show
+        if isinstance(backend, ProcessBackend):
+            backend.on_display = _show
+            backend.modules = self._modules
+            backend.worker_module = worker_kernel.__name__
+        if isinstance(backend, DaskBackend):
+            backend.on_display = _show
+        widget_transfer.install()
 
-    def uninstall(self) -> None:
-        """Undo `install`."""
-        if self._backend is not None:
-            self._backend.on_display = show_streams
-            self._backend.modules = list
-            self._backend.worker_module = worker_side.__name__
-        if isinstance(self._dask, DaskBackend):
-            self._dask.on_display = show_streams
+    def disconnect(self, backend: Backend) -> None:
+        """Undo `connect`."""
+        if isinstance(backend, ProcessBackend):
+            backend.on_display = show_streams
+            backend.modules = list
+            backend.worker_module = worker_side.__name__
+        if isinstance(backend, DaskBackend):
+            backend.on_display = show_streams
 
     def _modules(self) -> list[str]:
         """The modules among the notebook's names, and those that define them."""
@@ -56,7 +55,8 @@ class Workers:
 
     def listing(self) -> str:
         """A text with one line for each worker."""
-        rows = self._backend.workers() if self._backend is not None else []
+        backend = self._manager.backends.get("process")
+        rows = backend.workers() if isinstance(backend, ProcessBackend) else []
         if not rows:
             return "no worker processes"
         lines = [f"{'pid':>8}  {'memory':>9}  {'cpu':>7}  {'age':>7}  task"]
