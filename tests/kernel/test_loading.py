@@ -9,10 +9,38 @@ from tests.kernel.notebook import load, wait_over
 
 pytestmark = pytest.mark.kernel
 
+# Packages and modules that tasks, schedules, views, workers and the history need, and a notebook without them does not.
+LATER = (
+    "cloudpickle",
+    "croniter",
+    "jupyter_client.provisioning",
+    "multiprocessing.pool",
+    "nbtasks.history",
+    "nbtasks.notebook.cell_magic",
+    "nbtasks.notebook.cells.cell_task",
+    "nbtasks.notebook.commands",
+    "nbtasks.notebook.output.output",
+    "nbtasks.notebook.panels",
+    "nbtasks.notebook.remote",
+    "nbtasks.notebook.session",
+    "nbtasks.schedules",
+    "nbtasks.widgets",
+    "nbtasks.workers",
+    "sqlite3",
+)
+
 
 @pytest.fixture
 def notebook(kernel: KernelDriver) -> KernelDriver:
     return load(kernel)
+
+
+def test_loading_imports_nothing_that_only_tasks_and_views_need(kernel: KernelDriver) -> None:
+    kernel.run("import sys\nbefore = set(sys.modules)").check()
+    kernel.run("%load_ext nbtasks\n1 + 1").check()
+    imported = kernel.value("sorted(set(sys.modules) - before)")
+    assert "nbtasks.notebook.extension" in imported
+    assert [name for name in imported if any(f"{name}.".startswith(f"{one}.") for one in LATER)] == []
 
 
 def test_loading_twice_and_reloading_keep_the_manager_and_its_tasks(notebook: KernelDriver) -> None:

@@ -63,6 +63,11 @@ def test_a_sweep_runs_each_combination_and_has_a_frame(notebook: KernelDriver, b
     assert notebook.value("sweep.retry_failed()") == 0
 
 
+def test_a_sweep_without_a_name_gets_one(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask --for n=1,2 --wait\nn").check()
+    assert notebook.value("(bg1.results, [task.name for task in bg1])") == ([1, 2], ["bg1-1", "bg1-2"])
+
+
 def test_the_name_of_a_sweep_works_in_commands(notebook: KernelDriver) -> None:
     notebook.run("import threading\ngo = threading.Event()").check()
     notebook.run("%%bgtask sweep --for n=1,2,3\nprint('run', n)\nif n < 3: go.wait()").check()
