@@ -83,9 +83,9 @@ class Dispatcher:
         self.registry = Registry()
         self.waiters = Waiters(lanes)
         self.keep: int | None = None
+        """How many completed tasks are kept, and how many cancelled ones; None: all."""
         self.pruned_tasks = 0
         """How many tasks were pruned."""
-        """How many completed tasks are kept, and how many cancelled ones; None: all."""
         self.stopped = False
         self.note: Callable[[Task], object] | None = None
         """Called under the lock with each task that is added, starts or ends: the history's. Atomic and quick."""
