@@ -265,6 +265,26 @@ def test_asyncio_ps_names_the_tasks_of_the_loop(notebook: KernelDriver) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "asyncio", "ps", str(notebook.pid)], capture_output=True, text=True, check=False
     )
-    if "Operation not permitted" in done.stderr or "PermissionError" in done.stderr:
-        pytest.skip("this machine does not let one process read another")
+    skip_if_not_permitted(done.stderr)
     assert "fetching" in done.stdout and "page" in done.stdout, done.stdout + done.stderr
+
+
+def test_pdb_of_another_process_sees_the_tasks(notebook: KernelDriver) -> None:
+    notebook.run("%%bgtask crunching\ngates['running'].set()\ngates['go'].wait()").check()
+    notebook.run("gates['running'].wait()").check()
+    command = [sys.executable, "-m", "pdb", "-p", str(notebook.pid)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, text=True, **pipes) as debugger:
+        assert debugger.stdin is not None and debugger.stdout is not None
+        debugger.stdin.write("import nbtasks\np nbtasks.get_manager().list_tasks()\nq\n")
+        debugger.stdin.close()
+        while debugger.poll() is None:  # the main thread is stopped when it next runs code
+            notebook.value("1")
+        printed = debugger.stdout.read()
+    skip_if_not_permitted(printed)
+    assert "'crunching'" in printed and "running" in printed, printed
+
+
+def skip_if_not_permitted(printed: str) -> None:
+    if "Operation not permitted" in printed or "PermissionError" in printed:
+        pytest.skip("this machine does not let one process read another")
