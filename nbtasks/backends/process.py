@@ -206,6 +206,7 @@ class _Conversation:
                     # The end of a program that it waited for has let the work go on.
                     outcome = Outcome(TaskState.CANCELLED)
         finally:
+            attempt.context.run(work.ended)
             self._begins(None)
             self._backend.pool.give_back(worker, again=again and not work.fresh and not attempt.interrupted)
         return outcome
@@ -239,6 +240,7 @@ class _Conversation:
                     if state == "busy" and work.begins_when_busy:
                         self._begins(worker)
                 elif message.kind == "nbtasks_begun":
+                    attempt.context.run(work.begun, worker.tell)
                     self._begins(worker)
                 elif message.channel == "iopub":
                     attempt.context.run(work.receive, message)

@@ -25,9 +25,22 @@ from nbtasks.workers.serialization import Buffers, pack, refused_fields, refused
 if TYPE_CHECKING:
     from jupyter_client.kernelspec import KernelSpec
 
-__all__ = ["FunctionWork", "RemoteWork", "error_from", "outcome", "request", "show_streams", "take_progress", "work_of"]
+__all__ = [
+    "FunctionWork",
+    "RemoteWork",
+    "Tell",
+    "error_from",
+    "outcome",
+    "request",
+    "show_streams",
+    "take_progress",
+    "work_of",
+]
 
 logger = logging.getLogger("nbtasks")
+
+Tell = Callable[[str, dict[str, Any], Sequence[Any]], None]
+"""Sends a message without an answer to a worker: its kind, content and buffers."""
 
 
 class RemoteWork(ABC):
@@ -52,6 +65,12 @@ class RemoteWork(ABC):
     def following(self, message: Message) -> tuple[str, dict[str, Any], Buffers] | None:  # noqa: ARG002 - for others
         """The next request, after this answer; None if that was the last one."""
         return None
+
+    def begun(self, tell: Tell) -> None:  # noqa: B027 - most work takes no messages
+        """It runs now, in a worker of ours; `tell` sends messages to that, from any thread, until it ends."""
+
+    def ended(self) -> None:  # noqa: B027 - as above
+        """It has answered, or died, or was not even asked."""
 
     @abstractmethod
     def receive(self, message: Message) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +14,9 @@ from IPython.core.async_helpers import get_asyncio_loop
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbtasks.formatting import plain_text
-from nbtasks.patch import ItemPatch, PatchSet
+from nbtasks.patch import ItemPatch, Patch, PatchSet
 
-__all__ = ["Kernel", "LaunchingCell"]
+__all__ = ["CommRoutes", "Kernel", "LaunchingCell"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Kernel:
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
         self._kernel: Any = getattr(shell, "kernel", None)
+        self.comms = CommRoutes(self._kernel)
 
     @property
     def exists(self) -> bool:
@@ -116,12 +118,17 @@ class Kernel:
         self._kernel.session.send(self._kernel.iopub_socket, kind, content, parent=cell.parent, ident=topic)
 
     def forward(
-        self, cell: LaunchingCell, kind: str, content: dict[str, Any], buffers: list[Any], metadata: dict[str, Any]
+        self,
+        parent: dict[str, Any] | None,
+        kind: str,
+        content: dict[str, Any],
+        buffers: list[Any],
+        metadata: dict[str, Any],
     ) -> None:
         """Pass on a message of a widget in another kernel. Any thread may call it."""
         if self._kernel is not None:
             self._kernel.session.send(
-                self._kernel.iopub_socket, kind, content, parent=cell.parent, buffers=buffers, metadata=metadata,
+                self._kernel.iopub_socket, kind, content, parent=parent, buffers=buffers, metadata=metadata,
                 ident=self._topic(kind),
             )  # fmt: skip
 
@@ -177,6 +184,143 @@ class Kernel:
     def _topic(self, kind: str) -> bytes:
         """The topic of a message, as the kernel's own messages of that kind have it."""
         return f"kernel.{self._kernel.ident}.{kind}".encode()
+
+
+Deliver = Callable[[dict[str, Any]], None]
+"""Sends a message of a front end to the process of a comm."""
+
+
+class CommRoutes:
+    """Routes messages of front ends to comms in worker processes.
+
+    Front ends take a message for handled when its idle status arrives: they hold back the next one until then, and
+    have output redirected into Output widgets. So that status is published when the worker has handled the message.
+
+    `_lock` guards the routes and the messages that are not handled yet. Any thread may call any method.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        self._kernel = kernel
+        self._lock = threading.Lock()
+        self._routes: dict[str, list[Deliver]] = {}
+        self._elsewhere: dict[str, _CommElsewhere] = {}
+        self._unhandled: dict[str, _Unhandled] = {}
+
+    def patches(self) -> PatchSet:
+        """The patches of the kernel through which messages of front ends arrive."""
+        handlers = self._kernel.shell_handlers
+        return PatchSet(
+            [
+                *(ItemPatch(handlers, kind, self._routing) for kind in ("comm_msg", "comm_close")),
+                Patch(self._kernel, "_publish_status", self._publishing),
+            ]
+        )
+
+    def add(self, comm_id: str, deliver: Deliver, target: str | None = None) -> None:
+        """Have messages to this comm delivered; `target` is the target of a comm that the kernel does not have.
+
+        A message to a comm that it has is handled here, too.
+        """
+        with self._lock:
+            self._routes.setdefault(comm_id, []).append(deliver)
+            if target is not None:
+                here = _CommElsewhere(comm_id, target)
+                self._kernel.comm_manager.comms[comm_id] = self._elsewhere[comm_id] = here
+
+    def remove(self, deliver: Deliver, comm_id: str | None = None) -> None:
+        """Deliver no more messages there: none of one comm, or none at all.
+
+        Those that were not handled there are handled here if the kernel has the comm by now.
+        """
+        with self._lock:
+            for route in list(self._routes) if comm_id is None else [comm_id]:
+                self._remove(route, deliver)
+            ids = [key for key, one in self._unhandled.items() if one.deliver == deliver and one.is_about(comm_id)]
+            left = [self._unhandled.pop(key) for key in ids]
+        for one in left:
+            if one.comm_id in self._kernel.comm_manager.comms:
+                self._kernel.comm_manager.comm_msg(None, [], one.message)
+            self._publish_idle(one)
+
+    def _remove(self, comm_id: str, deliver: Deliver) -> None:
+        routes = self._routes.get(comm_id, [])
+        if deliver not in routes:
+            return
+        routes.remove(deliver)
+        if not routes:
+            del self._routes[comm_id]
+        here, comms = self._elsewhere.pop(comm_id, None), self._kernel.comm_manager.comms
+        if here is not None and comms.get(comm_id) is here:
+            del comms[comm_id]
+
+    def handled(self, request_id: str) -> None:
+        """The worker has handled this message."""
+        with self._lock:
+            handled = self._unhandled.pop(request_id, None)
+        if handled is not None:
+            self._publish_idle(handled)
+
+    def _routing(self, handle: Callable[..., None]) -> Callable[..., None]:
+        def route(stream: Any, ident: Any, message: dict[str, Any]) -> None:
+            comm_id = message["content"].get("comm_id")
+            with self._lock:
+                routes = list(self._routes.get(comm_id, ()))
+                is_here = comm_id not in self._elsewhere
+                if not is_here:
+                    self._unhandled[message["header"]["msg_id"]] = _Unhandled(comm_id, message, routes[0])
+            for deliver in routes:
+                deliver(message)
+            if is_here:
+                handle(stream, ident, message)
+
+        return route
+
+    def _publishing(self, publish: Callable[..., None]) -> Callable[..., None]:
+        def publish_status(status: str, channel: str, parent: dict[str, Any] | None = None) -> None:
+            if status == "idle" and self._unhandled:
+                header = (parent or self._kernel.get_parent(channel) or {}).get("header") or {}
+                with self._lock:
+                    unhandled = self._unhandled.get(header.get("msg_id", ""))
+                    if unhandled is not None:
+                        unhandled.has_left = True
+                        return
+            publish(status, channel, parent)
+
+        return publish_status
+
+    def _publish_idle(self, handled: _Unhandled) -> None:
+        if handled.has_left:
+            self._kernel.session.send(
+                self._kernel.iopub_socket, "status", {"execution_state": "idle"}, parent=handled.message,
+                ident=f"kernel.{self._kernel.ident}.status".encode(),
+            )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Unhandled:
+    """A message that a worker has not handled yet."""
+
+    comm_id: str
+    message: dict[str, Any]
+    deliver: Deliver
+    has_left: bool = False
+    """Whether the kernel has passed it on, and would publish its idle status."""
+
+    def is_about(self, comm_id: str | None) -> bool:
+        return comm_id is None or comm_id == self.comm_id
+
+
+class _CommElsewhere:
+    """Stands for a comm in another process, for front ends that ask for all comms."""
+
+    def __init__(self, comm_id: str, target_name: str) -> None:
+        self.comm_id = comm_id
+        self.target_name = target_name
+
+    def handle_msg(self, message: dict[str, Any]) -> None:
+        """Do nothing: messages are routed before, while the extension is loaded."""
+
+    handle_close = handle_msg
 
 
 def _print(kind: str, content: dict[str, Any], *, colored: bool) -> None:

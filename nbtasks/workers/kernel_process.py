@@ -2,7 +2,7 @@
 
 The process belongs to `jupyter_client`: its kernel manager writes the connection file and the command line, and its
 provisioner starts the process and sends interrupts, on Windows too. A worker is used by one thread at a time, but any
-thread may call `interrupt` and `kill`.
+thread may call `tell`, `interrupt` and `kill`.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ class Worker:
         self.kernel = kernel
         self.started_at = time.monotonic()
         self._lock = threading.Lock()  # guards the signals, and the end
+        self._sending = threading.Lock()  # guards the control socket, and the session while something is sent
         self._exit_code: int | None = None
         self._closed = False
         self._log_at_start = 0  # the size of its log once it had started
@@ -138,6 +139,7 @@ class Worker:
     def _connect(self) -> None:
         # No high-water mark: a flood of messages is queued here, and none is dropped.
         self._context.setsockopt(zmq.RCVHWM, 0)
+        self._context.setsockopt(zmq.SNDHWM, 0)
         self._context.setsockopt(zmq.LINGER, _LINGER_MS)
         self._context.setsockopt(zmq.RECONNECT_IVL, 20)
         client = BlockingKernelClient(context=self._context)
@@ -147,6 +149,7 @@ class Worker:
         self._poller = zmq.Poller()
         for socket in self._sockets.values():
             self._poller.register(socket, zmq.POLLIN)
+        self._sockets["control"] = client.connect_control()  # what is sent there has no answer
         if self.pid is not None and hasattr(os, "pidfd_open"):  # its end wakes `receive`
             self._pidfd = os.pidfd_open(self.pid)
             self._poller.register(self._pidfd, select.POLLIN)
@@ -202,9 +205,16 @@ class Worker:
 
     def send(self, kind: str, content: dict[str, Any], buffers: Sequence[Any] = ()) -> str:
         """Send a request; returns its id."""
-        message = self.session.msg(kind, content)
-        self.session.send(self._sockets["shell"], message, buffers=[raw(buffer) for buffer in buffers])
+        with self._sending:
+            message = self.session.msg(kind, content)
+            self.session.send(self._sockets["shell"], message, buffers=[raw(buffer) for buffer in buffers])
         return str(message["header"]["msg_id"])
+
+    def tell(self, kind: str, content: dict[str, Any], buffers: Sequence[Any] = ()) -> None:
+        """Send a message that has no answer, also while the worker computes. Any thread; nothing after the end."""
+        with self._sending:
+            if not self._sockets["control"].closed:
+                self.session.send(self._sockets["control"], kind, content, buffers=[raw(one) for one in buffers])
 
     def receive(self, timeout: float) -> list[Message]:
         """The messages that arrive within `timeout` seconds; returns as soon as there are some.
@@ -237,6 +247,7 @@ class Worker:
             message["buffers"],
             message["parent_header"].get("msg_id"),
             message["metadata"],
+            message["parent_header"],
         )
 
     # -- the end ----------------------------------------------------------------------------------------------
@@ -284,8 +295,9 @@ class Worker:
         """Leave nothing behind: sockets, files."""
         if self._pidfd is not None:
             os.close(self._pidfd)
-        for socket in self._sockets.values():
-            socket.close(_LINGER_MS)
+        with self._sending:
+            for socket in self._sockets.values():
+                socket.close(_LINGER_MS)
         self._context.term()
         with contextlib.suppress(OSError):  # of a start that failed
             _run(self._manager.cleanup_resources())

@@ -2,13 +2,14 @@
 
 `nbtasks_run` asks a worker to run a cell or a function, `nbtasks_reply` is its answer. In between it sends
 `nbtasks_begun`, `nbtasks_progress` and `nbtasks_cancel`, and the messages of any kernel for what is printed and
-displayed.
+displayed. `nbtasks_widget`, on the control channel, has what a front end sends to a widget of the cell;
+`nbtasks_widgets` names the notebook's widgets that the cell has, `nbtasks_handled` ends the handling of a message.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from nbtasks.task import Task
@@ -22,6 +23,7 @@ __all__ = [
     "STATE",
     "TASK_FIELDS",
     "THREAD_STATE",
+    "WIDGET",
     "Message",
     "Say",
     "task_fields",
@@ -31,6 +33,8 @@ RESULT, SETTINGS, STATE, FIGURES = "", "\0settings", "\0state", "\0figures"
 THREAD_STATE = "\0thread_state"
 """The keys of the result, of changed settings, of what changed in the shell, of the open figures, and of the libraries'
 changed settings of threads, among the names that come back."""
+WIDGET = "\0widget "
+"""The beginning of the keys of widgets that have no name."""
 LOOPS = "\0loops"
 """The key, in a progress message, of the loops that are running: (id, total, unit, description, count) of each."""
 
@@ -52,6 +56,8 @@ class Message:
     answers: str | None
     """The id of the request that it belongs to."""
     metadata: dict[str, Any]
+    parent: dict[str, Any] = field(default_factory=dict)
+    """The header of the message that it belongs to: the request, or what a front end has sent to a widget."""
 
 
 def task_fields(task: Task, kind: type[Task]) -> dict[str, Any]:

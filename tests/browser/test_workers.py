@@ -44,3 +44,40 @@ def test_a_cell_in_a_process_shows_all_that_one_in_a_thread_does_and_what_it_use
     assert "begun" not in page.text(4)
     page.button(1, "Cancel").click()
     page.wait_text(1, "cancelled")
+
+
+WIDGETS = [
+    "%load_ext nbtasks\nimport ipywidgets as widgets, threading\ngo = threading.Event()",
+    "%%bgtask trains --backend process\n"
+    "stop, rate, log = widgets.Button(description='Stop it'), widgets.IntSlider(value=3), widgets.Output()\n"
+    "def stopped(_):\n"
+    "    stop.disabled, stop.description = True, 'Stops'\n    with log: print('stopped at', rate.value)\n"
+    "stop.on_click(stopped)\ndisplay(widgets.HBox([stop, rate]), log)\nwhile not stop.disabled: pass\n"
+    "print('the cell has ended with', rate.value)",
+    "go.wait()",
+]
+
+
+def test_a_click_and_a_move_reach_a_cell_in_a_process_while_it_computes(open_page) -> None:
+    page = open_page(WIDGETS)
+    page.run(0)
+    page.start(1)
+    slider = page.output(1).locator(".widget-slider .noUi-handle")
+    slider.wait_for()
+    page.start(2)  # the foreground is busy as well
+    slider.focus()
+    slider.press("ArrowRight")
+    slider.press("ArrowRight")
+    page.button(1, "Stop it").click()
+    page.wait_text(1, "the cell has ended with 5")
+    page.wait_text(1, "stopped at 5")
+    page.wait_text(1, "completed")
+    page.screenshot("process-widgets")
+    assert page.is_running(2)
+    page.interrupt()
+    page.wait_done(2)
+    slider.press("ArrowRight")  # now the notebook's
+    page.set_source(0, "rate.observe(lambda change: setattr(stop, 'description', f'now {change.new}'), 'value')")
+    page.run(0)
+    slider.press("ArrowRight")
+    page.button(1, "now 7").wait_for()

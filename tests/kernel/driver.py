@@ -163,12 +163,13 @@ class KernelDriver:
         msg_id = self._connection.send("shell", "kernel_info_request", {})
         try:
             self.info = self._reply_to(msg_id, timeout=TIME_LIMIT if not self.messages else 2)
-            self.wait_until(lambda: self._went_idle(msg_id), 1, what="iopub")
+            self.wait_until(lambda: self.went_idle(msg_id), 1, what="iopub")
         except TimeLimitError:
             return False
         return True
 
-    def _went_idle(self, msg_id: str) -> bool:
+    def went_idle(self, msg_id: str) -> bool:
+        """Whether the kernel has published that it has handled this message."""
         return any(
             a.type == "status" and a.parent_id == msg_id and a.content["execution_state"] == "idle"
             for a in self.messages

@@ -68,6 +68,7 @@ def kernel_patches(shell: Any, kernel: Kernel) -> PatchSet:
             Patch(shell.kernel, "get_parent", _parent_by_context),
             ModulePatches("ipywidgets.widgets.widget_output", _output_widget_patches),
             ModulePatches("ipykernel.comm.comm", _comm_patches),
+            kernel.comms.patches(),
         ]
     )
 

@@ -14,18 +14,19 @@ from jupyter_client.kernelspec import KernelSpec
 
 from nbtasks import thread_state
 from nbtasks.backends.base import Attempt
-from nbtasks.backends.remote_work import RemoteWork, error_from, outcome, request, take_progress
+from nbtasks.backends.remote_work import RemoteWork, Tell, error_from, outcome, request, take_progress
 from nbtasks.exceptions import NotSendableError
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.cells.errors import set_remote_messages
 from nbtasks.notebook.remote import worker_kernel
 from nbtasks.notebook.remote.names_read import names_read
 from nbtasks.notebook.remote.plots import put_figures, take_figures
+from nbtasks.notebook.remote.remote_widgets import RemoteWidgets
 from nbtasks.notebook.remote.shell_state import put_state, take_state
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 from nbtasks.workers.kernel_process import python_kernel
-from nbtasks.workers.messages import FIGURES, RESULT, SETTINGS, STATE, THREAD_STATE, Message
+from nbtasks.workers.messages import FIGURES, RESULT, SETTINGS, STATE, THREAD_STATE, WIDGET, Message
 from nbtasks.workers.serialization import Buffers, NotPackedError, attribute_of_module, kind_of, pack
 
 __all__ = ["CellWork", "WorkerProcess"]
@@ -33,7 +34,6 @@ __all__ = ["CellWork", "WorkerProcess"]
 logger = logging.getLogger("nbtasks")
 
 _NAMES_OF_WORKER = frozenset({"get_ipython", "exit", "quit", "open", "_ih", "_oh", "_dh", "__builtins__", "__name__"})
-_WIDGETS = frozenset({"comm_open", "comm_msg", "comm_close"})
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class CellWork(RemoteWork):
         self._failure: BaseException | None = None
         self._names: dict[str, Any] = {}
         self._libraries: thread_state.State = {}
+        self._widgets = RemoteWidgets(task.notebook.kernel, task.cell, task.output)
         self.memory = memory
 
     @property
@@ -75,6 +76,7 @@ class CellWork(RemoteWork):
         work = {
             "source": code.source,
             "filename": code.filename,
+            "awaits": code.awaits,
             "count": task.cell.execution_count,
             "state": take_state(shell),
             "figures": take_figures(),
@@ -132,9 +134,19 @@ class CellWork(RemoteWork):
     def _is_main(self, names: Any) -> bool:
         return self._task.notebook.names.is_globals(names)
 
+    def begun(self, tell: Tell) -> None:
+        """Messages to widgets reach the cell from now on."""
+        self._widgets.begun(tell)
+
+    def ended(self) -> None:
+        """They reach it no more."""
+        self._widgets.ended()
+
     def receive(self, message: Message) -> None:
         """Progress goes to the task, output to its cell."""
         content, output = message.content, self._task.output
+        if self._widgets.take(message):
+            return
         if message.kind == "stream":
             output.write(content["name"], content["text"])
         elif message.kind in ("display_data", "update_display_data"):
@@ -148,21 +160,8 @@ class CellWork(RemoteWork):
             output.error(content["ename"], content["evalue"], content["traceback"])
         elif message.kind == "nbtasks_failed":
             self._failed(content, message.buffers)
-        elif message.kind in _WIDGETS:
-            self._task.notebook.kernel.forward(
-                self._task.cell, message.kind, self._captured(content), message.buffers, message.metadata
-            )
         else:
             take_progress(self._attempt, message)
-
-    def _captured(self, content: dict[str, Any]) -> dict[str, Any]:
-        """Send pending output first where an Output widget begins or ends to capture that of the cell."""
-        state = (content.get("data") or {}).get("state") or {}
-        if "msg_id" not in state:
-            return content
-        self._task.output.sync()
-        request = self._task.cell.request_id if state["msg_id"] else ""
-        return {**content, "data": {**content["data"], "state": {**state, "msg_id": request}}}
 
     def _failed(self, content: dict[str, Any], buffers: Buffers) -> None:
         """The cell has raised: show the error before the plots, as the foreground does."""
@@ -190,7 +189,7 @@ class CellWork(RemoteWork):
         changed, state = found.pop(SETTINGS, {}), found.pop(STATE, {})
         libraries = thread_state.unpack_changes(found.pop(THREAD_STATE, {}), self._libraries)
         put_figures(found.pop(FIGURES, []))
-        self._names.update(found)
+        self._names.update({name: value for name, value in found.items() if not name.startswith(WIDGET)})
         if ended.state is TaskState.COMPLETED:  # the answer, not the cell: it may have failed
             self._task.bring_back(changed, partial(put_state, self._task.notebook.shell, state), libraries)
             self._say_stayed(content["stayed"])
@@ -202,11 +201,12 @@ class CellWork(RemoteWork):
 
     def _say_stayed(self, stayed: Mapping[str, list[str]]) -> None:
         for name, (kind, why) in stayed.items():
+            other = f"a widget ({kind})" if name.startswith(WIDGET) else f"{name} ({kind})"
             what = {
                 RESULT: f"the result ({kind})",
                 STATE: "what it set in the shell",
                 FIGURES: "a figure that it left open",
-            }.get(name, f"{name} ({kind})")
+            }.get(name, other)
             self._task.output.write("stderr", f"nbtasks: {what} stayed behind in the worker process: {why}\n")
 
 

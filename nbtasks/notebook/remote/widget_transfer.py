@@ -13,7 +13,7 @@ from traitlets import All, EventHandler, HasTraits
 
 from nbtasks.workers.reducers import reduces
 
-__all__ = ["install"]
+__all__ = ["arrived_models", "install", "made_widgets"]
 
 _OF_PROCESS = frozenset({"comm", "_property_lock", "_states_to_send"})
 _PLAIN = frozenset(vars(HasTraits()))
@@ -29,6 +29,18 @@ def install(*, worker: bool = False) -> None:
     """Make widgets picklable; a worker sends only what it has changed in the notebook's widgets."""
     _here["worker"] = worker
     reduces("ipywidgets.Widget")(_widget)
+
+
+def arrived_models() -> list[str]:
+    """In a worker: the ids of the notebook's widgets that the cell uses."""
+    return list(_arrived)
+
+
+def made_widgets() -> dict[str, Any]:
+    """In a worker: the widgets that the cell has made, named or not, by the ids of their models."""
+    module = sys.modules.get("ipywidgets.widgets.widget")
+    made = {} if module is None else dict(module._instances)
+    return {model: widget for model, widget in made.items() if model not in _arrived}
 
 
 def _widget(widget: Any) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import io
 import linecache
@@ -19,14 +20,16 @@ from nbtasks import thread_state
 from nbtasks.formatting import error_text
 from nbtasks.library_state import register_libraries
 from nbtasks.notebook.cells.errors import ExitTask
+from nbtasks.notebook.patches.matplotlib import matplotlib_patches
 from nbtasks.notebook.patches.user_input import refuse_input
 from nbtasks.notebook.remote import widget_transfer
 from nbtasks.notebook.remote.plots import put_figures, take_figures
 from nbtasks.notebook.remote.shell_state import changed_state, put_state, take_state
+from nbtasks.notebook.remote.widget_receiver import WidgetReceiver
 from nbtasks.patch import ItemPatch, Patch, PatchSet
 from nbtasks.progress import CURRENT
 from nbtasks.task import Task
-from nbtasks.workers.messages import FIGURES, RESULT, STATE, THREAD_STATE
+from nbtasks.workers.messages import FIGURES, RESULT, STATE, THREAD_STATE, WIDGET
 from nbtasks.workers.process_settings import take_settings
 from nbtasks.workers.serialization import digest_of
 from nbtasks.workers.worker_side import Answer, WorkerKernel, import_quietly, pack_error, serve
@@ -37,6 +40,12 @@ _COMPARED = 2**20
 """Objects of up to this number of bytes are compared after the cell, even if its source does not change them."""
 _NAMES_OF_IPYTHON = re.compile(r"_+|_i+|_i?\d+|In|Out|_[ido]h|exit|quit|get_ipython|open")
 
+_depth: contextvars.ContextVar[int] = contextvars.ContextVar("nbtasks_depth", default=0)
+"""1 in the code of the cell, more in cells that it runs by `shell.run_cell` and in callbacks, 0 in threads."""
+
+_result: contextvars.ContextVar[ExecutionResult | None] = contextvars.ContextVar("nbtasks_result", default=None)
+"""Where IPython puts the error of the code that it runs in this context, before it shows that."""
+
 
 class CellKernel(WorkerKernel):
     """Runs cells, besides functions, and sends back what they have bound and set."""
@@ -44,7 +53,7 @@ class CellKernel(WorkerKernel):
     def __init__(self, kernel: Any) -> None:
         super().__init__(kernel)
         self.handlers["cell"] = self._cell
-        self._depth = 0
+        self._widgets = WidgetReceiver(kernel)
         self._value: Any = None
         self._failure: dict[str, Any] = {}
         self._source = self._filename = ""
@@ -58,6 +67,8 @@ class CellKernel(WorkerKernel):
             Patch(shell.compile, "get_code_name", self._named),
             ItemPatch(shell.user_ns, "exit", lambda _: ExitTask()),
             ItemPatch(shell.user_ns, "quit", lambda _: ExitTask()),
+            ItemPatch(kernel.control_handlers, "nbtasks_widget", lambda _: self._widgets.take),
+            matplotlib_patches(),
         ]
         self.patches.add(PatchSet(patches))
 
@@ -92,7 +103,10 @@ class CellKernel(WorkerKernel):
         }
         CURRENT.set(task)
         self._value = None
+        self._widgets.open(self._context_of_callbacks(), awaits=work["awaits"])
+        self.say("nbtasks_widgets", {"models": widget_transfer.arrived_models()}, [])
         reply = await self.kernel.do_execute(self._source, False, store_history=True, allow_stdin=False)
+        self._widgets.close()
         custom_traceback.revert()
         bound = {
             name: value
@@ -104,6 +118,9 @@ class CellKernel(WorkerKernel):
             for name, digest in digests.items()
             if digest is not None and name in names and self._digest(name, work["changed"]) != digest
         }
+        named = set(map(id, bound.values()))
+        made = widget_transfer.made_widgets()
+        bound |= {WIDGET + model: widget for model, widget in made.items() if id(widget) not in named}
         bound |= {RESULT: self._value, STATE: changed_state(shell, state), FIGURES: take_figures()}
         bound[THREAD_STATE] = libraries.changed()
         answer, parcel = self.pack_answer(bound, settings, task)
@@ -112,6 +129,11 @@ class CellKernel(WorkerKernel):
         # IPython and ipykernel end a cell without showing an error where an interrupt comes outside of its code.
         answer["status"] = "failed" if self._failure or reply["status"] != "ok" else "ok"
         return answer, parcel
+
+    def _context_of_callbacks(self) -> contextvars.Context:
+        context = contextvars.copy_context()
+        context.run(_depth.set, 2)
+        return context
 
     def _digest(self, name: str, changed: set[str]) -> bytes | None:
         """A hash of the object of that name; None for big ones, unless the cell's source changes them."""
@@ -134,11 +156,11 @@ class CellKernel(WorkerKernel):
 
         @functools.wraps(run_cell_async)
         async def counted(*args: Any, **kwargs: Any) -> Any:
-            self._depth += 1
+            token = _depth.set(_depth.get() + 1)
             try:
                 return await run_cell_async(*args, **kwargs)
             finally:
-                self._depth -= 1
+                _depth.reset(token)
 
         return counted
 
@@ -147,21 +169,28 @@ class CellKernel(WorkerKernel):
 
         @functools.wraps(run_code)
         async def noting(code: Any, result: Any = None, **kwargs: Any) -> Any:
+            token = _result.set(result)
             try:
                 return await run_code(code, result, **kwargs)
             finally:
+                _result.reset(token)
                 error = None if result is None else result.error_in_exec
-                if error is not None and self._depth == 1 and not self._failure:
+                if error is not None and _depth.get() == 1 and not self._failure:
                     self._report_failure(error, [])
 
         return noting
 
     def _diverted(self, show: Callable[..., None]) -> Callable[..., None]:
-        """Send the error that ends the cell to the notebook, which shows it, or tries the cell again."""
+        """Send the error that ends the cell to the notebook, which shows it, or tries the cell again.
+
+        Other errors are shown by code of the cell itself, as an Output widget does.
+        """
 
         @functools.wraps(show)
         def diverted(exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
-            if self._depth != 1 or self.say is None:
+            result = _result.get()
+            goes_on = result is not None and result.error_in_exec is None
+            if _depth.get() != 1 or goes_on or self.say is None:
                 show(exc_tuple, *args, **kwargs)
                 return
             error = (exc_tuple if isinstance(exc_tuple, tuple) else sys.exc_info())[1]
@@ -206,7 +235,7 @@ class CellKernel(WorkerKernel):
             try:
                 return show(kind, error, *args, **kwargs)
             finally:
-                if self._depth == 1:
+                if _depth.get() == 1:
                     self._report_failure(error, [])
 
         reporting.__func__ = show.__func__  # type: ignore[attr-defined]
@@ -221,7 +250,7 @@ class CellKernel(WorkerKernel):
 
     def shown(self, value: Any) -> None:
         """Keep the displayed value of an expression."""
-        if self._depth <= 1:
+        if _depth.get() == 1:
             self._value = value
 
     def _named(self, get_code_name: Callable[..., str]) -> Callable[..., str]:
