@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbtasks.post_import import after_import
+from nbtasks.workers.import_hooks import put_finders, take_finders
 
 __all__ = ["changed_settings", "put_settings", "take_settings"]
 
-_OF_THE_MACHINE = frozenset({"folder", "path", "former folders", "environment"})
+_OF_THE_MACHINE = frozenset({"folder", "path", "former folders", "import hooks", "environment"})
 _due: dict[str, Any] = {}
 """Settings of libraries that are not imported yet."""
 _OWN_VARIABLES = frozenset(
@@ -233,6 +234,7 @@ _SETTINGS: dict[str, _Setting] = {
     "folder": _Setting("os", os.getcwd, _put_folder),
     "path": _Setting("sys", lambda: list(sys.path), _put_path),
     "former folders": _Setting("sys", _former_folders.take, _former_folders.put),
+    "import hooks": _Setting("sys", take_finders, put_finders),
     "environment": _Setting("os", _take_environment, _put_environment),
     "warnings": _Setting("warnings", _take_filters, _put_filters),
     "decimal": _Setting("decimal", _take_decimal, _put_decimal),

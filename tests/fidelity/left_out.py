@@ -11,6 +11,16 @@ from tests.fidelity.notebooks import REASONS, Notebook, Source
 PAGE = Path(__file__).parents[2] / "docs" / "not-in-a-process.md"
 
 
+_LIBRARIES = (
+    "## Libraries",
+    "",
+    "Import hooks that are not in the process, which [the cell's output names](out-of-the-kernel.md#what-is-different):",
+    "",
+    "- `beartype.claw`: it keeps them in `sys.path_hooks`, as functions, and what they change in its own tables.",
+    "- `with install_import_hook(...)` of typeguard and jaxtyping: the hook is gone before the cell begins.",
+)
+
+
 def page(notebooks: Sequence[Notebook]) -> str:
     """Its text."""
     return "\n".join(_lines(notebooks)) + "\n"
@@ -34,6 +44,7 @@ def _lines(notebooks: Sequence[Notebook]) -> Iterator[str]:
             for notebook, sources in found:
                 if sources:
                     yield f"- `{notebook.name}`: {_titles(sources)}"
+    yield from ("", *_LIBRARIES)
 
 
 def _titles(sources: Sequence[Source]) -> str:

@@ -58,6 +58,58 @@ def test_names_in_texts_of_functions_are_sent(notebook: KernelDriver) -> None:
     assert notebook.value("count") == 2
 
 
+HOOK = """
+import ast, sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder, SourceFileLoader
+class Loader(SourceFileLoader):
+    def source_to_code(self, data, path, **_):
+        return compile(data.replace(b"left", b"right"), path, "exec")
+    def set_data(self, *_, **__): "Cache no code, which would be found without the hook."
+class Finder(MetaPathFinder):
+    def __init__(self, names): self.names = names
+    def find_spec(self, name, path, target=None):
+        if name not in self.names: return None
+        spec = PathFinder.find_spec(name, path)
+        spec.loader = Loader(name, spec.loader.path)
+        return spec
+"""
+
+
+def test_import_hooks_go_and_come_back_and_a_module_without_its_hook_is_named(notebook: KernelDriver) -> None:
+    (notebook.cwd / "turning.py").write_text(HOOK)
+    for name in ("first", "second", "third", "fourth"):
+        (notebook.cwd / f"{name}_turned.py").write_text("side = 'left'\n")
+    notebook.run("import turning, sys\nsys.meta_path.insert(0, turning.Finder(['first_turned', 'second_turned']))").check()
+    notebook.run("import first_turned").check()
+    cell = notebook.run(
+        RUN + "import second_turned\nsides = (first_turned.side, second_turned.side)\n"
+        "sys.meta_path.insert(0, turning.Finder(['third_turned']))"
+    )
+    assert cell.check().stderr == ""
+    notebook.run("import third_turned").check()
+    assert notebook.value("(sides, third_turned.side, sum(isinstance(f, turning.Finder) for f in sys.meta_path))") == (
+        ("right", "right"), "right", 2,
+    )  # fmt: skip
+    notebook.run("sys.meta_path.insert(0, turning.Finder(['fourth_turned']))\nimport fourth_turned").check()
+    notebook.run("sys.meta_path[:] = [one for one in sys.meta_path if not isinstance(one, turning.Finder)]").check()
+    cell = notebook.run(RUN + "side = fourth_turned.side").check()
+    assert notebook.value("side") == "left"
+    assert "nbtasks: imported without the import hook of turning in the worker process: fourth_turned\n" in cell.stderr
+
+
+@pytest.mark.long
+def test_hooks_of_typeguard_and_beartype(kernel: KernelDriver) -> None:
+    load(kernel)
+    for name in ("checked", "claimed"):
+        (kernel.cwd / f"{name}.py").write_text("def double(x: int) -> int: return x * 2\n")
+    kernel.run("import typeguard\nhook = typeguard.install_import_hook('checked')\nimport checked").check()
+    assert "TypeCheckError" in kernel.run(RUN + "checked.double('a')").text
+    kernel.run("from beartype.claw import beartype_package\nbeartype_package('claimed')\nimport claimed").check()
+    cell = kernel.run(RUN + "claimed.double('a')")
+    assert "nbtasks: imported without the import hook of beartype in the worker process: claimed" in cell.stderr
+
+
 def test_a_class_without_a_module_goes_and_comes_back(notebook: KernelDriver) -> None:
     notebook.run("class Meta(type):\n    pass\nFree = Meta('Free', (), {'__module__': None, 'size': 1})").check()
     notebook.run(RUN + "free = Free()\nMade = Meta('Made', (), {'__module__': None, 'size': 2})\nmade = Made()").check()

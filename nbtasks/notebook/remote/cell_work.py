@@ -25,6 +25,7 @@ from nbtasks.notebook.remote.remote_widgets import RemoteWidgets
 from nbtasks.notebook.remote.shell_state import put_state, take_state
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
+from nbtasks.workers.import_hooks import hooked_modules
 from nbtasks.workers.kernel_process import python_kernel
 from nbtasks.workers.messages import FIGURES, RESULT, SETTINGS, STATE, THREAD_STATE, WIDGET, Message
 from nbtasks.workers.serialization import Buffers, NotPackedError, attribute_of_module, kind_of, pack
@@ -33,6 +34,8 @@ __all__ = ["CellWork", "WorkerProcess"]
 
 logger = logging.getLogger("nbtasks")
 
+_LISTED = 5
+"""How many modules a message names."""
 _NAMES_OF_WORKER = frozenset({"get_ipython", "exit", "quit", "open", "_ih", "_oh", "_dh", "__builtins__", "__name__"})
 
 
@@ -81,6 +84,7 @@ class CellWork(RemoteWork):
             "state": take_state(shell),
             "figures": take_figures(),
             "sources": _sources(shell),
+            "hooked": hooked_modules(),
             "libraries": thread_state.pack(self._libraries),
         }
         kind, content, buffers = request("cell", task, self._packed(work), memory=self.memory)
@@ -193,6 +197,7 @@ class CellWork(RemoteWork):
         if ended.state is TaskState.COMPLETED:  # the answer, not the cell: it may have failed
             self._task.bring_back(changed, partial(put_state, self._task.notebook.shell, state), libraries)
             self._say_stayed(content["stayed"])
+            self._say_unhooked(content["unhooked"])
         if self._attempt.interrupted and (self._failure is not None or content["status"] == "failed"):
             return Outcome(TaskState.CANCELLED)
         if self._failure is not None:
@@ -208,6 +213,13 @@ class CellWork(RemoteWork):
                 FIGURES: "a figure that it left open",
             }.get(name, other)
             self._task.output.write("stderr", f"nbtasks: {what} stayed behind in the worker process: {why}\n")
+
+    def _say_unhooked(self, modules: Mapping[str, list[str]]) -> None:
+        for library, names in modules.items():
+            listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+            self._task.output.write(
+                "stderr", f"nbtasks: imported without the import hook of {library} in the worker process: {listed}\n"
+            )
 
 
 def _sources(shell: Any) -> dict[str, tuple[int | None, list[str]]]:

@@ -17,6 +17,7 @@ from nbtasks.backends.remote_work import show_streams
 from nbtasks.manager import TaskManager
 from nbtasks.notebook.remote import widget_transfer, worker_kernel
 from nbtasks.workers import worker_side
+from nbtasks.workers.import_hooks import hooked_modules
 from nbtasks.workers.messages import Message
 from nbtasks.workers.usage import usage_of
 
@@ -50,7 +51,9 @@ class Workers:
             backend.on_display = show_streams
 
     def _modules(self) -> list[str]:
-        """The modules among the notebook's names, and those that define them."""
+        """The modules among the notebook's names, and those that define them; none if import hooks change modules."""
+        if hooked_modules():  # the hooks come with the work
+            return []
         return sorted(set(_modules_of(self._shell.user_ns)))
 
     def listing(self) -> str:

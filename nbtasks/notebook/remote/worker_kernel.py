@@ -30,6 +30,7 @@ from nbtasks.patch import ItemPatch, Patch, PatchSet
 from nbtasks.progress import CURRENT
 from nbtasks.task import Task
 from nbtasks.workers.messages import FIGURES, RESULT, STATE, THREAD_STATE, WIDGET
+from nbtasks.workers.import_hooks import differing_modules
 from nbtasks.workers.process_settings import take_settings
 from nbtasks.workers.serialization import digest_of
 from nbtasks.workers.worker_side import Answer, WorkerKernel, import_quietly, pack_error, serve
@@ -125,6 +126,7 @@ class CellKernel(WorkerKernel):
         bound[THREAD_STATE] = libraries.changed()
         answer, parcel = self.pack_answer(bound, settings, task)
         answer["deleted"] = [n for n in before if n not in names and not _NAMES_OF_IPYTHON.fullmatch(n)]
+        answer["unhooked"] = differing_modules(work["hooked"])
         answer["payload"] = reply.get("payload", [])
         # IPython and ipykernel end a cell without showing an error where an interrupt comes outside of its code.
         answer["status"] = "failed" if self._failure or reply["status"] != "ok" else "ok"
