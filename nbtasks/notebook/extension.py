@@ -49,6 +49,7 @@ from nbtasks.notebook.patches.shell_hooks import shell_hook_patches
 from nbtasks.notebook.patches.signals import signal_patches
 from nbtasks.notebook.patches.streams import stream_patches
 from nbtasks.notebook.patches.threads import thread_patches
+from nbtasks.notebook.patches.timers import timers_patch
 from nbtasks.notebook.patches.user_input import user_input_patches
 from nbtasks.notebook.program_run import ProgramRun
 from nbtasks.notebook.settings import history_path
@@ -216,6 +217,10 @@ class Extension:
         session = self._session.made
         return {} if session is None else session.running_in_threads()
 
+    def _has_launched(self) -> bool:
+        """Whether the foreground cell that runs now has launched a background cell."""
+        return self._session.made is not None and self._session.made.has_launched()
+
     def _show_last(self) -> None:
         if self._session.made is not None:
             self._session.made.panels.show_last()
@@ -312,6 +317,7 @@ class Extension:
                 program_patches(),
                 shell_patches(shell),
                 shell_hook_patches(shell),
+                timers_patch(shell, self._has_launched),
                 main_module_patches(shell),
                 matplotlib_patches(),
                 tqdm_patches(),

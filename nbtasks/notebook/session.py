@@ -70,6 +70,7 @@ class NotebookSession:
         self._server: Server | None = None
         self._bound: weakref.WeakSet[Task] = weakref.WeakSet()
         self._numbers = itertools.count(1)
+        self._launched_in: LaunchingCell | None = None
         self.notebook = Notebook(
             self.shell, self.kernel, parts.names, parts.variables, parts.libraries, WorkerProcess()
         )
@@ -185,6 +186,7 @@ class NotebookSession:
 
         A task that `replaces` earlier runs is cancelled if those do not stop in time.
         """
+        self._launched_in = task.cell
         self._keep_panel(task.output, task, task.cell)
         self.libraries.note()
         with task.output.held():
@@ -201,6 +203,14 @@ class NotebookSession:
                 self.manager.exit_grace = self.settings.exit_grace
             if not quiet:
                 self._show_launched(task, task.cell, headless=task.cell.headless and not task.raises_in_cell)
+
+    def has_launched(self) -> bool:
+        """Whether the foreground cell that runs now has launched a background cell."""
+        here = self.kernel.launching_cell()
+        launched = self._launched_in
+        return launched is not None and (launched.request_id, launched.execution_count) == (
+            here.request_id, here.execution_count,
+        )  # fmt: skip
 
     def _keep_panel(self, output: Output, task: Task, cell: LaunchingCell) -> None:
         """Keep the panel in the cell when the task, or the user, clears the cell's output."""
@@ -239,6 +249,7 @@ class NotebookSession:
         cell `replaces` earlier runs is paused if those do not stop in time.
         """
         earlier = self._schedules_of(template.cell, template.name)
+        self._launched_in = template.cell
         self.libraries.note()
         continued = self._continued(template, schedule)
         recurring = continued or self.manager.add_recurring_task(

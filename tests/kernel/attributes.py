@@ -58,7 +58,7 @@ def owners() -> Iterator[Any]:
             yield candidate
     shell: Any = get_ipython()
     if hasattr(shell, "kernel"):  # IPython's terminal has none
-        yield from (shell.kernel, shell.kernel.control_handlers)
+        yield from (shell.kernel, shell.kernel.control_handlers, shell.kernel.shell_handlers)
         if getattr(shell.kernel, "shell_channel_thread", None) is not None:  # from ipykernel 7.0
             yield shell.kernel.shell_channel_thread.manager
     yield from (shell, shell.display_pub, shell.displayhook, shell.payload_manager, shell.builtin_trap)

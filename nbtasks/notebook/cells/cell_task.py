@@ -38,6 +38,7 @@ from nbtasks.notebook.patches.main_module import use_names
 from nbtasks.notebook.patches.matplotlib import Plots
 from nbtasks.notebook.patches.shell_hooks import ShellHooks
 from nbtasks.notebook.patches.streams import TaskStreams, swapped_streams
+from nbtasks.notebook.patches.timers import CellTimers
 from nbtasks.progress import current_task
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome, Task
@@ -124,6 +125,7 @@ class CellTask(Task):
     """Whether it has dropped the variables of the frames in which it failed."""
     _names: CellNames | None = field(default=None, init=False)
     _plots: Plots | None = field(default=None, init=False)
+    _timers: CellTimers | None = field(default=None, init=False)
     _streams: TaskStreams | None = field(default=None, init=False)
     _hooks: ShellHooks | None = field(default=None, init=False)
     _variables: Changes | None = field(default=None, init=False)
@@ -245,6 +247,9 @@ class CellTask(Task):
         self._inside = self._began_in = contextvars.copy_context()
         self._undecided = True
         self._enter_thread()
+        if not self._drawn_elsewhere:  # there they are loaded with their extensions
+            self._timers = CellTimers(self.notebook.shell, self.source)
+            self._timers.begin()
         return names
 
     def _enter_thread(self) -> None:
@@ -337,6 +342,7 @@ class CellTask(Task):
             if outcome.state is TaskState.FAILED and outcome.exception is not None:
                 self.show_failure(outcome.exception)
             self._show_plots()
+            self._show_time(outcome.exception)
         finally:
             self._leave_thread()
             if not has_begun or not self._is_retried(outcome.exception):
@@ -403,6 +409,11 @@ class CellTask(Task):
     def _show_plots(self) -> None:
         if self._inside is not None and not self._drawn_elsewhere:
             self._inside.run(self.show_plots)
+
+    def _show_time(self, error: BaseException | None) -> None:
+        timers, self._timers = self._timers, None
+        if self._inside is not None and timers is not None:
+            self._inside.run(timers.end, error)
 
     def _commit_settings(self) -> None:
         """Commit settings besides names: matplotlib's, streams, hooks, context variables, future statements."""
