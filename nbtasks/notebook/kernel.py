@@ -217,9 +217,9 @@ class CommRoutes:
         )
 
     def add(self, comm_id: str, deliver: Deliver, target: str | None = None) -> None:
-        """Have messages to this comm delivered; `target` is the target of a comm that the kernel does not have.
+        """Have messages to this comm delivered; `target` is that of a comm of a worker.
 
-        A message to a comm that it has is handled here, too.
+        A message to a comm that the kernel has is handled here, too.
         """
         with self._lock:
             self._routes.setdefault(comm_id, []).append(deliver)

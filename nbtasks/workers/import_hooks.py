@@ -1,8 +1,8 @@
-"""Import hooks of the notebook in a worker, such as those of typeguard, jaxtyping and pyximport.
+"""Import hooks of the notebook in a worker process.
 
-A hook is an object in `sys.meta_path` that loads modules in its own way. It is sent along if it can be pickled. What
-other ways a library has to do that (`sys.path_hooks`, a hook that is removed after an import) is told by the modules
-that were loaded so in the notebook and otherwise in the worker.
+Typeguard, jaxtyping and pyximport install some. A hook is an object in `sys.meta_path` that loads modules in its own
+way. It is sent along if it can be pickled. What other ways a library has to do that (`sys.path_hooks`, a hook that is
+removed after an import) is told by the modules that were loaded so in the notebook and otherwise in the worker.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _OURS = "nbtasks"
 
 
 def take_finders() -> list[bytes]:
-    """The finders that were put into `sys.meta_path`, in their order; those that cannot be pickled are left out."""
+    """The finders that were put into `sys.meta_path`, in their order, but for those without a pickle."""
     return list(_finders())
 
 
@@ -51,7 +51,7 @@ def hooked_modules() -> dict[str, str]:
 
 
 def differing_modules(hooked: Mapping[str, str]) -> dict[str, list[str]]:
-    """By the library of the hook: which of these modules were loaded otherwise in this process; only packages."""
+    """By the library of the hook: the packages among these modules that were loaded otherwise here."""
     here = hooked_modules()
     found: dict[str, list[str]] = {}
     for name, library in hooked.items():

@@ -211,7 +211,7 @@ class Worker:
         return str(message["header"]["msg_id"])
 
     def tell(self, kind: str, content: dict[str, Any], buffers: Sequence[Any] = ()) -> None:
-        """Send a message that has no answer, also while the worker computes. Any thread; nothing after the end."""
+        """Send a message that has no answer, also while the worker computes. Any thread, also after the end."""
         with self._sending:
             if not self._sockets["control"].closed:
                 self.session.send(self._sockets["control"], kind, content, buffers=[raw(one) for one in buffers])

@@ -14,7 +14,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "not-in-a-process.md"
 _LIBRARIES = (
     "## Libraries",
     "",
-    "Import hooks that are not in the process, which [the cell's output names](out-of-the-kernel.md#what-is-different):",
+    "Import hooks that are not in the process. [The cell's output](out-of-the-kernel.md#what-is-different) names what",
+    "was imported without them:",
     "",
     "- `beartype.claw`: it keeps them in `sys.path_hooks`, as functions, and what they change in its own tables.",
     "- `with install_import_hook(...)` of typeguard and jaxtyping: the hook is gone before the cell begins.",

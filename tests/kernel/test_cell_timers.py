@@ -1,4 +1,4 @@
-"""Timers of cells: a background cell shows its own time at its end, and changes none of the foreground's."""
+"""Timers of cells, in background cells and beside them."""
 
 from __future__ import annotations
 

@@ -80,7 +80,8 @@ def test_import_hooks_go_and_come_back_and_a_module_without_its_hook_is_named(no
     (notebook.cwd / "turning.py").write_text(HOOK)
     for name in ("first", "second", "third", "fourth"):
         (notebook.cwd / f"{name}_turned.py").write_text("side = 'left'\n")
-    notebook.run("import turning, sys\nsys.meta_path.insert(0, turning.Finder(['first_turned', 'second_turned']))").check()
+    notebook.run("import turning, sys").check()
+    notebook.run("sys.meta_path.insert(0, turning.Finder(['first_turned', 'second_turned']))").check()
     notebook.run("import first_turned").check()
     cell = notebook.run(
         RUN + "import second_turned\nsides = (first_turned.side, second_turned.side)\n"

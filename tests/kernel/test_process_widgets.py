@@ -1,4 +1,4 @@
-"""Widgets of cells in worker processes answer while the cell runs, and afterwards in the notebook."""
+"""Widgets of cells in worker processes, while the cell runs and afterwards."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_callback_shows_its_output_in_an_output_widget_apart_from_the_cells(no
     assert [one["output_type"] for one in shown[0].as_notebook()] == ["stream", "error"]
 
 
-def test_interact_draws_anew_in_a_running_cell_and_later_in_the_notebook(notebook: FrontEnd) -> None:
+def test_interact_draws_again_in_a_running_cell_and_later_in_the_notebook(notebook: FrontEnd) -> None:
     notebook.run(
         RUN + "import matplotlib.pyplot as plt\n"
         "def draw(k=ipywidgets.IntSlider(max=93)):\n    plt.plot([k, 1])\n    print('k is', k)\n"
@@ -226,7 +226,7 @@ def test_a_widget_without_a_name_answers_after_the_cell(notebook: FrontEnd) -> N
 def test_an_error_that_an_output_widget_shows_does_not_fail_the_cell(notebook: FrontEnd) -> None:
     cell = notebook.run(
         RUN.replace("--quiet", "--quiet --wait") + "faulty = ipywidgets.Output()\ndisplay(faulty)\n"
-        "with faulty: 1 / 0\ntry: [][0]\nexcept IndexError: get_ipython().showtraceback()\nprint('goes on')"
+        "with faulty: 1 / 0\ntry: [][0]\nexcept IndexError: get_ipython().showtraceback()\nprint('continues')"
     )
     assert notebook.value("it.state.value") == "completed"
-    assert (cell.stdout, cell.errors) == ("goes on\n", ["IndexError: list index out of range"])
+    assert (cell.stdout, cell.errors) == ("continues\n", ["IndexError: list index out of range"])

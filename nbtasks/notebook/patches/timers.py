@@ -48,7 +48,7 @@ class CellTimers:
 
 
 def timers_patch(shell: InteractiveShell, has_launched: Callable[[], bool]) -> Patch:
-    """The patch by which no timer shows the time of a foreground cell that `has_launched` a background cell."""
+    """The patch by which timers leave out a foreground cell that `has_launched` a background cell."""
 
     def make(trigger: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(trigger)

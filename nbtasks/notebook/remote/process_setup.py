@@ -51,7 +51,7 @@ class Workers:
             backend.on_display = show_streams
 
     def _modules(self) -> list[str]:
-        """The modules among the notebook's names, and those that define them; none if import hooks change modules."""
+        """The modules among the notebook's names, and those that define them; none with import hooks."""
         if hooked_modules():  # the hooks come with the work
             return []
         return sorted(set(_modules_of(self._shell.user_ns)))

@@ -1,4 +1,4 @@
-"""Widgets in the process of a cell: their messages to front ends, and those of front ends to them."""
+"""Messages of widgets in the process of a cell, to front ends and from them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class RemoteWidgets:
         self._kernel.forward(parent, message.kind, content, message.buffers, message.metadata)
 
     def _redirecting(self, message: Message) -> dict[str, Any]:
-        """The content, for the front end; where an Output widget begins or ends to capture, after pending output."""
+        """The content for the front end, after pending output where an Output widget begins to capture."""
         content = message.content
         state = (content.get("data") or {}).get("state") or {}
         if "msg_id" not in state:

@@ -1,4 +1,4 @@
-"""Callbacks of widgets in the worker process of a cell, called while the cell runs."""
+"""Callbacks of widgets in a worker process, called while the cell runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["WidgetReceiver"]
 
 
 class WidgetReceiver:
-    """Handles what front ends send to the widgets of the cell, one message after the other.
+    """Handles the messages of front ends to the widgets of the cell, one by one.
 
     Messages arrive on the thread of the control channel. While the cell computes, they are handled on a thread of
     their own, as on that of a subshell. In a cell that awaits they are handled by its event loop, between its awaits,
@@ -36,7 +36,7 @@ class WidgetReceiver:
         self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
     def open(self, context: contextvars.Context, *, awaits: bool) -> None:
-        """Handle messages from now on, each in a copy of `context`; on the running loop if the cell `awaits`."""
+        """Handle messages, each in a copy of `context`; on the running loop if the cell `awaits`."""
         self._context = context
         self._loop = asyncio.get_running_loop() if awaits else None
         self._is_open = True
@@ -91,7 +91,7 @@ class WidgetReceiver:
             self._kernel.shell.showtraceback()
 
     def _use_parent(self, message: dict[str, Any]) -> None:
-        """Have output and messages of this context belong to the message, where the kernel keeps that per context."""
+        """Have output of this context belong to the message, where the kernel keeps that per context."""
         parent = getattr(self._kernel, "_shell_parent", None)
         if isinstance(parent, contextvars.ContextVar):
             parent.set(message)

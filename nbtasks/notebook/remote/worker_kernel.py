@@ -29,8 +29,8 @@ from nbtasks.notebook.remote.widget_receiver import WidgetReceiver
 from nbtasks.patch import ItemPatch, Patch, PatchSet
 from nbtasks.progress import CURRENT
 from nbtasks.task import Task
-from nbtasks.workers.messages import FIGURES, RESULT, STATE, THREAD_STATE, WIDGET
 from nbtasks.workers.import_hooks import differing_modules
+from nbtasks.workers.messages import FIGURES, RESULT, STATE, THREAD_STATE, WIDGET
 from nbtasks.workers.process_settings import take_settings
 from nbtasks.workers.serialization import digest_of
 from nbtasks.workers.worker_side import Answer, WorkerKernel, import_quietly, pack_error, serve
@@ -191,8 +191,8 @@ class CellKernel(WorkerKernel):
         @functools.wraps(show)
         def diverted(exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
             result = _result.get()
-            goes_on = result is not None and result.error_in_exec is None
-            if _depth.get() != 1 or goes_on or self.say is None:
+            continues = result is not None and result.error_in_exec is None
+            if _depth.get() != 1 or continues or self.say is None:
                 show(exc_tuple, *args, **kwargs)
                 return
             error = (exc_tuple if isinstance(exc_tuple, tuple) else sys.exc_info())[1]
