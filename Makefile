@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check style types layers docs test-long test-matrix pythons test-latest lock coverage bench bench-names chromium clean
+.PHONY: help lab test check style types layers docs test-long test-matrix pythons test-latest lock notebooks pictures \
+    coverage bench bench-names chromium clean
 
 help:
 	@echo "make lab          JupyterLab with copies of the notebooks; opens the quickstart"
@@ -20,6 +21,8 @@ help:
 	@echo "make pythons      Python 3.14 and 3.15 for that, in .pythons; needs root's rights, apt and debootstrap"
 	@echo "make test-latest  the tests with the newest release of every package, and how that differs from the lock"
 	@echo "make lock         the versions that lab and test install, brought up to date"
+	@echo "make notebooks    runs the notebooks and saves them with their outputs"
+	@echo "make pictures     the pictures of README and docs, from JupyterLab"
 	@echo "make coverage     branch coverage of the unit and kernel tests"
 	@echo "make bench        benchmarks beside their peers"
 	@echo "make bench-names  speed of a background cell's code beside the foreground's, on every supported Python"
@@ -120,6 +123,12 @@ test-matrix:
 
 pythons:
 	$(PYTHON) tests/pythons.py
+
+notebooks: $(VENV)/set-up-test
+	$(BIN)/python notebooks/save_outputs.py
+
+pictures: chromium
+	NBTASKS_README_IMAGES=1 $(BIN)/python -m pytest -m long -k picture tests/browser
 
 # On Python 3.13: where code is traced on 3.11, the interpreter spins as long as an exception from another thread
 # is on its way, which is how running work is cancelled.

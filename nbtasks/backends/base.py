@@ -32,6 +32,8 @@ class Attempt(ABC):
     """Set by `Backend.interrupt`, which may be called before the work has begun."""
     timed_out = False
     time_limit: Any = None
+    importing = ""
+    """The package that a worker process imports before the work, if that takes long."""
     programs: Programs | None = None
     """The child processes that the work has started, if any."""
 
@@ -146,6 +148,11 @@ def runs_in_thread(task: Task) -> bool:
 
 
 def usage_of(task: Task) -> str:
-    """Describe memory and CPU time of the process that runs `task`; empty if it is this process."""
+    """Describe memory and CPU time of the process that runs `task`; empty if it is this process.
+
+    Of one that imports a package before the work, say which.
+    """
     attempt: Attempt | None = task.internals.attempt
-    return "" if attempt is None else attempt.backend.usage(attempt)
+    if attempt is None:
+        return ""
+    return f"importing {attempt.importing}…" if attempt.importing else attempt.backend.usage(attempt)

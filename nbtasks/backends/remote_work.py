@@ -170,6 +170,9 @@ def take_progress(attempt: Attempt, message: Message) -> bool:
     if message.kind == "nbtasks_cancel":
         task.cancel()
         return True
+    if message.kind == "nbtasks_importing":
+        attempt.importing = message.content["package"]
+        return True
     if message.kind != "nbtasks_progress":
         return False
     if task.internals.attempt is attempt:

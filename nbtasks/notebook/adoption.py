@@ -189,6 +189,13 @@ class Adoption:
         cell_id = self._parts.kernel.cell_of(parent, None).cell_id
         return ForegroundCell(request.key, cell_id, time.monotonic() - request.began_at)
 
+    def is_in_foreground(self, request_id: str) -> bool:
+        """Whether the request of that id, which runs a cell, does so in the foreground. Any thread."""
+        if self._router is None:
+            return True
+        request = self._router.foreground
+        return request is not None and request.key == request_id
+
     def _checked_router(self) -> Router:
         if self._router is None:
             raise AdoptionError(self.refusal)

@@ -47,6 +47,7 @@ from nbtasks.notebook.patches.matplotlib import foreground_ended, matplotlib_pat
 from nbtasks.notebook.patches.programs import program_patches
 from nbtasks.notebook.patches.shell_hooks import shell_hook_patches
 from nbtasks.notebook.patches.signals import signal_patches
+from nbtasks.notebook.patches.status import status_patch
 from nbtasks.notebook.patches.streams import stream_patches
 from nbtasks.notebook.patches.threads import thread_patches
 from nbtasks.notebook.patches.timers import timers_patch
@@ -300,7 +301,8 @@ class Extension:
     def _patches(self) -> PatchSet:
         shell, parts, magics = self.shell, self.parts, TaskMagics(self.shell, self._session)
         if parts.kernel.exists:
-            own = PatchSet([stream_patches(), kernel_patches(shell, parts.kernel)])
+            status = status_patch(shell.kernel, self.adoption.is_in_foreground)
+            own = PatchSet([stream_patches(), kernel_patches(shell, parts.kernel), status])
         else:
             own = PatchSet([Patch(parts.manager, "around_waits", lambda _: self._while_waiting)])
         return PatchSet(

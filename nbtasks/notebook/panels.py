@@ -111,10 +111,13 @@ class Panels:
 
     # -- panels -----------------------------------------------------------------------------------------------
 
-    def show(self, subject: Subject, cell: LaunchingCell, *, alone: bool = False) -> None:
+    def show(
+        self, subject: Subject, cell: LaunchingCell, *, alone: bool = False, output_below: bool = True
+    ) -> None:
         """Show a panel under `cell`, and close the finished panels of earlier runs of the cell.
 
-        Tasks that are shown in one run of a cell share one panel, unless one is to be `alone`.
+        Tasks that are shown in one run of a cell share one panel, unless one is to be `alone`. `output_below`: whether
+        the cell shows the output of a cell task, too.
         """
         if not self._kernel.exists:
             print(panel_text(snapshot_of(subject, datetime.now(UTC))))
@@ -125,7 +128,7 @@ class Panels:
             if shared is not None:
                 self._join(shared, subject, cell)
                 return
-        view = self._writer().add(subject, lambda: self._make_panel(subject, cell))
+        view = self._writer().add(subject, lambda: self._make_panel(subject, cell, output_below=output_below))
         self._close_earlier(key)
         with self._lock:
             self._requests[key] = request
@@ -156,7 +159,7 @@ class Panels:
                 return self.header(subject, cell) if panel.view.views.take_cleared() else None
         return None
 
-    def _make_panel(self, subject: Subject, cell: LaunchingCell) -> Panel:
+    def _make_panel(self, subject: Subject, cell: LaunchingCell, *, output_below: bool) -> Panel:
         """Make a panel and show it, on the writer's thread: its models are open before the view is sent."""
         display_id = _display_id(subject, cell)
 
@@ -176,7 +179,8 @@ class Panels:
         else:
             from nbtasks.widgets.panel import LivePanel
 
-            view = LivePanel(subject, self._manager, self._writer().touch, self._notification_widgets(subject))
+            widgets = self._notification_widgets(subject)
+            view = LivePanel(subject, self._manager, self._writer().touch, widgets, output_below=output_below)
         self._kernel.send(cell, "display_data", _content(view.bundle(), display_id, [subject]))
         view.replace = replace
         return view
@@ -346,7 +350,7 @@ class Panels:
         from nbtasks.widgets.schedule_list import ScheduleList
 
         schedules = ScheduleList(self._manager, self._writer().touch, repeatable, chosen)
-        self._kernel.send(cell, "display_data", {"data": schedules.bundle(), "metadata": {}})
+        self._kernel.send(cell, "display_data", _content(schedules.bundle(), _schedules_id(cell)))
         return schedules
 
     # -- views outside the document ---------------------------------------------------------------------------
@@ -487,6 +491,10 @@ def _table_id(cell: LaunchingCell) -> str:
 
 def _timeline_id(cell: LaunchingCell) -> str:
     return f"nbtasks-timeline-{cell.request_id}"
+
+
+def _schedules_id(cell: LaunchingCell) -> str:
+    return f"nbtasks-schedules-{cell.request_id}"
 
 
 def _history_id(cell: LaunchingCell) -> str:

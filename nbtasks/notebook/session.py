@@ -421,7 +421,7 @@ class NotebookSession:
         """Show one panel of all these tasks."""
         here = self.kernel.launching_cell()
         for task in tasks:
-            self.panels.show(task, here)
+            self.panels.show(task, here, output_below=False)
 
     def show_schedule(self, recurring: RecurringTask) -> None:
         """Show the panel of a recurring task, which has the output of its last runs."""

@@ -1,4 +1,4 @@
-const button = this, text = button.closest('.nbtasks-section').querySelector('pre');
+const button = this, text = button.closest('.nbtasks-section').querySelector('pre, .nbtasks-copied');
 const show = label => { button.textContent = label; setTimeout(() => { button.textContent = 'Copy'; }, 2000); };
 const select = () => {
     getSelection().selectAllChildren(text);

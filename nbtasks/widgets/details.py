@@ -17,7 +17,7 @@ from typing import Any
 
 from nbtasks.formatting import clock, plain_text, shortened, size
 from nbtasks.task import PastAttempt, Task
-from nbtasks.widgets.html import package_text
+from nbtasks.widgets.html import copy_button_html
 
 __all__ = ["details_html", "section_html", "value_text"]
 
@@ -31,10 +31,6 @@ _PACKAGE = str(Path(__file__).parent.parent)
 _CODE_STYLE = (
     "margin:2px 0 8px;padding:6px 8px;max-height:220px;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere;"
     "font-size:12px;line-height:1.4;background:rgba(128,128,128,.1)"
-)
-_BUTTON_STYLE = (
-    "padding:0 8px;border:1px solid rgba(128,128,128,.5);border-radius:2px;background:rgba(128,128,128,.15);"
-    "color:inherit;font:inherit;font-size:12px;line-height:18px;cursor:pointer"
 )
 
 
@@ -81,11 +77,7 @@ def _facts_html(task: Task) -> str:
 def section_html(title: str, text: str, *, copy: bool = True) -> str:
     """A text that scrolls under its title, and a button that copies it."""
     text = escape(shortened(plain_text(text), SECTION_CHARACTERS))
-    button = ""
-    if copy:
-        script = escape(package_text("copy.js").strip())
-        button = f' <button type="button" title="Copy" aria-label="Copy {title.lower()}" onclick="{script}" '
-        button += f'style="{_BUTTON_STYLE}">Copy</button>'
+    button = f" {copy_button_html(title.lower())}" if copy else ""
     # An element that scrolls must be reachable by the keyboard.
     pre = f'<pre tabindex="0" aria-label="{title}" role="region" style="{_CODE_STYLE}">{text}</pre>'
     return f'<div class="nbtasks-section"><div>{title}{button}</div>{pre}</div>'

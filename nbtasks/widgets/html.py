@@ -21,8 +21,10 @@ from nbtasks.widgets.text import TASK_COLUMNS, panel_text, schedule_list, task_c
 
 __all__ = [
     "BAR_HEIGHT",
+    "FIGURES_SHRINK",
     "TRACK_COLOUR",
     "VIEW_WIDTH",
+    "copy_button_html",
     "error_html",
     "figures_html",
     "image_html",
@@ -47,6 +49,9 @@ TRACK_COLOUR = "rgba(128,128,128,.45)"
 """Background of bars, visible in every theme."""
 TABLE_ROWS = 50
 """Maximum number of tasks in a static table, the newest."""
+
+FIGURES_SHRINK = 999_999
+"""How much sooner than names figures are cut: with less, a name would lose part of a pixel, and its last letters."""
 
 _NUMBERS = "font-variant-numeric:tabular-nums"
 
@@ -89,7 +94,7 @@ def panel_html(snapshot: Snapshot, *, run_again: bool = False, command: str = ""
     elif snapshot.state == "completed" or not snapshot.error:
         row, below = _row_html(*head, _short_note_html(snapshot), again), ""
     else:
-        row, below = _row_html(*head, again), note_html(snapshot)
+        row, below = _row_html(*head, again), _error_html(snapshot)
     return (
         f'<div class="nbtasks-panel" data-state="{snapshot.state}" style="max-width:{VIEW_WIDTH - 6}px;'
         f'padding:0 0 6px 6px;font-size:13px;line-height:1.5">{row}{below}'
@@ -134,7 +139,7 @@ def figures_html(snapshot: Snapshot, *, live: bool = False) -> str:
     )
     if live and not snapshot.finished:
         figures = _live_or_lost(figures, f"<span>{escape(snapshot.last_figures)}</span>")
-    shape = "display:flex;flex:0 1000 auto;flex-wrap:wrap;min-width:0;height:1.5em;overflow:hidden"
+    shape = f"display:flex;flex:0 {FIGURES_SHRINK} auto;flex-wrap:wrap;min-width:0;height:1.5em;overflow:hidden"
     return f'<span style="{shape};margin:0 10px;white-space:pre;{_NUMBERS}">{figures}</span>'
 
 
@@ -154,6 +159,29 @@ def note_html(snapshot: Snapshot) -> str:
     code = f"{style};font-family:monospace;font-size:12px;opacity:.8"
     lines = ((snapshot.details, style), (snapshot.note, style), (snapshot.output_tail, code))
     return "".join(f'<div style="{look}">{escape(text)}</div>' for text, look in lines if text)
+
+
+def _error_html(snapshot: Snapshot) -> str:
+    """The lines below a failed task, and a button that copies them."""
+    text = f'<div class="nbtasks-copied" style="flex:1 1 auto;min-width:0">{note_html(snapshot)}</div>'
+    # Untrusted notebooks have neither scripts nor style sheets: the button, which does nothing there, stays hidden.
+    style = "<style>.nbtasks-copy[onclick]{display:block!important}</style>"
+    button = copy_button_html("error", "display:none;flex:0 0 auto;margin-top:4px")
+    row = "display:flex;align-items:flex-start;gap:8px"
+    return f'<div class="nbtasks-section" style="{row}">{text}{style}{button}</div>'
+
+
+def copy_button_html(what: str, style: str = "") -> str:
+    """A button that copies the text beside it, of an element `pre` or of the class `nbtasks-copied`."""
+    script = escape(package_text("copy.js").strip())
+    look = (
+        "padding:0 8px;border:1px solid rgba(128,128,128,.5);border-radius:2px;background:rgba(128,128,128,.15);"
+        "color:inherit;font:inherit;font-size:12px;line-height:18px;cursor:pointer"
+    )
+    return (
+        f'<button type="button" class="nbtasks-copy" title="Copy" aria-label="Copy {what}" onclick="{script}" '
+        f'style="{look};{style}">Copy</button>'
+    )
 
 
 def image_html(source: str, title: str) -> str:

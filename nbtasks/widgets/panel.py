@@ -12,7 +12,15 @@ from typing import Any
 
 from nbtasks.manager import TaskManager
 from nbtasks.task import Task
-from nbtasks.widgets.html import figures_html, image_html, label_html, note_html, panel_bundle, style_html
+from nbtasks.widgets.html import (
+    FIGURES_SHRINK,
+    figures_html,
+    image_html,
+    label_html,
+    note_html,
+    panel_bundle,
+    style_html,
+)
 from nbtasks.widgets.live_writer import View, ViewCount
 from nbtasks.widgets.output_view import OutputView, kept_output
 from nbtasks.widgets.snapshot import STATE_STYLES, Snapshot, progress_state, task_snapshot
@@ -27,7 +35,9 @@ FIGURES_SECONDS = 0.5
 class PanelHead:
     """The first line of a panel, with state and figures, and the progress bar."""
 
-    def __init__(self, factory: WidgetFactory, height: str = "28px", figures_flex: str = "0 1000 auto") -> None:
+    def __init__(
+        self, factory: WidgetFactory, height: str = "28px", figures_flex: str = f"0 {FIGURES_SHRINK} auto"
+    ) -> None:
         self.label = factory.html(flex="0 1 auto", min_width="0")
         self.figures = factory.html(flex=figures_flex, min_width="0")
         self.row = factory.row(align_items="center", height=height)
@@ -46,7 +56,10 @@ class PanelHead:
 
 
 class LivePanel(View):
-    """The live panel of one task."""
+    """The live panel of one task.
+
+    Where the output of the task stands below the panel in its cell (`output_below`), the panel does not open it too.
+    """
 
     watches_progress = True
 
@@ -56,6 +69,8 @@ class LivePanel(View):
         manager: TaskManager,
         touch: Callable[[View], None],
         extra_widgets: tuple[Any, ...] = (),
+        *,
+        output_below: bool = True,
     ) -> None:
         self.task = task
         self.extra_widgets = extra_widgets
@@ -77,8 +92,10 @@ class LivePanel(View):
             margin="0 0 0 6px",
         )
         self._switch = factory.toggle(
-            "Output", "Show the output of this task", lambda: touch(self), margin="0 0 0 auto"
+            "Output", "", lambda: touch(self), value=not output_below, margin="0 0 0 auto"
         )
+        if output_below:
+            self._switch.add_class("nbtasks-output-below")
         output = kept_output(task)
         self._output = None if output is None else OutputView(factory, output)
         self._note, self._image = factory.html(), factory.html()
@@ -104,6 +121,7 @@ class LivePanel(View):
         if snapshot != self._snapshot or self._figures_due:
             sent = self._write(snapshot)
             self._snapshot = snapshot
+        sent += self._factory.name_toggle(self._switch, "the output of this task")
         if self._output is not None and (output := kept_output(self.task)) is not None:
             self._output.refresh(output, on=self._switch.value, final=snapshot.finished)
         if snapshot.finished and self.replace is not None:

@@ -107,17 +107,18 @@ class _ScheduleView:
         self._factory = factory
         self._touch = touch
         self._controls: CronControls | None = None
-        self.switch = factory.toggle("Schedule", "Show and change the schedule", touch, margin="0 0 0 6px")
+        self.switch = factory.toggle("Schedule", "", touch, margin="0 0 0 6px")
         self.widget = factory.column()
         self.widget.add_class("nbtasks-schedules")
 
     def refresh(self) -> int:
         """Show the schedule, if it is switched on; returns the number of messages."""
+        sent = self._factory.name_toggle(self.switch, "the schedule, which can be changed there")
         if not self.switch.value:
-            return update(self.widget, children=())
+            return sent + update(self.widget, children=())
         if self._controls is None:
             self._controls = CronControls(self._factory, self._touch)
-        sent = self._controls.show(self._task, datetime.now(UTC))
+        sent += self._controls.show(self._task, datetime.now(UTC))
         return sent + update(self.widget, children=(self._controls.widget,))
 
 
@@ -134,9 +135,7 @@ class _RunsView:
         """Clicks that are not shown yet: -1 for Earlier, 1 for Later."""
         self._view: OutputView | None = None
         on = self._runs is not None and not self._runs.shows
-        self._switch = factory.toggle(
-            "Output", "Show the output of the last runs", touch, value=on, margin="0 0 0 auto"
-        )
+        self._switch = factory.toggle("Output", "", touch, value=on, margin="0 0 0 auto")
         self.switches = () if self._runs is None else (self._switch,)
         shape = {"margin": "0 0 0 6px"}
         self._earlier = factory.button("Earlier", "Output of the previous run", lambda: self._step(-1), **shape)
@@ -152,11 +151,12 @@ class _RunsView:
 
     def refresh(self) -> int:
         """Show the output of the chosen run, if it is switched on; returns the number of messages."""
+        sent = self._factory.name_toggle(self._switch, "the output of the last runs")
         runs: Sequence[KeptRun] = self._runs.kept if self._runs is not None and self._switch.value else ()
         if not runs:
-            return update(self.widget, children=())
+            return sent + update(self.widget, children=())
         position = self._choose([run.number for run in runs])
-        return self._show(runs[position], first=position == 0, last=position == len(runs) - 1)
+        return sent + self._show(runs[position], first=position == 0, last=position == len(runs) - 1)
 
     def _choose(self, numbers: Sequence[int]) -> int:
         """The position of the chosen run after the clicks; that of the oldest if the run is no longer kept."""

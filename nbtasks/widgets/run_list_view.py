@@ -31,7 +31,7 @@ from nbtasks.widgets.run_query import (
     read_open,
     run_list_bundle,
 )
-from nbtasks.widgets.widget_factory import ClickGuard, Pager, WidgetFactory, update, widget_bundle
+from nbtasks.widgets.widget_factory import ClickGuard, Pager, StateFilters, WidgetFactory, update, widget_bundle
 
 __all__ = ["LiveRunList"]
 
@@ -39,7 +39,13 @@ READ_SECONDS = 2.0
 """Minimum time between two readings that the user has not asked for."""
 READ_TIME_SHARE = 50
 """Minimum time between two such readings, as a multiple of the time that one takes."""
-_FILTERS = (None, "running", "pending", "completed", "failed", "cancelled", "lost")
+_FILTERS: dict[str | None, str] = {
+    None: "Show all names",
+    **{
+        state: f"Show the names with {state} runs"
+        for state in ("running", "pending", "completed", "failed", "cancelled", "lost")
+    },
+}
 _MARGIN = {"margin": "0 6px 4px 0"}
 
 
@@ -113,21 +119,15 @@ class LiveRunList(View):
 
     def _make_widgets(self) -> None:
         factory = self._factory = WidgetFactory()
-        self._filters = {
-            state: factory.button(
-                on_click=partial(self._ask, state=state, page=0, opened=None),
-                tooltip=f"Show the names with {state} runs" if state else "Show all names",
-                **_MARGIN,
-            )
-            for state in _FILTERS
-        }
+        self._filters = StateFilters(
+            factory, _FILTERS, lambda state: self._ask(state=state, page=0, opened=None)
+        )
         layout = {"width": "260px", **_MARGIN}
         self._search = factory.text("Search", "52px", layout, placeholder="name, error", value=self._query.text)
         self._search.observe(lambda change: self._ask(text=change["new"], page=0, opened=None), names="value")
-        filters = factory.row(*self._filters.values(), flex_flow="wrap", width="100%")
         self._count = factory.html(margin="0 0 0 8px")
         search = factory.row(self._search, self._count, align_items="center", flex_flow="wrap", padding="0 0 4px 0")
-        self._frame = (factory.style_sheet(), filters, search)
+        self._frame = (factory.style_sheet(), self._filters.widget, search)
         self._lines: list[_Line] = []
         self._run_lines: list[_Line] = []
         self._statistics = factory.html(width="100%")
@@ -190,12 +190,8 @@ class LiveRunList(View):
         self._factory.close()
 
     def _show_frame(self, shown: RunQuery, page: NamePage) -> int:
-        sent = 0
-        for state, button in self._filters.items():
-            chosen = self._query.state == state
-            number = sum(page.states.values()) if state is None else page.states[state]
-            label = f"{'✓ ' if chosen else ''}{state or 'all'} {number:,}"
-            sent += update(button, description=label, _dom_classes=("nbtasks-chosen",) if chosen else ())
+        numbers = {s: sum(page.states.values()) if s is None else page.states[s] for s in _FILTERS}
+        sent = self._filters.show(self._query.state, {state: f"{number:,}" for state, number in numbers.items()})
         names = f"{page.total:,} {'name' if page.total == 1 else 'names'}"
         words = [names, shown.notebook and f"in {one_line(shown.notebook.rpartition('/')[2], 60)}"]
         words += [shown.since and f"of the last {shown.since}", shown.name and f"named {one_line(shown.name, 60)}"]

@@ -26,7 +26,15 @@ from nbtasks.widgets.live_writer import View
 from nbtasks.widgets.output_view import OutputView, kept_output
 from nbtasks.widgets.snapshot import FINAL_STATES, Snapshot, progress_state, task_snapshot
 from nbtasks.widgets.table_query import COLUMNS, Page, Query, TaskSource, run_query
-from nbtasks.widgets.widget_factory import ClickGuard, Confirmation, Pager, WidgetFactory, update, widget_bundle
+from nbtasks.widgets.widget_factory import (
+    ClickGuard,
+    Confirmation,
+    Pager,
+    StateFilters,
+    WidgetFactory,
+    update,
+    widget_bundle,
+)
 
 __all__ = ["LaneControls", "LiveTable", "Row", "RowActions"]
 
@@ -39,7 +47,10 @@ BUTTON_WIDTH = 30
 BUTTONS_WIDTH = 5 * BUTTON_WIDTH + 6
 """Cancel and Retry share a place."""
 NO_LIMIT = "no limit"
-_FILTERS = (None, "running", "pending", *FINAL_STATES)
+_FILTERS: dict[str | None, str] = {
+    None: "Show all tasks",
+    **{state: f"Show the {state} tasks" for state in ("running", "pending", *FINAL_STATES)},
+}
 _TEXT_COLUMNS = ("task", "state", "lane")
 _MARGIN = {"margin": "0 6px 4px 0"}
 
@@ -250,14 +261,7 @@ class LiveTable(View):
 
     def _make_widgets(self) -> None:
         factory = self._factory = WidgetFactory()
-        self._filters = {
-            state: factory.button(
-                on_click=partial(self._ask, state=state, page=0),
-                tooltip=f"Show the {state} tasks" if state else "Show all tasks",
-                **_MARGIN,
-            )
-            for state in _FILTERS
-        }
+        self._filters = StateFilters(factory, _FILTERS, lambda state: self._ask(state=state, page=0))
         layout = {"width": "260px", **_MARGIN}
         self._search = factory.text("Search", "52px", layout, placeholder="name, lane, tag, error")
         self._search.observe(lambda change: self._ask(text=change["new"], page=0), names="value")
@@ -286,11 +290,10 @@ class LiveTable(View):
         """The widgets above the rows."""
         factory = self._factory
         tools = factory.row(self._lanes_button, self._prune, self._cancel_all, flex_flow="wrap")
-        filters = factory.row(*self._filters.values(), flex_flow="wrap", width="100%")
         search = factory.row(
             self._search, tools, flex_flow="wrap", justify_content="space-between", width="100%", padding="0 0 4px 0"
         )
-        return (factory.style_sheet(), filters, search)
+        return (factory.style_sheet(), self._filters.widget, search)
 
     def _make_past(self) -> HistoryRows | None:
         """The tasks that only the history has; None in a table of some tasks."""
@@ -300,7 +303,7 @@ class LiveTable(View):
         """The row of column heads."""
         factory = self._factory
         self._heads = {
-            name: factory.button(name, f"Sort by {name}", partial(self._sort, name)) for name in COLUMNS
+            name: factory.button(name, on_click=partial(self._sort, name)) for name in COLUMNS
         }
         columns = [factory.row(button) for button in self._heads.values()]
         heads = factory.row(*columns, flex="1 1 auto", min_width="0", display="grid")
@@ -387,15 +390,14 @@ class LiveTable(View):
         return changes != self._changes_seen or query.column in ("progress", "time") or pending
 
     def _show_counts(self) -> int:
-        stats, sent = self._source.get_stats(), 0
-        for state, button in self._filters.items():
-            chosen = self._query.state == state
-            label = f"{'✓ ' if chosen else ''}{state or 'all'} {self._count_text(stats, state or 'total')}"
-            classes = ("nbtasks-chip", "nbtasks-chosen") if chosen else ("nbtasks-chip",)
-            sent += update(button, description=label, _dom_classes=classes)
+        stats = self._source.get_stats()
+        counts = {state: self._count_text(stats, state or "total") for state in _FILTERS}
+        sent = self._filters.show(self._query.state, counts)
         for name, button in self._heads.items():
-            arrow = "" if self._query.column != name else " ▼" if self._query.descending else " ▲"
-            sent += update(button, description=name + arrow)
+            arrow, order = "", ""
+            if self._query.column == name:
+                arrow, order = (" ▼", ", now descending") if self._query.descending else (" ▲", ", now ascending")
+            sent += update(button, description=name + arrow, tooltip=f"Sort by {name}{order}")
         finished = sum(stats[state] for state in FINAL_STATES)
         live = stats["total"] - finished
         self._cancel_confirmation.expire()

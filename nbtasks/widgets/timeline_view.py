@@ -87,7 +87,8 @@ class LiveTimeline(HtmlTimeline):
         sent = 0
         for choice, button in self._buttons.items():
             chosen = self._until is None and choice == self._span
-            sent += update(button, button_style="primary" if chosen else "")
+            classes = ("nbtasks-chip", "nbtasks-chosen") if chosen else ("nbtasks-chip",)
+            sent += update(button, _dom_classes=classes)
         sent += update(self._picture, value=self._bundle["text/html"])
         details = self._details_html()
         sent += update(self._details, value=details)

@@ -6,14 +6,15 @@ Used on the live writer's thread only; clicks arrive on other threads.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import ipywidgets
 
 from nbtasks.widgets.html import BAR_HEIGHT, TRACK_COLOUR, VIEW_WIDTH, style_html
 
-__all__ = ["ClickGuard", "Confirmation", "Pager", "WidgetFactory", "update", "widget_bundle"]
+__all__ = ["ClickGuard", "Confirmation", "Pager", "StateFilters", "WidgetFactory", "update", "widget_bundle"]
 
 STALE_CLICK_SECONDS = 0.3
 """A click this soon after controls were given another task was meant for the task before."""
@@ -79,6 +80,14 @@ class WidgetFactory:
         toggle = self._make(ipywidgets.ToggleButton, shape, description=description, tooltip=tooltip, value=value)
         toggle.observe(lambda _change: on_change(), names="value")
         return toggle
+
+    @staticmethod
+    def name_toggle(toggle: Any, what: str) -> int:
+        """Have the tooltip say what a click does.
+
+        Without the JupyterLab extension, screen readers learn of no other sign that the button is pressed.
+        """
+        return update(toggle, tooltip=f"{'Hide' if toggle.value else 'Show'} {what}")
 
     def text(self, description: str, description_width: str, layout: dict[str, str], **traits: Any) -> Any:
         """A text field."""
@@ -179,6 +188,32 @@ class Pager:
         text = f"{rows.start + 1:,} to {rows.stop:,} of {total:,}"
         sent = update(self.position, value=f"<span>{text}</span>")
         return sent + update(self.previous, disabled=page == 0) + update(self.next, disabled=page == pages - 1)
+
+
+class StateFilters:
+    """Buttons that choose which states a list shows, each with a count.
+
+    None stands for all states. `choose` is called with the state of the button that was clicked, on any thread.
+    """
+
+    def __init__(
+        self, factory: WidgetFactory, tooltips: Mapping[str | None, str], choose: Callable[[str | None], None]
+    ) -> None:
+        self.buttons = {
+            state: factory.button(on_click=partial(choose, state), tooltip=tooltip, margin="0 6px 4px 0")
+            for state, tooltip in tooltips.items()
+        }
+        self.widget = factory.row(*self.buttons.values(), flex_flow="wrap", width="100%")
+
+    def show(self, chosen: str | None, counts: Mapping[str | None, str]) -> int:
+        """Mark the chosen state, and show the count of each; returns the number of messages."""
+        sent = 0
+        for state, button in self.buttons.items():
+            is_chosen = state == chosen
+            label = f"{'✓ ' if is_chosen else ''}{state or 'all'} {counts[state]}"
+            classes = ("nbtasks-chip", "nbtasks-chosen") if is_chosen else ("nbtasks-chip",)
+            sent += update(button, description=label, _dom_classes=classes)
+        return sent
 
 
 class Confirmation:

@@ -1,8 +1,8 @@
 """Messages between a notebook and its workers: their form and their keys.
 
 `nbtasks_run` asks a worker to run a cell or a function, `nbtasks_reply` is its answer. In between it sends
-`nbtasks_begun`, `nbtasks_progress` and `nbtasks_cancel`, and the messages of any kernel for what is printed and
-displayed. `nbtasks_widget`, on the control channel, has what a front end sends to a widget of the cell;
+`nbtasks_begun`, `nbtasks_importing`, `nbtasks_progress` and `nbtasks_cancel`, and the messages of any kernel for what
+is printed and displayed. `nbtasks_widget`, on the control channel, has what a front end sends to a widget of the cell;
 `nbtasks_widgets` names the notebook's widgets that the cell has, `nbtasks_handled` ends the handling of a message.
 """
 

@@ -33,7 +33,7 @@ from nbtasks.tqdm_progress import tqdm_patches
 from nbtasks.workers.messages import LOOPS, RESULT, SETTINGS, TASK_FIELDS, Say
 from nbtasks.workers.partial_unpickling import Lost
 from nbtasks.workers.process_settings import changed_settings, put_settings, take_settings
-from nbtasks.workers.quiet_import import imported_quietly
+from nbtasks.workers.quiet_import import imported_quietly, imports_reported
 from nbtasks.workers.serialization import Buffers, IsMain, kind_of, pack, pack_names, raw, unpack, unpack_names
 
 __all__ = [
@@ -301,7 +301,7 @@ class WorkerKernel:
             self.memory = content["memory"]
             limit_memory(self.memory)
             split = content["split"]
-            with self.shell.builtin_trap:
+            with self.shell.builtin_trap, imports_reported(self._importing):
                 about = unpack(buffers[:split])
                 put_settings(about["settings"])
                 task = owner.make(about["kind"], content["number"], content["prefix"], about["fields"])
@@ -310,7 +310,8 @@ class WorkerKernel:
                 _check_lost(lost, work.get("optional", ()))
                 self.lost = lost
             del parent["buffers"], buffers
-            answer, parcel = await self.handlers[content["what"]](work, task)
+            with imports_reported(self._importing):
+                answer, parcel = await self.handlers[content["what"]](work, task)
         except (KeyboardInterrupt, asyncio.CancelledError):
             answer, parcel = {"status": "cancelled"}, []
         except BaseException as error:  # noqa: BLE001 - any failure is the answer, which the notebook shows
@@ -323,6 +324,10 @@ class WorkerKernel:
         self.kernel.session.send(
             stream, "nbtasks_reply", answer, parent, ident=ident, buffers=[raw(buffer) for buffer in parcel]
         )
+
+    def _importing(self, package: str) -> None:
+        """Report the package whose import the work waits for; "": it is there."""
+        self.say("nbtasks_importing", {"package": package}, [])
 
     async def _call(self, work: dict[str, Any], task: Task) -> Answer:
         before = take_settings()

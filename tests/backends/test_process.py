@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import signal
 import sqlite3
@@ -83,6 +84,24 @@ def test_a_worker_that_starts_is_told_until_the_work_begins(manager: TaskManager
     opens.touch()
     task.wait()
     assert seen[0] == "starting a worker…" and usage_of(task) == ""
+
+
+def test_the_package_that_a_worker_imports_before_the_work_is_told(
+    manager: TaskManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, opens = tmp_path / "slow_package", tmp_path / "opens"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    waits = "while not os.path.exists(os.environ['NBTASKS_TEST_OPENS']): time.sleep(0.01)"
+    (package / "part.py").write_text(f"import os, time\n{waits}\ndef work(): return 'done'")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("NBTASKS_TEST_OPENS", str(package))
+    work = importlib.import_module("slow_package.part").work
+    monkeypatch.setenv("NBTASKS_TEST_OPENS", str(opens))
+    task = manager.create_task("it", work, backend="process")
+    wait_until(lambda: usage_of(task) == "importing slow_package…")
+    opens.touch()
+    assert task.wait(60) == "done" and usage_of(task) == ""
 
 
 def test_a_task_reports_its_progress_from_the_worker(manager: TaskManager) -> None:

@@ -285,6 +285,10 @@ class NotebookPage:
         }}"""
         self.page.evaluate(script, index)
 
+    def active_cell(self) -> int:
+        """The position of the active cell."""
+        return int(self.page.evaluate(f"() => {{ {PANEL} return panel.content.activeCellIndex; }}"))
+
     def is_running(self, index: int) -> bool:
         """Whether the cell waits or runs, as its prompt shows it: `[*]`."""
         return "*" in (self.cell(index).locator(".jp-InputPrompt").text_content() or "")
@@ -315,8 +319,8 @@ class NotebookPage:
     def kernel_status(self) -> str:
         """`idle`, `busy`, `starting` and so on; `none` without a kernel.
 
-        An answer on the control channel, where the debugger asks, makes it read `idle` in the middle of a cell:
-        whether a cell runs, `is_running` tells.
+        Without nbtasks, an answer on the control channel, where the debugger asks, makes it read `idle` in the middle
+        of a cell: whether a cell runs, `is_running` tells.
         """
         script = f"() => {{ {PANEL} return panel.sessionContext.session?.kernel?.status ?? 'none'; }}"
         return str(self.page.evaluate(script))

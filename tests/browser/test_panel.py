@@ -91,7 +91,7 @@ def gallery(lab, browser):
 def test_panels_fit_wide_and_narrow_cells(gallery, theme):
     gallery.set_theme(theme)
     gallery.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
-    for width in (1200, 440):
+    for width in (1200, 500, 440, 400, 360):
         gallery.set_size(width, 1700)
         gallery.cell(1).evaluate("element => element.scrollIntoView({ block: 'start' })")
         gallery.screenshot(f"panels-{theme}-{width}")
@@ -161,8 +161,7 @@ def test_a_panel_is_updated_while_a_cell_blocks_the_kernel_and_then_is_one_line(
     page.page.wait_for_function("() => document.querySelector('.nbtasks-panel img').naturalWidth === 30")
     texts = page.sample(1, ".nbtasks-panel")
     page.page.wait_for_function("name => window[name].samples.length >= 3", arg=texts._name)
-    page.button(1, "Output").click()
-    panel.locator(".jp-OutputArea").get_by_text("written by the first attempt").wait_for()
+    assert not page.button(1, "Output").is_visible()  # it is below already
     page.screenshot(f"panel-whole-{frontend}", of=page.cell(1))
     assert page.is_running(2)
     page.interrupt()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from tests.browser.driver import README_IMAGES, SCREENSHOTS
 
 pytestmark = pytest.mark.browser
 
@@ -100,3 +106,61 @@ def test_the_picture_of_the_readme(open_quickstart):
     assert "running" in page.text(SEARCH)
     page.button(SEARCH, "Cancel").click()
     page.wait_text(SEARCH, "cancelled")
+
+
+MOVING = {
+    "load": """%load_ext nbtasks
+import time
+import numpy as np
+from nbtasks import current_task, track
+from sklearn.datasets import load_digits
+from sklearn.model_selection import RepeatedStratifiedKFold
+from sklearn.svm import SVC
+X, y = load_digits(return_X_y=True)""",
+    "search": """%%bgtask search
+folds = RepeatedStratifiedKFold(n_splits=5, n_repeats=20)
+scores = []
+for train, test in track(list(folds.split(X, y)), unit="fold"):
+    scores.append(SVC(C=10).fit(X[train], y[train]).score(X[test], y[test]))
+    current_task().body = f"mean accuracy {np.mean(scores):.4f}\"""",
+    "busy": """# Meanwhile this cell keeps the kernel busy
+ends = time.monotonic() + 8
+while time.monotonic() < ends:
+    total = sum(number * number for number in range(10_000))
+total""",
+    "use": "await search\nnp.mean(scores).round(3)",
+}
+"""The cells of the moving picture."""
+MOST_BYTES = 600_000
+
+
+@pytest.mark.long
+def test_the_moving_picture_of_the_readme(open_page):
+    """A bar that moves while a foreground cell runs, at its true speed; saved as the picture above."""
+    page = open_page(list(MOVING.values()))
+    page.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    page.set_size(760, 560)
+    page.run(0)
+    page.page.evaluate("() => document.querySelector('.jp-Notebook').focus()")
+    page.run(1)
+    page.wait_text(1, "mean accuracy")
+    page.start(2)
+    page.start(3)
+    page.cell(1).evaluate("element => element.scrollIntoView({ block: 'start' })")
+    notebook = page.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer")
+    frames, times = [], []
+    while page.is_running(2) or page.is_running(3) or not frames:
+        times.append(time.monotonic())
+        frames.append(Image.open(io.BytesIO(notebook.screenshot())).convert("RGB"))
+        page.page.wait_for_timeout(200)
+    assert "completed" in page.text(1)
+    frames.append(Image.open(io.BytesIO(notebook.screenshot())).convert("RGB"))
+    times.append(time.monotonic())
+    durations = [round(1000 * (after - before)) for before, after in itertools.pairwise(times)]
+    folder = README_IMAGES if "NBTASKS_README_IMAGES" in os.environ else SCREENSHOTS
+    path = folder / "quickstart.gif"
+    colours = frames[0].quantize(96, dither=Image.Dither.NONE)
+    palette = [frame.quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames]
+    palette[0].save(path, save_all=True, append_images=palette[1:], duration=[*durations, 3_000], loop=0, optimize=True)
+    assert len({frame.tobytes() for frame in frames}) >= 10
+    assert path.stat().st_size < MOST_BYTES

@@ -39,7 +39,8 @@ refresh = manager.add_recurring_task("12s", works(1), name="refresh")"""
 
 
 def test_the_pictures_of_the_views(open_page):
-    page = open_page([LOAD, PANEL, TASKS, "%bgtask", "%bgtask timeline 20s", "go.set()\nrefresh.remove()"], scale=2)
+    end = "go.set()\nrefresh.remove()\nmanager.wait()"
+    page = open_page([LOAD, PANEL, TASKS, "%bgtask", "%bgtask timeline 20s", end, "%bgtask history"], scale=2)
     page.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
     page.set_size(1000, 1400)
     page.run(0)
@@ -56,4 +57,8 @@ def test_the_pictures_of_the_views(open_page):
     picture = page.output(4).locator(".jupyter-widgets").first  # without what is printed under it
     page.screenshot("timeline", of=picture, for_readme=keep)
     page.run(5)
+    page.run(6)
+    page.button(6, "Show runs of train 2023").click()
+    page.button(6, "Hide details of the run").wait_for()
+    page.screenshot("history", of=page.output(6), for_readme=keep)
     assert page.console_errors == []

@@ -30,6 +30,13 @@ def states(kernel: KernelDriver) -> list[dict[str, Any]]:
     return [one[MIME_TYPE] for one in data if MIME_TYPE in one]
 
 
+def statuses(kernel: KernelDriver) -> list[tuple[str, str]]:
+    """The published statuses so far, each with the kind of request that it belongs to."""
+    with kernel.changed:
+        found = [one for one in kernel.messages if one.type == "status"]
+    return [(one.content["execution_state"], one.message["parent_header"].get("msg_type", "")) for one in found]
+
+
 def last_task(kernel: KernelDriver, name: str) -> dict[str, Any]:
     """The task in the last published state; empty if it is not there."""
     tasks = states(kernel)[-1].get("tasks", []) if states(kernel) else []
@@ -69,6 +76,21 @@ def test_states_and_cancel_while_a_cell_blocks_the_kernel(kernel: KernelDriver) 
     assert not blocking.done
     kernel.interrupt()
     blocking.wait()
+
+
+def test_the_status_stays_busy_while_a_cell_runs_whatever_else_is_answered(kernel: KernelDriver) -> None:
+    load(kernel)
+    cell = kernel.start_cell("print('blocks', flush=True)\nwhile not gates['free'].wait(0.01): pass")
+    cell.wait_output("blocks")
+    for _ in range(3):
+        ask(kernel, action="watch", seconds=60)
+    kernel.wait_until(lambda: statuses(kernel).count(("idle", "comm_info_request")) >= 3, what="three answers")
+    kernel.wait_until(lambda: statuses(kernel)[-1] == ("busy", "execute_request"), what="the status of the cell")
+    kernel.interrupt()
+    cell.wait()
+    kernel.wait_until(lambda: statuses(kernel)[-1] == ("idle", "execute_request"), what="the end of the cell")
+    ask(kernel, action="watch", seconds=60)
+    kernel.wait_until(lambda: statuses(kernel)[-1] == ("idle", "comm_info_request"), what="the last answer")
 
 
 def test_progress_is_published_at_a_limited_rate_and_its_end_always(kernel: KernelDriver) -> None:

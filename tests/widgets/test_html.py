@@ -47,7 +47,7 @@ def test_a_finished_task_is_one_line(state):
 
 def test_a_failed_task_is_one_line_and_its_error():
     markup = panel_html(snapshot(state="failed", error="ValueError: boom"))
-    assert markup.count("<div") == 3
+    assert markup.count("<div") == 5 and 'aria-label="Copy error"' in markup
     assert "width:" not in markup.replace("min-width:", "").replace("max-width:", "")
 
 

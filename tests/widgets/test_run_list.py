@@ -93,16 +93,17 @@ def test_filters_count_and_search_finds_names_and_errors(manager, show):
     fill(manager, "load", "fit", "score")
     fill(manager, "fit", work=fails)
     view = show()
-    assert view._filters["failed"].description == "failed 1" and view._filters[None].description == "✓ all 4"
-    view._filters["failed"].click()
+    assert view._filters.buttons["failed"].description == "failed 1"
+    assert view._filters.buttons[None].description == "✓ all 4"
+    view._filters.buttons["failed"].click()
     wait_until(lambda: names(view) == ["fit"])
-    assert "nbtasks-chosen" in view._filters["failed"]._dom_classes
-    view._filters[None].click()
+    assert "nbtasks-chosen" in view._filters.buttons["failed"]._dom_classes
+    view._filters.buttons[None].click()
     view._search.value = "o"
     wait_until(lambda: names(view) == ["fit", "score", "load"])  # "no such column" is an error of "fit"
     view._search.value = "ABC"
     wait_until(lambda: "nothing is recorded that matches" in view._note.value)
-    assert view._filters[None].description == "✓ all 0"
+    assert view._filters.buttons[None].description == "✓ all 0"
 
 
 def test_a_click_on_a_line_opens_its_newest_run_and_another_closes_it(manager, show):

@@ -56,9 +56,9 @@ def row_of(table, name):
 def test_it_shows_tasks_as_they_start_and_finish(manager, table, gate):
     manager.create_task("a", gate.wait)
     wait_until(lambda: rows(table) == ["a"])
-    assert table._filters["running"].description == "running 1"
+    assert table._filters.buttons["running"].description == "running 1"
     gate.set()
-    wait_until(lambda: table._filters["completed"].description == "completed 1")
+    wait_until(lambda: table._filters.buttons["completed"].description == "completed 1")
     wait_until(lambda: "completed" in row_of(table, "a")._cells.value)
 
 
@@ -69,18 +69,18 @@ def test_an_empty_table_has_a_message(table):
 def test_filter_and_search(manager, table, gate):
     manager.create_task("a", gate.wait, lane="single")
     manager.create_task("b", gate.wait, lane="single")
-    table._filters["pending"].click()
+    table._filters.buttons["pending"].click()
     wait_until(lambda: rows(table) == ["b"])
-    table._filters[None].click()
+    table._filters.buttons[None].click()
     table._search.value = "a"
     wait_until(lambda: rows(table) == ["a"])
-    assert [table._filters[state].description for state in (None, "running", "pending")] == [
+    assert [table._filters.buttons[state].description for state in (None, "running", "pending")] == [
         "✓ all 1 of 2",
         "running 1 of 1",
         "pending 0 of 1",
     ]
     table._search.value = ""
-    wait_until(lambda: table._filters[None].description == "✓ all 2")
+    wait_until(lambda: table._filters.buttons[None].description == "✓ all 2")
 
 
 def test_a_head_sorts_then_reverses_then_restores_the_order(manager, table, gate):

@@ -1,8 +1,9 @@
 // What screen readers and keyboards need in the views of nbtasks, and what ipywidgets cannot express: the roles of bars
-// and tables, which buttons are pressed, how a table is sorted, and the focus when a picture takes a panel's place.
+// and tables, which buttons are pressed, how a table is sorted, and the focus when a control goes. And whether a panel offers output.
 
-const VIEWS = '.nbtasks-panel, .nbtasks-table';
+const VIEWS = '.nbtasks-panel, .nbtasks-table, .nbtasks-schedules';
 const SORTED = { '▲': 'ascending', '▼': 'descending' };
+const FOCUSABLE = 'button, input, select, pre[tabindex]';
 
 /** Keep the views of all open notebooks accessible. */
 export function keepAccessible(tracker) {
@@ -14,6 +15,7 @@ function keep(panel) {
   const node = panel.content.node;
   const open = new AbortController();
   const focus = new KeptFocus(node, open.signal);
+  const outputs = new OutputSwitches(panel);
   const observer = new MutationObserver(records => {
     const changed = new Set();
     for (const { type, target, addedNodes } of records) {
@@ -25,12 +27,14 @@ function keep(panel) {
         addedNodes.forEach(added => added.matches?.(VIEWS) && changed.add(added));
       }
     }
-    changed.forEach(describe);
-    if (changed.size) {
-      focus.restore();
-    }
+    changed.forEach(view => {
+      describe(view);
+      outputs.update(view);
+    });
+    focus.restore();
   });
-  observer.observe(node, { childList: true, subtree: true, attributes: true, attributeFilter: ['class', 'style'] });
+  const attributeFilter = ['class', 'style', 'disabled'];
+  observer.observe(node, { childList: true, subtree: true, attributes: true, attributeFilter });
   panel.disposed.connect(() => {
     observer.disconnect();
     open.abort();
@@ -54,6 +58,9 @@ function describe(view) {
   view.querySelectorAll('.nbtasks-chip').forEach(button => pressed(button, 'nbtasks-chosen'));
   view.querySelectorAll('.nbtasks-tr .nbtasks-output, .nbtasks-tr .nbtasks-details').forEach(button => {
     set(button, { 'aria-expanded': button.classList.contains('nbtasks-on') });
+  });
+  view.querySelectorAll('.nbtasks-tr > .nbtasks-cover').forEach(button => {
+    set(button, { 'aria-expanded': button.parentElement.classList.contains('nbtasks-on') });
   });
   view.querySelectorAll('.nbtasks-grid').forEach(describeTable);
 }
@@ -96,37 +103,122 @@ function describeTable(grid) {
   }
 }
 
-/** Keeps the focus in an output when its panel is replaced: a focused button goes with the panel that it was in. */
+/**
+ * Offers the output of a task in its own panel only where it is not below that anyway, and opens it there.
+ *
+ * JupyterLab shows the output of a running cell in the page that has started the cell, and in all pages of a shared
+ * document. In a page that was loaded since, the panel is live, and the output below it is not.
+ */
+class OutputSwitches {
+  #panel;
+  /** The cells, by id, whose output was opened once. */
+  #opened = new Set();
+
+  constructor(panel) {
+    this.#panel = panel;
+  }
+
+  update(view) {
+    const button = view.querySelector('.nbtasks-output-below');
+    const cell = button && this.#panel.content.widgets.find(one => one.outputArea?.node.contains(button));
+    if (!cell) {
+      return;
+    }
+    const isBelow = Boolean(cell.outputArea.future) || Boolean(this.#panel.content.model?.collaborative);
+    if (view.classList.contains('nbtasks-fed') !== isBelow) {
+      view.classList.toggle('nbtasks-fed', isBelow);
+    }
+    if (!isBelow && !this.#opened.has(cell.model.id) && !button.closest('.jupyter-widgets-disconnected')) {
+      this.#opened.add(cell.model.id);
+      if (!button.classList.contains('mod-active')) {
+        button.click();
+      }
+    }
+  }
+}
+
+/**
+ * Keeps the focus in a view when the focused control goes: it was disabled or hidden, or its panel was replaced.
+ *
+ * The next control that is left has it then.
+ */
 class KeptFocus {
-  #output = null;
+  /** The control that has the focus or had it last, its output, and its place among the controls there. */
+  #last = null;
 
   constructor(node, signal) {
     node.addEventListener('focusin', ({ target }) => {
-      this.#output = target.closest?.('.nbtasks-panel') ? target.closest('.jp-OutputArea') : null;
+      const view = target.closest?.(VIEWS);
+      const output = target.closest?.('.jp-OutputArea');
+      if (view && output) {
+        this.#last = { target, output, place: controls(output).indexOf(target) };
+      } else if (!this.#runsCell || !isAround(target, this.#last.output)) {
+        this.#last = null;
+      }
     });
-    // An element that is removed hands the focus to none.
+    // A control that goes hands the focus to none.
     node.addEventListener('focusout', ({ relatedTarget }) => {
-      if (relatedTarget) {
-        this.#output = null;
+      if (relatedTarget && !this.#runsCell) {
+        this.#last = null;
       }
     });
     document.addEventListener('pointerdown', ({ target }) => {
-      if (this.#output && !this.#output.contains(target)) {
-        this.#output = null;
+      if (this.#last && !this.#last.output.contains(target)) {
+        this.#last = null;
       }
     }, { capture: true, signal });
   }
 
+  /** Whether the focus is on Run again, with which JupyterLab moves it to the cell. */
+  get #runsCell() {
+    return Boolean(this.#last?.target.dataset.commandlinkerCommand);
+  }
+
   restore() {
-    if (!this.#output?.isConnected || (document.activeElement !== document.body && document.activeElement?.isConnected
-        && !document.activeElement.matches('.jp-Notebook'))) {
+    const last = this.#last;
+    if (!last?.output.isConnected || isUsable(last.target) || isFocusElsewhere(last)) {
       return;
     }
-    const panel = this.#output.querySelector('.nbtasks-panel');
-    const target = panel?.querySelector('button:not([disabled])') ?? panel;
-    if (target === panel) {
-      panel?.setAttribute('tabindex', '-1');
+    const left = controls(last.output).filter(isUsable);
+    const picture = last.output.querySelector('div.nbtasks-panel[data-state]');
+    let next;
+    if (last.target.isConnected) {
+      const beside = left.filter(one => one.parentElement === last.target.parentElement);
+      next = nearest(beside, last.target) ?? nearest(left, last.target);
+    } else if (picture) {
+      next = picture.querySelector('button'); // it has replaced a panel, and has other controls
+    } else {
+      next = left[Math.min(last.place, left.length - 1)];
     }
-    target?.focus({ preventScroll: true });
+    if (!next && picture) {
+      next = picture;
+      next.setAttribute('tabindex', '-1');
+    }
+    next?.focus({ preventScroll: true });
   }
+}
+
+/** Whether the user has moved the focus: a control that goes leaves it to the page, the notebook or its cell. */
+function isFocusElsewhere({ target, output }) {
+  const active = document.activeElement;
+  return active !== target && active?.isConnected && !isAround(active, output);
+}
+
+function isAround(element, output) {
+  return element.matches('body, .jp-Notebook, .jp-Cell') && element.contains(output);
+}
+
+/** The first of these controls after the target, else the last one before it. */
+function nearest(candidates, target) {
+  const isAfter = one => target.compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING;
+  return candidates.find(isAfter) ?? candidates.at(-1);
+}
+
+/** The controls in an output; the bars of a timeline show their details when they have the focus, and are none. */
+function controls(output) {
+  return [...output.querySelectorAll(FOCUSABLE)].filter(one => one.closest(VIEWS));
+}
+
+function isUsable(control) {
+  return control.isConnected && !control.disabled && control.checkVisibility({ visibilityProperty: true });
 }
