@@ -346,8 +346,9 @@ def made_quietly(obj: Any, reduced: Any) -> Any:
 
 
 def _is_inherited(kind: type, name: str) -> bool:
-    """Whether a base of the class has the attribute of that name too, with the same value."""
-    return any(name in vars(base) and vars(base)[name] is vars(kind)[name] for base in kind.__mro__[1:])
+    """Whether the class would have the same object under that name without having it itself."""
+    base = next((base for base in kind.__mro__[1:] if name in vars(base)), None)
+    return base is not None and vars(base)[name] is vars(kind)[name]
 
 
 _OF_EVERY_CLASS = {
