@@ -445,11 +445,26 @@ _handlers: weakref.WeakValueDictionary[str, logging.Handler] = weakref.WeakValue
 def _log_handler(obj: logging.Handler) -> Reduced:
     mark = obj.__dict__.setdefault(_MARK, uuid.uuid4().hex)
     _handlers[mark] = obj
-    return _handler_of_mark, (type(obj), {name: value for name, value in obj.__dict__.items() if name != "lock"})
+    state = {name: value for name, value in obj.__dict__.items() if name != "lock"}
+    if isinstance(obj, logging.FileHandler):
+        _open_again_to_append(obj)
+        state |= {"stream": None, "mode": obj.mode}
+    return _handler_of_mark, (type(obj), state)
+
+
+def _open_again_to_append(handler: logging.FileHandler) -> None:
+    """Have each process open the file with its next line: two that write at places of their own spoil it."""
+    with handler.lock or contextlib.nullcontext():
+        if handler.mode != "a" and handler.stream is not None:
+            handler.stream.close()
+            handler.stream = None
+        handler.mode = "a"
 
 
 def _handler_of_mark(kind: type[logging.Handler], state: dict[str, Any]) -> logging.Handler:
     handler = _handlers.get(state[_MARK])
+    if isinstance(handler, logging.FileHandler):  # its file is open here
+        state = {name: value for name, value in state.items() if name != "stream"}
     if handler is None:
         handler = _handlers[state[_MARK]] = kind.__new__(kind)
         handler.createLock()

@@ -58,6 +58,38 @@ def test_names_in_texts_of_functions_are_sent(notebook: KernelDriver) -> None:
     assert notebook.value("count") == 2
 
 
+def test_log_lines_go_to_files_and_to_handlers_of_the_notebooks_own_classes(notebook: KernelDriver) -> None:
+    notebook.run(
+        "import logging\nclass Kept(logging.Handler):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.lines = []\n    def emit(self, record): self.lines.append(record.getMessage())\n"
+        "log, kept = logging.getLogger('of a file'), Kept()\nlog.propagate = False\nlog.addHandler(kept)\n"
+        "log.addHandler(logging.FileHandler('lines.log', mode='w'))\nlog.error('first')"
+    ).check()
+    notebook.run(
+        RUN + "log.error('second')\nother = logging.getLogger('of another file')\nother.propagate = False\n"
+        "other.addHandler(logging.FileHandler('other.log'))\nother.error('one')"
+    ).check()
+    notebook.run("log.error('third'); other.error('two')").check()
+    assert (notebook.cwd / "lines.log").read_text() == "first\nsecond\nthird\n"
+    assert (notebook.cwd / "other.log").read_text() == "one\ntwo\n"
+    assert notebook.value("kept.lines") == ["first", "second", "third"]
+
+
+def test_a_printer_of_ones_own_for_a_class_by_its_name_is_there(notebook: KernelDriver) -> None:
+    notebook.run(
+        "def drawn(table, printer, cycle): printer.text('a table')\n"
+        "by_name = get_ipython().display_formatter.formatters['text/plain'].for_type_by_name\n"
+        "_ = by_name('collections', 'Counter', drawn)\nimport collections"
+    ).check()
+    there = notebook.run(RUN + "collections.Counter()").check()
+    assert there.outputs[0]["data"]["text/plain"] == "a table"
+    notebook.run(
+        RUN + "def here(table, printer, cycle): printer.text('a chain')\n"
+        "get_ipython().display_formatter.formatters['text/plain'].for_type_by_name('collections', 'ChainMap', here);"
+    ).check()
+    assert notebook.run("collections.ChainMap()").check().outputs[0]["data"]["text/plain"] == "a chain"
+
+
 HOOK = """
 import ast, sys
 from importlib.abc import MetaPathFinder

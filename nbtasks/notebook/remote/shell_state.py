@@ -12,7 +12,7 @@ import importlib
 import inspect
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,16 +126,22 @@ def _put_magics(shell: InteractiveShell, magics: dict[str, dict[str, Any]]) -> N
         shell.magics_manager.magics[kind].update(functions)
 
 
-def _take_printers(shell: InteractiveShell) -> dict[str, dict[type, Any]]:
+def _take_printers(shell: InteractiveShell) -> dict[str, dict[type | str, Any]]:
     formatters = shell.display_formatter.formatters
     own = {
-        mime: {kind: one for kind, one in formatter.type_printers.items() if _is_own(one) or _is_own(kind)}
+        mime: {kind: one for kind, one in _printers(formatter) if _is_own(one) or _is_own(kind)}
         for mime, formatter in formatters.items()
     }
     return {mime: printers for mime, printers in own.items() if printers}
 
 
-def _put_printers(shell: InteractiveShell, printers: dict[str, dict[type, Any]]) -> None:
+def _printers(formatter: Any) -> Iterator[tuple[type | str, Any]]:
+    """The classes, or their names, and the functions that show their objects."""
+    yield from formatter.type_printers.items()
+    yield from ((".".join(name), function) for name, function in formatter.deferred_printers.items())
+
+
+def _put_printers(shell: InteractiveShell, printers: dict[str, dict[type | str, Any]]) -> None:
     for mime, functions in printers.items():
         for kind, function in functions.items():
             shell.display_formatter.formatters[mime].for_type(kind, function)
@@ -164,9 +170,9 @@ class _Printers:
             return _unpacked_printers, (pack([row for row in self.rows if _can_be_packed(row)]),)
 
 
-def _can_be_packed(row: tuple[str, Any, Any]) -> bool:
+def _can_be_packed(value: Any) -> bool:
     try:
-        pack(row)
+        pack(value)
     except Exception:  # noqa: BLE001 - as above
         return False
     return True
@@ -190,8 +196,7 @@ def _take_library_printers(shell: InteractiveShell) -> _Printers:
     defaults = {id(one) for one in _default_printers()}
     rows = []
     for mime, formatter in shell.display_formatter.formatters.items():
-        by_name = [(".".join(name), function) for name, function in formatter.deferred_printers.items()]
-        for kind, function in [*formatter.type_printers.items(), *by_name]:
+        for kind, function in _printers(formatter):
             of_plots = (kind if isinstance(kind, str) else kind.__module__ or "").startswith("matplotlib.")
             if id(function) not in defaults and not of_plots and not _is_own(function) and not _is_own(kind):
                 rows.append((mime, kind, function))
@@ -203,9 +208,14 @@ def _put_library_printers(shell: InteractiveShell, printers: _Printers) -> None:
         shell.display_formatter.formatters[mime].for_type(kind, function)
 
 
-def _writes_here(handler: logging.Handler) -> bool:
-    """Whether the handler writes to cells."""
-    return type(handler) is logging.StreamHandler and handler.stream in (sys.stdout, sys.stderr)
+def _can_be_sent(handler: logging.Handler) -> bool:
+    """Whether the handler writes to cells or files, or is of a class of the notebook that allows it."""
+    kind = type(handler)
+    if isinstance(handler, logging.StreamHandler) and kind is logging.StreamHandler:
+        return handler.stream in (sys.stdout, sys.stderr)
+    if isinstance(handler, logging.FileHandler) or (kind.__module__, kind.__name__) == ("rich.logging", "RichHandler"):
+        return True
+    return _is_own(kind) and _can_be_packed(handler)
 
 
 def _take_loggers(_: InteractiveShell) -> dict[str, tuple[dict[str, Any], list[Any]]]:
@@ -213,7 +223,7 @@ def _take_loggers(_: InteractiveShell) -> dict[str, tuple[dict[str, Any], list[A
     named = {name: one for name, one in logging.root.manager.loggerDict.items() if isinstance(one, logging.Logger)}
     for name, logger in {"": logging.root, **named}.items():
         fields = {field: getattr(logger, field) for field in _LOGGER_FIELDS}
-        handlers = [(one, one.level, one.formatter) for one in logger.handlers if _writes_here(one)]
+        handlers = [(one, one.level, one.formatter) for one in logger.handlers if _can_be_sent(one)]
         if handlers or fields != {"level": 30 if logger is logging.root else 0, "propagate": True, "disabled": False}:
             found[name] = (fields, handlers)
     return found
@@ -224,7 +234,8 @@ def _put_loggers(_: InteractiveShell, loggers: dict[str, tuple[dict[str, Any], l
         logger = logging.getLogger(name or None)
         for field, value in fields.items():
             setattr(logger, field, value)
-        others = [one for one in logger.handlers if not _writes_here(one)]
+        kinds = {type(one) for one, _, _ in handlers}
+        others = [one for one in logger.handlers if type(one) not in kinds and not _can_be_sent(one)]
         logger.handlers[:] = [*others, *(one for one, _, _ in handlers)]
     logging.root.manager._clear_cache()  # type: ignore[attr-defined]
 
