@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from jupyter_client.blocking import BlockingKernelClient
+from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_core.paths import jupyter_path
 
 SHARE = Path(__file__).parent.parent.parent / "share" / "jupyter"
