@@ -13,10 +13,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 help:
 	@echo "make lab          JupyterLab with copies of the notebooks; opens the quickstart"
-	@echo "make test         every test: style, types, layers, unit, kernels, notebooks, JupyterLab in Chromium"
+	@echo "make test         style, types, layers, unit, kernels, notebooks, JupyterLab in Chromium"
 	@echo "make check        style, types, layers and documentation only"
 	@echo "make docs         the documentation as a site, in build/docs"
-	@echo "make test-long    the tests that take minutes"
+	@echo "make test-long    the tests that take minutes, and the whole comparison of backgrounds with foregrounds"
 	@echo "make test-matrix  unit and kernel tests on every supported Python, ipykernel and croniter"
 	@echo "make pythons      Python 3.14 and 3.15 for that, in .pythons; needs root's rights, apt and debootstrap"
 	@echo "make test-latest  the tests with the newest release of every package, and how that differs from the lock"
@@ -104,12 +104,20 @@ SHARED := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 # (tests/conftest.py): a fault to look into, but no reason to distrust the other five thousand.
 AGAIN := --reruns=1 --rerun-show-tracebacks -raR
 
-# One run tells all: every check and every test runs, whatever failed before; any failure fails the target.
+# Hides a package that each process of the tests would import for two seconds: see there.
+LEAN := PYTHONPATH="$(CURDIR)/tests/lean$${PYTHONPATH:+:$$PYTHONPATH}"
+
+# One run tells all: every check and every test runs, whatever failed before; any failure fails the target. The checks run
+# beside the tests, which wait for kernels now and then; what they print follows when the tests are done.
 test: $(VENV)/set-up-test chromium
-	@$(MAKE) --no-print-directory --keep-going check; checked=$$?; \
-	$(BIN)/python -m pytest $(SHARED) $(AGAIN) --nbval-lax --nbval-current-env; tested=$$?; \
-	if [ $$checked -ne 0 ]; then echo "make check failed: see the lines before pytest's"; exit 1; fi; \
-	exit $$tested
+	@mkdir -p build; \
+	$(MAKE) --no-print-directory --keep-going check >build/check.log 2>&1 & checking=$$!; \
+	$(LEAN) $(BIN)/python -m pytest $(SHARED) $(AGAIN) --nbval-lax --nbval-current-env; tested=$$?; \
+	wait $$checking; checked=$$?; \
+	echo; echo "make check (beside the tests):"; cat build/check.log; \
+	[ $$checked -eq 0 ] || echo "make check failed: see the lines above"; \
+	[ $$tested -eq 0 ] || echo "pytest failed: see its summary before the lines of make check"; \
+	[ $$checked -eq 0 ] && [ $$tested -eq 0 ]
 
 test-long: $(VENV)/set-up-heavy chromium
 	$(BIN)/python -m pytest -m long --timeout=3600 tests
@@ -119,7 +127,7 @@ test-latest: $(VENV)/set-up-test chromium
 	$(PYTHON) tests/latest.py
 
 test-matrix:
-	$(PYTHON) tests/matrix.py
+	$(PYTHON) tests/matrix.py --workers $(WORKERS)
 
 pythons:
 	$(PYTHON) tests/pythons.py
@@ -137,7 +145,7 @@ pictures: chromium
 BACKENDS := nbtasks/backends/base.py,nbtasks/backends/loop.py,nbtasks/backends/thread.py
 CORE := nbtasks/*.py,$(BACKENDS),nbtasks/schedules/*,nbtasks/history/*,nbtasks/testing/*
 coverage:
-	$(PYTHON) tests/matrix.py --only py3.13-ipykernel7.4 --cov --cov-report=term \
+	$(PYTHON) tests/matrix.py --only py3.13-ipykernel7.4 --workers 0 --cov --cov-report=term \
 	    --ignore=tests/fidelity --ignore=tests/core/test_races.py --ignore=tests/core/test_race_machine.py tests
 	.venvs/py3.13-ipykernel7.4-croniter7/bin/python -m coverage report --include="$(CORE)" --fail-under=97
 

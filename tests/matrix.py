@@ -1,9 +1,14 @@
 """Test matrix: tests on every Python, ipykernel, croniter and cloudpickle.
 
+With the newest packages all tests run, once on each Python. With an older ipykernel or cloudpickle on the same Python
+only those run that can differ there: kernels, notebooks, workers, backends and actions; with an older croniter those of
+schedules too. The table at the end says for each environment which tests ran. The browser's and the long ones run in
+none.
+
 Uses the standard library only, since it runs before anything is installed. A Python that this machine lacks
 is reported as absent and fails the run: it was asked for and not tested. Arguments that are not its own go to
-pytest, in place of all tests: `python tests/matrix.py --only ipykernel6 tests/kernel`. With `--bench` rows of the
-benchmarks are measured in place of tests: `python tests/matrix.py --only ipykernel7.4 --bench names`.
+pytest, in place of the environment's tests: `python tests/matrix.py --only ipykernel6 tests/kernel`. With `--bench`
+rows of the benchmarks are measured in place of tests: `python tests/matrix.py --only ipykernel7.4 --bench names`.
 """
 
 from __future__ import annotations
@@ -14,8 +19,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.pythons import ROOTS, Root, roots
@@ -24,14 +31,21 @@ ROOT = Path(__file__).resolve().parent.parent
 VENVS = ROOT / ".venvs"
 
 
+NEWEST = {"ipykernel": "7.4", "croniter": "7", "cloudpickle": ""}
+KERNELS = ("kernel", "fidelity", "runner", "notebook", "workers", "backends", "actions")
+"""Folders of tests in which another ipykernel or cloudpickle can make a difference."""
+SCHEDULES = ("schedules",)
+"""Those in which another croniter can."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """An environment: Python, ipykernel, croniter, cloudpickle (newest if empty)."""
 
     python: str
-    ipykernel: str
-    croniter: str
-    cloudpickle: str = ""
+    ipykernel: str = NEWEST["ipykernel"]
+    croniter: str = NEWEST["croniter"]
+    cloudpickle: str = NEWEST["cloudpickle"]
 
     @property
     def name(self) -> str:
@@ -43,20 +57,27 @@ class Entry:
         cloudpickle = [f"cloudpickle=={self.cloudpickle}.*"] if self.cloudpickle else []
         return [f"ipykernel=={self.ipykernel}.*", f"croniter=={self.croniter}.*", *cloudpickle]
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of tests that can differ from those with the newest packages; none if these are the newest."""
+        older = {name for name, newest in NEWEST.items() if getattr(self, name) != newest}
+        kernels = KERNELS if older & {"ipykernel", "cloudpickle"} else ()
+        return (*kernels, *(SCHEDULES if "croniter" in older else ()))
+
 
 # Every Python, every kernel and every croniter at least once; the oldest together, the newest on each Python.
 ENTRIES = (
     Entry("3.11", "6.29", "1.4", "3.0"),
     Entry("3.11", "7.1", "6.2"),
-    Entry("3.11", "7.4", "7"),
+    Entry("3.11"),
     Entry("3.12", "6.30", "2.0"),
-    Entry("3.12", "7.0", "7"),
-    Entry("3.12", "7.2", "7"),
-    Entry("3.12", "7.4", "7"),
-    Entry("3.13", "7.1", "7"),
-    Entry("3.13", "7.4", "7"),
-    Entry("3.14", "7.4", "7"),
-    Entry("3.15", "7.4", "7"),
+    Entry("3.12", "7.0"),
+    Entry("3.12", "7.2"),
+    Entry("3.12"),
+    Entry("3.13", "7.1"),
+    Entry("3.13"),
+    Entry("3.14"),
+    Entry("3.15"),
 )
 
 
@@ -123,42 +144,94 @@ def set_up(entry: Entry, interpreter: Interpreter) -> Path | None:
     return python
 
 
-def verdict(entry: Entry, arguments: list[str | Path]) -> str:
-    """Run Python with these arguments in the environment; what became of it."""
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an environment; the counts of its tests, if it ran any."""
+
+    verdict: str
+    minutes: float = 0.0
+    tests: str = ""
+    passed: int | str = ""
+    failed: int | str = ""
+    skipped: int | str = ""
+
+    def row(self, name: str) -> str:
+        """Its line in the table."""
+        counts = f"{self.passed:>7} {self.failed:>7} {self.skipped:>8} {self.minutes:>8.1f}"
+        return f"  {name:<48} {counts}  {self.verdict}{self.tests and f'; {self.tests}'}"
+
+
+HEAD = f"  {'environment':<48} {'passed':>7} {'failed':>7} {'skipped':>8} {'minutes':>8}  result; tests"
+
+
+def outcome(entry: Entry, *, bench: list[str] | None, pytest_arguments: list[str], workers: int) -> Outcome:
+    """Run the tests or benchmarks in the environment."""
     interpreter = find_python(entry.python)
     if interpreter is None:
-        return f"ABSENT: no CPython {entry.python} on PATH, under pyenv or in {ROOTS} (make pythons)"
+        return Outcome(f"ABSENT: no CPython {entry.python} on PATH, under pyenv or in {ROOTS} (make pythons)")
+    start = time.monotonic()
     python = set_up(entry, interpreter)
     if python is None:
-        return "FAILED: the environment could not be made"
+        return Outcome("FAILED: the environment could not be made")
+    report = VENVS / f"{entry.name}.xml"
+    report.unlink(missing_ok=True)
+    arguments: list[str | Path] = ["-m", "benchmarks", *(bench or [])]
+    if bench is None:
+        arguments = pytest_command(entry, pytest_arguments, workers, report)
     code = run(interpreter.command([python, *arguments]))
-    return "passed" if code == 0 else f"FAILED: {' '.join(map(str, arguments[:2]))} exited with {code}"
+    minutes = (time.monotonic() - start) / 60
+    verdict = "passed" if code == 0 else f"FAILED: {' '.join(map(str, arguments[:2]))} exited with {code}"
+    if bench is not None:
+        return Outcome(verdict, minutes)
+    return Outcome(verdict, minutes, chosen_tests(entry, pytest_arguments), *counts(report))
 
 
-def pytest_command(pytest_arguments: list[str]) -> list[str | Path]:
+def chosen_tests(entry: Entry, pytest_arguments: list[str]) -> str:
+    """Which tests run in the environment, in words."""
+    return " ".join(pytest_arguments or entry.folders) or "all"
+
+
+def pytest_command(entry: Entry, pytest_arguments: list[str], workers: int, report: Path) -> list[str | Path]:
     """The arguments that run tests, without those in the browser: they need what is not installed here."""
-    selection = ["-m", "not browser and not long", "--ignore=tests/browser"]
-    return ["-m", "pytest", *selection, *(pytest_arguments or ["tests"])]
+    options = ["-m", "not browser and not long", "--ignore=tests/browser", f"--junitxml={report}"]
+    shared = [f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder"]
+    paths = [f"tests/{folder}" for folder in entry.folders] or ["tests"]
+    return ["-m", "pytest", *options, *shared, *(pytest_arguments or paths)]
+
+
+def counts(report: Path) -> tuple[int | str, int | str, int | str]:
+    """How many tests passed, failed and were skipped; empty if pytest did not come to write that."""
+    if not report.exists():
+        return "", "", ""
+    suite = ET.parse(report).getroot()[0].attrib
+    failed = int(suite["failures"]) + int(suite["errors"])
+    skipped = int(suite["skipped"])
+    return int(suite["tests"]) - failed - skipped, failed, skipped
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="run the environments whose name contains this")
     parser.add_argument("--bench", nargs="+", metavar="WORD", help="run `python -m benchmarks WORD ...`")
-    parser.add_argument("--list", action="store_true", help="print the environments and stop")
+    parser.add_argument("--workers", type=int, default=2, help="how many processes share the tests; 0: none")
+    parser.add_argument("--list", action="store_true", help="print the environments and their tests, and stop")
     arguments, pytest_arguments = parser.parse_known_args()
     chosen = [entry for entry in ENTRIES if arguments.only in entry.name]
     if arguments.list:
-        print("\n".join(entry.name for entry in chosen))
+        print("\n".join(f"{entry.name:<48} {chosen_tests(entry, pytest_arguments)}" for entry in chosen))
         return 0
     if not chosen:
         parser.error(f"no environment's name contains {arguments.only!r}")
-    module = ["-m", "benchmarks", *arguments.bench] if arguments.bench else pytest_command(pytest_arguments)
-    verdicts = {entry.name: verdict(entry, module) for entry in chosen}
-    print("\nThe matrix:")
-    for name, result in verdicts.items():
-        print(f"  {name:<36} {result}")
-    return 0 if set(verdicts.values()) == {"passed"} else 1
+    outcomes: dict[str, Outcome] = {}
+    for entry in chosen:
+        outcomes[entry.name] = outcome(
+            entry, bench=arguments.bench, pytest_arguments=pytest_arguments, workers=arguments.workers
+        )
+        print(outcomes[entry.name].row(entry.name), flush=True)
+    print(f"\nThe matrix:\n{HEAD}")
+    for name, result in outcomes.items():
+        print(result.row(name))
+    return 0 if all(result.verdict == "passed" for result in outcomes.values()) else 1
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -27,18 +28,44 @@ def _number(version: str) -> int:
     return int(version.partition(".")[2])
 
 
+def test_all_tests_run_once_on_each_python_and_elsewhere_those_that_can_differ() -> None:
+    pythons = [entry.python for entry in matrix.ENTRIES]
+    assert [entry.python for entry in matrix.ENTRIES if not entry.folders] == list(dict.fromkeys(pythons))
+    assert matrix.Entry("3.11", ipykernel="6.29").folders == matrix.KERNELS
+    assert matrix.Entry("3.11", cloudpickle="3.0").folders == matrix.KERNELS
+    assert matrix.Entry("3.11", croniter="6.2").folders == matrix.SCHEDULES
+    assert matrix.Entry("3.11", "7.1", "6.2").folders == (*matrix.KERNELS, *matrix.SCHEDULES)
+    assert all((ROOT / "tests" / folder).is_dir() for folder in (*matrix.KERNELS, *matrix.SCHEDULES))
+
+
 def test_a_python_that_is_nowhere_is_absent() -> None:
     assert matrix.find_python("3.2") is None
-    assert matrix.verdict(matrix.Entry("3.2", "7.4", "7"), []).startswith("ABSENT: no CPython 3.2 on PATH")
+    result = matrix.outcome(matrix.Entry("3.2"), bench=None, pytest_arguments=[], workers=2)
+    assert result.verdict.startswith("ABSENT: no CPython 3.2 on PATH")
+
+
+def test_the_table_counts_the_tests_of_an_environment(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\ndef test_a(): pass\ndef test_b(): pass\ndef test_c(): pytest.skip()\n"
+        "def test_d(): raise ValueError\n@pytest.fixture\ndef e(): raise ValueError\ndef test_e(e): pass\n"
+    )
+    report = tmp_path / "report.xml"
+    assert matrix.counts(report) == ("", "", "")
+    command = matrix.pytest_command(matrix.Entry("3.11", "7.1"), [str(tmp_path), "-p", "no:cacheprovider"], 2, report)
+    subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=False, capture_output=True)
+    assert matrix.counts(report) == (2, 2, 1)
+    row = matrix.Outcome("passed", 5.97, "kernel runner", 2, 2, 1).row("py3.11")
+    assert row.split() == ["py3.11", "2", "2", "1", "6.0", "passed;", "kernel", "runner"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (["tests/core", "-x"], ["-m", "pytest", "-m", "not browser and not long", "--ignore=tests/browser"]),
+        ([], ["-m", "pytest", "-m", "not browser and not long", "--ignore=tests/browser"]),
         (["--bench", "names", "core"], ["-m", "benchmarks", "names", "core"]),
     ],
-    ids=["tests", "benchmarks"],
+    ids=["chosen tests", "all tests", "benchmarks"],
 )
 def test_each_environment_runs_the_tests_or_the_benchmarks_that_are_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: list[str]
@@ -54,11 +81,14 @@ def test_each_environment_runs_the_tests_or_the_benchmarks_that_are_asked_for(
     monkeypatch.setattr(matrix, "run", run)
     monkeypatch.setattr(sys, "argv", ["matrix.py", "--only", "ipykernel7.4", *arguments])
     assert matrix.main() == 1
-    own = arguments if expected[1] == "pytest" else []
-    assert [command[1:] for command in ran] == [[*expected, *own]] * 5
+    assert [command[1 : len(expected) + 1] for command in ran] == [expected] * 5
+    if expected[1] == "pytest":
+        own = arguments or ["tests"]
+        assert [command[-len(own) :] for command in ran] == [own] * 5
     assert [command[0].partition("-")[0] for command in ran] == [f"py3.{minor}" for minor in range(11, 16)]
-    printed = capsys.readouterr().out
-    assert printed.count("passed") == 4 and printed.count(f"FAILED: -m {expected[1]} exited with 3") == 1
+    rows = capsys.readouterr().out.partition("The matrix:\n")[2].splitlines()[1:]
+    verdicts = ["passed", f"FAILED: -m {expected[1]} exited with 3", *["passed"] * 3]
+    assert [verdict in row for row, verdict in zip(rows, verdicts, strict=True)] == [True] * 5
 
 
 def test_roots_are_found_and_commands_run_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
