@@ -15,6 +15,8 @@ import pytest
 from nbtasks import TaskManager
 
 HERE = Path(__file__).parent
+# Hides a package that costs each process that reads or writes notebooks two seconds (see there).
+LEAN = HERE / "lean"
 # Browser tests come last: playwright keeps an event loop running on the main thread, and no other test could
 # start one after it.
 # The longest come first, so that with several workers (`make test`) none of them waits at the end for one test.
@@ -39,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # The tests start hundreds of interpreters, which would all compile the package again.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(LEAN), os.environ.get("PYTHONPATH")]))
     home = tempfile.TemporaryDirectory(prefix="nbtasks-tests-")
     config.add_cleanup(home.cleanup)
     for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):

@@ -68,3 +68,8 @@ def test_every_public_name_resolves_without_the_notebook_packages():
 def test_a_module_opens_with_a_docstring(path):
     text = path.read_text(encoding="utf-8")
     assert text.startswith(('"""', 'r"""')), "a module opens with one sentence on what it holds"
+
+
+def test_processes_of_the_tests_do_not_build_the_parser_of_addresses():
+    """It takes two seconds; `tests/lean` hides it."""
+    assert "rfc3987_syntax" not in modules_after("import nbformat")

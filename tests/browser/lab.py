@@ -31,6 +31,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
 }
 
+# Its animation costs more than all else that is drawn while the page is loaded.
+DISABLED = ("@jupyterlab/apputils-extension:splash",)
+
 
 class Lab:
     """A JupyterLab server on loopback; with Notebook 7 at `/notebooks`, if installed.
@@ -52,6 +55,9 @@ class Lab:
             path = settings / f"{name}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(values), encoding="utf-8")
+        page_config = Path(env["JUPYTER_CONFIG_DIR"]) / "labconfig" / "page_config.json"
+        page_config.parent.mkdir(exist_ok=True)
+        page_config.write_text(json.dumps({"disabledExtensions": dict.fromkeys(DISABLED, True)}), encoding="utf-8")
         self.env = {
             **env,
             "JUPYTER_TOKEN": self.token,

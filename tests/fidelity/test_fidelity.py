@@ -38,8 +38,22 @@ NOTEBOOKS = [
 WITHOUT_PLOTS_BETWEEN = ("magics", "interactive_plots")
 
 
+# `make test` compares each notebook on one of the two backends, `make test-long` on the other one too.
+ON_THE_LOOP = ("captures", "coroutines", "display", "interactive_plots", "logs", "objects", "shell", "widgets")
+ON_ONE_BACKEND = [
+    pytest.param(
+        *one.values,
+        mode,
+        id=f"{one.id}-{mode.value}",
+        marks=[*one.marks, *([] if (mode is Mode.LOOP) is (one.id in ON_THE_LOOP) else [pytest.mark.long])],
+    )
+    for one in NOTEBOOKS
+    for mode in (Mode.THREAD, Mode.LOOP)
+]
+
+
 def but_for(names: tuple[str, ...]) -> list[Any]:
-    """The corpus, most of it for a run in which time does not matter."""
+    """The corpus, of which all but these notebooks are for `make test-long`."""
     return [
         pytest.param(*one.values, id=one.id, marks=[*one.marks, *([] if one.id in names else [pytest.mark.long])])
         for one in NOTEBOOKS
@@ -106,6 +120,7 @@ def start(request, tmp_path_factory) -> Iterator[Callable[..., Future[Run]]]:
             for mode in getattr(getattr(item, "function", None), "modes", ()):
                 if not (notebook := item.callspec.params["notebook"]).missing:
                     begin(notebook, mode)
+                    begin(notebook, item.callspec.params.get("mode", mode))
         yield begin
         pool.shutdown(cancel_futures=True)
 
@@ -119,13 +134,11 @@ def assert_same(expected: Run, actual: Run) -> None:
     assert Score().add(comparisons).cells >= 9
 
 
-@shown_in(Mode.FOREGROUND, Mode.THREAD, Mode.LOOP)
-@pytest.mark.parametrize("notebook", NOTEBOOKS)
-def test_a_background_cell_shows_what_the_foreground_shows(start, notebook):
-    runs = [start(notebook, mode) for mode in (Mode.FOREGROUND, Mode.THREAD, Mode.LOOP)]
-    expected, *actual = [run.result() for run in runs]
-    for run in actual:
-        assert_same(expected, run)
+@shown_in(Mode.FOREGROUND)
+@pytest.mark.parametrize(("notebook", "mode"), ON_ONE_BACKEND)
+def test_a_background_cell_shows_what_the_foreground_shows(start, notebook, mode):
+    expected, actual = start(notebook, Mode.FOREGROUND), start(notebook, mode)
+    assert_same(expected.result(), actual.result())
 
 
 @pytest.mark.skipif(ipykernel.version_info < (7,), reason="no cell is sent to the background there")

@@ -46,9 +46,9 @@ class Kernels:
         self._next: Future[KernelDriver] | None = None
         self._ends: list[Future[None]] = []
 
-    def start(self, home: Path, **env: str) -> KernelDriver:
+    def start(self, home: Path, *, stock: bool = False, **env: str) -> KernelDriver:
         """Start a kernel with settings and data in the folder, which is also its working directory."""
-        kernel = KernelDriver({**kernel_env(home), **env}, cwd=home)
+        kernel = KernelDriver({**kernel_env(home), **env}, cwd=home, stock=stock)
         try:
             kernel.start()
         except BaseException:
@@ -104,8 +104,8 @@ def start_kernel(tmp_path, kernels) -> Iterator[Callable[..., KernelDriver]]:
     """Start kernels in the folder of the test, with further environment variables; they end with the test."""
     with contextlib.ExitStack() as stack:
 
-        def start(**env: str) -> KernelDriver:
-            kernel = kernels.start(tmp_path, **env)
+        def start(*, stock: bool = False, **env: str) -> KernelDriver:
+            kernel = kernels.start(tmp_path, stock=stock, **env)
             stack.callback(kernels.end, kernel)
             return kernel
 

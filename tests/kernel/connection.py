@@ -17,6 +17,8 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import KernelManager
 from jupyter_client.session import Session
 
+from tests.kernel.forking import ForkProvisioner, can_fork
+
 Message = dict[str, Any]
 Content = dict[str, Any]
 
@@ -62,13 +64,18 @@ class Connection:
     """A kernel process and the sockets to it.
 
     `on_arrival` is called for every message, in order, on the thread that owns the sockets. All methods may be called
-    on any thread.
+    on any thread. A kernel that is not `stock` is forked, where that can be done.
     """
 
-    def __init__(self, env: Mapping[str, str], cwd: Path, on_arrival: Callable[[Arrival], None]) -> None:
+    def __init__(
+        self, env: Mapping[str, str], cwd: Path, on_arrival: Callable[[Arrival], None], *, stock: bool = False
+    ) -> None:
         self._env, self._cwd = dict(env), cwd
         self._on_arrival = on_arrival
         self._manager = KernelManager(kernel_spec_manager=_ThisInterpreter())
+        if can_fork(env) and not stock:
+            spec = self._manager.kernel_spec
+            self._manager.provisioner = ForkProvisioner(kernel_id="", kernel_spec=spec, parent=self._manager)
         self._outbox: queue.SimpleQueue[tuple[str, Message]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stop = False

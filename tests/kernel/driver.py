@@ -15,6 +15,8 @@ from tests.kernel.connection import TIME_LIMIT, Arrival, Connection, Content
 
 HIDDEN_IDS = ("nbtasks-alive", "nbtasks-lab")
 """Display ids of updates that no output has: the kernel says with them that tasks live, and what their state is."""
+QUIET_SECONDS = 3
+"""How long no message comes from a kernel that has ended, before none is expected, also on a busy machine."""
 STARTS = 3
 """How many times a kernel is started at most, if another process has taken one of its ports."""
 
@@ -102,11 +104,13 @@ class Cell:
 class KernelDriver:
     """A real kernel with a front end; as a context manager, it starts and ends it.
 
+    A `stock` kernel is started by its command line, others are forked (tests/kernel/forking.py).
+
     The condition `changed` guards all state and is notified of every message. Requests of the driver itself (`value`,
     `complete`) belong to no cell: their output is `stray`, as in a front end.
     """
 
-    def __init__(self, env: Mapping[str, str], cwd: Path) -> None:
+    def __init__(self, env: Mapping[str, str], cwd: Path, *, stock: bool = False) -> None:
         self.changed = threading.Condition(threading.RLock())
         self.messages: list[Arrival] = []
         self.stray: list[Arrival] = []
@@ -121,7 +125,8 @@ class KernelDriver:
         self._subshells: dict[str, str] = {}
         self.cwd = cwd
         self._env = env
-        self._connection = Connection(env, cwd, self._arrived)
+        self._stock = stock
+        self._connection = self._connect()
         self.info: Content = {}
 
     # ------------------------------------------------------------------------------------ life
@@ -147,7 +152,10 @@ class KernelDriver:
                 self._connection.close(now=True)
                 if not starts_left:
                     raise
-                self._connection = Connection(self._env, self.cwd, self._arrived)
+                self._connection = self._connect()
+
+    def _connect(self) -> Connection:
+        return Connection(self._env, self.cwd, self._arrived, stock=self._stock)
 
     def _begin(self) -> None:
         self._connection.open()
@@ -320,14 +328,18 @@ class KernelDriver:
         timeout: float = TIME_LIMIT,
         what: str | Callable[[], str] = "the condition",
     ) -> Any:
-        """Wait for messages until the predicate is true; returns its value. Fails after `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+        """Wait for messages until the predicate is true; returns its value. Fails after `timeout` seconds.
+
+        When the kernel has ended, what it has sent may still be on its way.
+        """
+        deadline, quiet = time.monotonic() + timeout, 0
         with self.changed:
             while not (value := predicate()):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise TimeLimitError(f"{timeout} s passed without {_description(what)}")
-                if not self.changed.wait(min(left, 1.0)) and not self.alive:
+                quiet = 0 if self.changed.wait(min(left, 1.0)) or self.alive else quiet + 1
+                if quiet == QUIET_SECONDS:
                     raise KernelEndedError(f"the kernel ended without {_description(what)}")
         return value
 
