@@ -59,7 +59,7 @@ class Entry:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The folders of tests that can differ from those with the newest packages; none if these are the newest."""
+        """The folders of tests that can differ with these packages; none if they are the newest."""
         older = {name for name, newest in NEWEST.items() if getattr(self, name) != newest}
         kernels = KERNELS if older & {"ipykernel", "cloudpickle"} else ()
         return (*kernels, *(SCHEDULES if "croniter" in older else ()))

@@ -1,7 +1,8 @@
-"""Server that forks kernels: a script, run in a process that has imported what every kernel imports.
+"""Fork server of kernels: a process with ipykernel imported that forks others.
 
-A kernel that is forked has its modules at once, which is most of the work of its start. Its own are, as those of any
-kernel: process, session, environment, folder, streams, command line and everything that `ipykernel_launcher` makes.
+This is a script. A kernel that is forked has its modules at once, which is most of the work of its start. Its own
+are, as those of any kernel: process, session, environment, folder, streams, command line and everything that
+`ipykernel_launcher` makes.
 Nothing of nbtasks is imported before the fork, nor what it looks for in the kernel (matplotlib, pandas, tqdm), nor
 multiprocessing, which keeps the process's main module.
 
@@ -37,7 +38,10 @@ IMPORTED = (
 
 
 def serve(channel: socket.socket) -> dict[str, Any] | None:
-    """Fork a process for each request; returns the request there, and None here when the socket was closed."""
+    """Fork a process for each request; returns the request there.
+
+    Here it returns None, when the socket was closed.
+    """
     with selectors.DefaultSelector() as selector:
         selector.register(channel, selectors.EVENT_READ)
         while True:

@@ -1,4 +1,4 @@
-"""Kernels that are forked from a process with ipykernel in it, in place of a new interpreter for each."""
+"""Kernels that are forked from a process in which ipykernel is imported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def can_fork(env: Mapping[str, str]) -> bool:
 
 
 class ForkedProcess:
-    """A forked kernel; what jupyter_client uses of `subprocess.Popen`. The exit code is not known, and given as 0."""
+    """A forked kernel; what jupyter_client uses of `subprocess.Popen`.
+
+    The exit code is not known, and given as 0.
+    """
 
     stdin = stdout = stderr = None
 
@@ -64,7 +67,10 @@ class ForkedProcess:
 
 
 class ForkServer:
-    """The process that forks; it ends with this one. One request at a time, which the lock guards."""
+    """The process that forks; it ends with this one.
+
+    The lock guards the socket: one request at a time.
+    """
 
     def __init__(self, options: list[str], env: Mapping[str, str]) -> None:
         self._lock = threading.Lock()
@@ -91,9 +97,10 @@ class ForkServer:
 
 
 class ForkProvisioner(LocalProvisioner):
-    """Forks the kernel from a server that was started with the same options of Python and the same settings.
+    """Provisioner of jupyter_client that forks the kernel.
 
-    The lock guards the servers, which end with this process.
+    A server forks kernels with the same options of Python and the same settings that are read at its start. The lock
+    guards the servers, which end with this process.
     """
 
     _servers: ClassVar[dict[Any, ForkServer]] = {}

@@ -1,4 +1,6 @@
-"""In place of a package of this name, for the processes of tests: as where it is not installed.
+"""Hides a slow package of this name from the processes of tests.
+
+They run as where it is not installed.
 
 Each process that imports nbformat imports jsonschema, and that this package, where it is installed. It then builds a
 parser of internationalized addresses, which takes two seconds of CPU time; jsonschema works without it, and nothing
