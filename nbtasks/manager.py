@@ -44,7 +44,6 @@ from nbtasks.interrupts import protected, start_thread, uninterrupted
 from nbtasks.lanes import STANDARD_LANES, Lane, Lanes
 from nbtasks.progress import CURRENT
 from nbtasks.registry import PRUNED_STATES, matches, states_of
-from nbtasks.retry import Retry, checked_retry
 from nbtasks.states import FINAL_STATES, LIVE_STATES, TaskState
 from nbtasks.task import PastAttempt, Task, TaskInternals, call_hook, number_of
 from nbtasks.task_list import TaskList
@@ -53,6 +52,7 @@ from nbtasks.waiting import Waits, finish, result_of
 if TYPE_CHECKING:
     from nbtasks.executor import TaskExecutor
     from nbtasks.history.history import History
+    from nbtasks.retry import Retry
     from nbtasks.schedules import Schedule
     from nbtasks.schedules.recurring_task import RecurringTask
     from nbtasks.schedules.scheduler import Scheduler
@@ -234,9 +234,8 @@ class TaskManager:
             internals.timeout = validation.timeout(internals.timeout)
         if internals.update_sleep_time != 1.0:
             internals.update_sleep_time = validation.update_interval(internals.update_sleep_time)
-        if internals.retry is not None and checked_retry(internals.retry) is not None and isinstance(work, Once):
-            name = internals.name
-            raise RetryError(f"{name!r}: a coroutine object runs once; to retry it give the coroutine function")
+        if internals.retry is not None:
+            _check_retry(internals)
 
     def default_loop(self) -> asyncio.AbstractEventLoop:
         """The loop for coroutines that are created where none runs."""
@@ -849,6 +848,14 @@ class ActiveTasks:
 
     def __repr__(self) -> str:
         return f"<{plural(len(self), 'active task')}>"
+
+
+def _check_retry(internals: TaskInternals) -> None:
+    from nbtasks.retry import checked_retry
+
+    if checked_retry(internals.retry) is not None and isinstance(internals.work, Once):
+        name = internals.name
+        raise RetryError(f"{name!r}: a coroutine object runs once; to retry it give the coroutine function")
 
 
 def _listed(after: Any) -> list[Any]:

@@ -9,9 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from nbtasks import thread_state
 from nbtasks.exceptions import AdoptionError
@@ -59,8 +58,7 @@ def adopt(name: str | None = None) -> Task:
     return adoption.adopt(name)
 
 
-@dataclass(frozen=True, slots=True)
-class ForegroundCell:
+class ForegroundCell(NamedTuple):
     """A cell that runs in the foreground."""
 
     request_id: str

@@ -17,6 +17,7 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from nbtasks import validation
+from nbtasks.notebook.cell_options import help_text, parsed
 from nbtasks.notebook.cells.cell_task import WAITS_FOR_EARLIER, CellTask
 from nbtasks.notebook.cells.errors import as_in_foreground
 from nbtasks.notebook.cells.recurring_cell import CellRun, CellRuns
@@ -48,8 +49,12 @@ class CellMagic:
         self._manager = session.manager
         self._commands = commands
 
-    def run(self, options: argparse.Namespace, cell: str, line: str) -> CellTask | None:
-        """Run the cell; returns its task if that has been waited for."""
+    def run(self, line: str, cell: str) -> CellTask | None:
+        """Run the cell with the options on the line; returns its task if that has been waited for."""
+        options = parsed(line)
+        if options.help:
+            print(help_text())
+            return None
         schedule = _schedule_options(options)
         if options.sweep is not None:
             self._launch_sweep(options, cell, recurs=schedule is not None)

@@ -123,15 +123,22 @@ class Extension:
         self._keep_alive = KeepAlive(parts.manager, parts.kernel, parts.settings)
         self._lab = LabLink(parts, self._session, self.adoption)
         self._unknown_threads = UnknownThreads(
-            self._running_in_threads, lambda: parts.names.foreground, _report_unknown_thread
+            self._running_in_threads, lambda: parts.foreground.cell, _report_unknown_thread
         )
         self.patches = self._patches()
         self._undo: ExitStack | None = None
 
     def _make_session(self) -> NotebookSession:
-        from nbtasks.notebook.session import NotebookSession
+        # An import releases the GIL at each file, and has to wait for it as long as a cell that computes may keep it.
+        threads = self.parts.manager.backends["thread"]
+        counted = isinstance(threads, ThreadBackend) and threads.begin_running()
+        try:
+            from nbtasks.notebook.session import NotebookSession
 
-        return NotebookSession(self.parts)
+            return NotebookSession(self.parts)
+        finally:
+            if counted and isinstance(threads, ThreadBackend):
+                threads.end_running()
 
     @property
     def session(self) -> NotebookSession:
@@ -175,7 +182,7 @@ class Extension:
             self._keep_history()
             self._lab.start()
             undo.callback(self._lab.stop)
-            undo.callback(parts.names.foreground_ended)  # the end of the cell that unloads is not reported
+            undo.callback(parts.foreground_ended)  # the end of the cell that unloads is not reported
             self._undo = undo.pop_all()
 
     def uninstall(self) -> None:
@@ -345,7 +352,7 @@ class Extension:
         parts.variables.foreground_began()
         if self.adoption.is_foreground:  # not in a subshell
             parts.libraries.foreground_began()
-        parts.names.foreground_began(parts.kernel.launching_cell().request_id)
+        parts.foreground_began()
 
     def _foreground_ended(self, result: Any = None) -> None:
         if not self.adoption.cell_ended(result):
@@ -354,10 +361,10 @@ class Extension:
         parts = self.parts
         if self.adoption.is_foreground:
             parts.libraries.note()
-        parts.names.foreground_ended()
+        parts.foreground_ended()
         if self._session.made is not None:
             self._session.made.names_may_have_changed()
-        if not parts.names.in_foreground:
+        if not parts.foreground.runs:
             self._program_run.cell_ended(result)
         if self._session.made is not None:
             self._session.made.foreground_ended(getattr(result, "error_in_exec", None))

@@ -107,6 +107,7 @@ def test_progress_is_published_at_a_limited_rate_and_its_end_always(kernel: Kern
 
 def test_a_watch_ends_unless_it_is_renewed(kernel: KernelDriver) -> None:
     load(kernel)
+    kernel.run("%%bgtask first --quiet\n1").check()
     ask(kernel, action="watch", seconds=0.001)
     kernel.run("from nbtasks.notebook.extension import loaded").check()
     views = "sum(map(len, loaded(get_ipython()).session.panels._live._views.values()))"
@@ -119,6 +120,16 @@ def test_a_watch_ends_unless_it_is_renewed(kernel: KernelDriver) -> None:
     assert len(states(kernel)) == before
     ask(kernel, action="watch", seconds=60)
     kernel.wait_until(lambda: last_task(kernel, "b"), what="a state after the watch was begun again")
+
+
+def test_a_watch_that_began_without_a_task_imports_nothing_until_there_is_one(kernel: KernelDriver) -> None:
+    load(kernel)
+    answer = ask(kernel, action="watch", seconds=60)
+    assert answer is not None and answer["state"]["tasks"] == []
+    kernel.run("import sys").check()
+    assert kernel.value("'nbtasks.widgets.snapshot' in sys.modules") is False
+    kernel.run("get_manager().create_task('plain', str).wait()").check()
+    kernel.wait_until(lambda: last_task(kernel, "plain").get("state") == "completed", what="the state 'completed'")
 
 
 def test_a_schedule_is_paused_and_resumed(kernel: KernelDriver) -> None:

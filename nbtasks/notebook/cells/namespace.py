@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from nbtasks.notebook.cells.cell_globals import CellGlobals, Layer, globals_for
+from nbtasks.notebook.cells.foreground import Foreground
 from nbtasks.notebook.cells.names_view import KEPT_IN_VIEW, Names, NamesView, own_names
 from nbtasks.notebook.cells.rebind import for_running_cell, is_unshared
 from nbtasks.notebook.patches.main_module import Scope
@@ -143,20 +143,22 @@ class CellNames:
 class NotebookNames:
     """The notebook's namespace, as background cells read and write it.
 
-    One re-entrant lock (a destructor may run any code) guards the open attempts, the waiting commits, whether a
-    foreground cell runs, and every write of a commit to the notebook's dict. Any thread may call any method.
+    The lock of `foreground`, which is re-entrant (a destructor may run any code), guards the open attempts, the waiting
+    commits, whether a foreground cell runs, and every write of a commit to the notebook's dict. Any thread may call any
+    method.
     """
 
-    def __init__(self, names: Names, cell_globals: CellGlobals | None = None) -> None:
+    def __init__(
+        self, names: Names, cell_globals: CellGlobals | None = None, foreground: Foreground | None = None
+    ) -> None:
         self._names = names
         self._globals = cell_globals or globals_for(names)
-        self._lock = threading.RLock()
+        self._foreground = foreground or Foreground()
+        self._lock = self._foreground.lock
         self._open: list[CellNames] = []
         self._waiting: list[CellNames] = []
         self._committed: weakref.WeakSet[CellNames] = weakref.WeakSet()
         """Those with values that the notebook may drop."""
-        self._depth = 0
-        self._foreground: object = None
 
     @property
     def live(self) -> dict[str, Any]:
@@ -166,12 +168,7 @@ class NotebookNames:
     @property
     def in_foreground(self) -> bool:
         """Whether a foreground cell runs now."""
-        return self._depth > 0
-
-    @property
-    def foreground(self) -> object:
-        """What identifies the foreground cell that runs now; None if none runs."""
-        return self._foreground if self._depth else None
+        return self._foreground.runs
 
     def is_globals(self, names: Any) -> bool:
         """Whether a dict is the notebook's own, or one that a background cell runs or ran in."""
@@ -262,25 +259,22 @@ class NotebookNames:
     def foreground_began(self, cell: object) -> None:
         """A foreground cell begins. `cell` identifies the request, so that nested runs count as one."""
         with self._lock:
-            # A request whose end was not reported delays commits until the next request, not for ever.
-            self._depth = self._depth + 1 if self._depth and self._foreground == cell else 1
-            self._foreground = cell
-            committed = self._commit_waiting() if self._depth == 1 else []
+            committed = self._commit_waiting() if self._foreground.began(cell) else []
         _report_kept(committed)
 
     def foreground_ended(self) -> None:
         """A foreground cell ended: commit the names that waited for it."""
         with self._lock:
-            self._depth = max(0, self._depth - 1)
+            is_over = self._foreground.ended()
             for names in list(self._committed):
                 self._let_go(names)
-            committed = [] if self._depth else self._commit_waiting()
+            committed = self._commit_waiting() if is_over else []
         _report_kept(committed)
 
     def foreground_left(self) -> None:
         """The running foreground cell was sent to the background: commit the names that waited for its end."""
         with self._lock:
-            self._depth = 0
+            self._foreground.left()
             committed = self._commit_waiting()
         _report_kept(committed)
 

@@ -1,4 +1,4 @@
-"""`LabRequests`: requests of the JupyterLab extension, and the state it shows."""
+"""`LabTasks`: tasks as the JupyterLab extension shows and controls them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from nbtasks.exceptions import InvalidValueError, NbtasksError
+from nbtasks.exceptions import InvalidValueError
 from nbtasks.formatting import one_line
 from nbtasks.manager import TaskManager
-from nbtasks.notebook.adoption import Adoption
 from nbtasks.notebook.cells.adopted_cell import AdoptedCell
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.panels import Panels
@@ -21,10 +20,8 @@ from nbtasks.task import Task
 from nbtasks.widgets.live_writer import View
 from nbtasks.widgets.snapshot import Snapshot, progress_state, snapshot_of
 
-__all__ = ["LabRequests"]
+__all__ = ["LabTasks"]
 
-LONGEST_WATCH = 600.0
-"""The longest time, in seconds, for which one request has the state published."""
 SECONDS_BETWEEN = 0.25
 """Minimum time between two states."""
 MOST_ACTIVE = 100
@@ -36,95 +33,26 @@ _PROGRESS_POLLS = 50
 """Maximum number of tasks whose progress is polled."""
 
 
-class LabRequests:
-    """Answers the requests of front ends, and publishes the state while one watches.
+class LabTasks:
+    """The tasks of a manager as the JupyterLab extension shows and controls them.
 
-    `make_state` makes the state from the entries of the tasks and the number of those left out. Requests arrive on the
-    thread of the control channel; `stop` is called on the main thread.
+    `make_state` makes the state from the entries of the tasks and the number of those left out. Any thread may call it;
+    `_lock` guards `_view`.
     """
 
     def __init__(
         self,
         manager: TaskManager,
         panels: Panels,
-        adoption: Adoption,
         make_state: Callable[[list[dict[str, Any]], int], dict[str, Any]],
         publish: Callable[[dict[str, Any]], None],
     ) -> None:
         self._manager = manager
         self._panels = panels
-        self._adoption = adoption
         self._make_state = make_state
         self._publish = publish
+        self._lock = threading.Lock()
         self._view: _StateView | None = None
-        """Set and read on the control thread, apart from `stop`, when no request arrives any more."""
-
-    def stop(self) -> None:
-        """Publish the state no more."""
-        view, self._view = self._view, None
-        if view is not None:
-            self._panels.remove_view(view)
-
-    def settings_changed(self) -> None:
-        """Publish the state again, if a front end watches."""
-        if self._view is not None:
-            self._panels.touch_view(self._view)
-
-    # -- requests -------------------------------------------------------------------------------------------------
-
-    def answer(self, request: Any) -> dict[str, Any]:
-        """The answer to a request: {"status": "ok", ...}, or {"status": "error", "message": ...}."""
-        try:
-            if not isinstance(request, dict):
-                raise InvalidValueError(f"a request must be an object, not {request!r:.100}")
-            return {"status": "ok", **self._act(request)}
-        except NbtasksError as error:
-            return {"status": "error", "message": str(error)}
-
-    def _act(self, request: dict[str, Any]) -> dict[str, Any]:
-        action = request.get("action")
-        if action == "watch":
-            self._watch(request.get("seconds"))
-            return {"state": self.state(), "foreground": self._foreground()}
-        if action == "adopt":
-            return self._adopt_cell(request.get("request"))
-        calls: dict[Any, Callable[[Task | RecurringTask], object]] = {
-            "cancel": self._cancel,
-            "pause": lambda one: isinstance(one, RecurringTask) and one.disable(),
-            "resume": lambda one: isinstance(one, RecurringTask) and one.enable(),
-        }
-        if action not in calls:
-            raise InvalidValueError(f"action must be watch, adopt, {', '.join(calls)}, not {action!r:.100}")
-        calls[action](self._find(request.get("task")))
-        return {}
-
-    def _watch(self, seconds: object) -> None:
-        """Have the state published for so long."""
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= LONGEST_WATCH:
-            raise InvalidValueError(f"seconds must be above 0 and at most {LONGEST_WATCH:g}, not {seconds!r:.100}")
-        until = time.monotonic() + seconds
-        if self._view is None or not self._view.renew(until):
-            self._view = _StateView(self._manager, self.state, self._publish, self._panels.remove_view, until)
-            self._panels.add_view(self._view)
-
-    def _cancel(self, subject: Task | RecurringTask) -> None:
-        """Cancel the task, or the runs of a schedule, which stays on."""
-        for task in subject.instances if isinstance(subject, RecurringTask) else [subject]:
-            self._manager.cancel_task(task)
-
-    def _adopt_cell(self, request_id: object) -> dict[str, Any]:
-        if not isinstance(request_id, str):
-            raise InvalidValueError(f"request must be the id of the cell's request, not {request_id!r:.100}")
-        return {"task": self._adoption.adopt_request(request_id)}
-
-    def _find(self, subject_id: object) -> Task | RecurringTask:
-        if isinstance(subject_id, str):
-            found = self._manager.get_task(subject_id) or self._manager.get_recurring_task(subject_id)
-            if found is not None:
-                return found
-        raise InvalidValueError(f"no task {subject_id!r:.100}")
-
-    # -- the state ------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """What a front end shows of this kernel."""
@@ -133,12 +61,40 @@ class LabRequests:
         tasks = [_entry(one, snapshot_of(one, now, compact=True), self._cell_id(one)) for one in shown]
         return self._make_state(tasks, left_out)
 
-    def _foreground(self) -> dict[str, Any] | None:
-        """The running foreground cell, for a front end that was not there when it began."""
-        cell = self._adoption.foreground_cell()
-        if cell is None:
-            return None
-        return {"request": cell.request_id, "cell_id": cell.cell_id, "seconds": round(cell.seconds, 3)}
+    def watch(self, until: float) -> None:
+        """Publish the state until this monotonic time."""
+        with self._lock:
+            if self._view is None or not self._view.renew(until):
+                self._view = _StateView(self._manager, self.state, self._publish, self._panels.remove_view, until)
+                self._panels.add_view(self._view)
+
+    def publish_again(self) -> None:
+        """Publish the state if it has changed, and if a front end watches."""
+        if self._view is not None:
+            self._panels.touch_view(self._view)
+
+    def stop(self) -> None:
+        """Publish the state no more."""
+        with self._lock:
+            view, self._view = self._view, None
+        if view is not None:
+            self._panels.remove_view(view)
+
+    def control(self, action: str, subject_id: object) -> None:
+        """Cancel, pause or resume the task or schedule of that id. Raises InvalidValueError if there is none."""
+        subject = self._find(subject_id)
+        if action == "cancel":  # the task, or the runs of a schedule, which stays on
+            for task in subject.instances if isinstance(subject, RecurringTask) else [subject]:
+                self._manager.cancel_task(task)
+        elif isinstance(subject, RecurringTask):
+            _ = subject.disable() if action == "pause" else subject.enable()
+
+    def _find(self, subject_id: object) -> Task | RecurringTask:
+        if isinstance(subject_id, str):
+            found = self._manager.get_task(subject_id) or self._manager.get_recurring_task(subject_id)
+            if found is not None:
+                return found
+        raise InvalidValueError(f"no task {subject_id!r:.100}")
 
     def _cell_id(self, subject: Task | RecurringTask) -> str | None:
         """The front end's id of the cell of a task."""
@@ -151,7 +107,7 @@ class LabRequests:
 class _StateView(View):
     """Publishes the state, as long as a front end watches.
 
-    `renew` is called on the control thread, all else on the writer's. `_lock` guards the end of the watch.
+    `renew` is called on any thread, all else on the writer's. `_lock` guards the end of the watch.
     """
 
     watches_progress = True
