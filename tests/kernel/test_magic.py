@@ -293,8 +293,8 @@ def test_the_cell_magic_explains_its_options(notebook: KernelDriver) -> None:
     shown = notebook.run("%%bgtask helped --help\n1").check().stdout
     assert "%%bgtask [--backend BACKEND]" in shown and "memory limit of a cell" in shown
     assert notebook.value("'helped' in globals()") is False
-    asked = notebook.value("get_ipython().object_inspect('%%bgtask')['docstring']")  # as `%%bgtask?` does
-    assert asked.split() == shown.split()
+    docstring = notebook.value("get_ipython().object_inspect('%%bgtask')['docstring']")  # as `%%bgtask?` does
+    assert docstring.split() == shown.split()
 
 
 def test_help_lists_every_command_with_a_line(notebook: KernelDriver) -> None:
