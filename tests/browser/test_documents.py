@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from nbconvert import HTMLExporter
+from playwright.sync_api import expect
 
-from tests.browser.driver import NotebookPage
+from tests.browser.driver import TIME_LIMIT_MS, NotebookPage
 from tests.browser.lab import Lab
 from tests.kernel.conftest import kernel_env
 
@@ -147,3 +148,18 @@ def test_a_restart_leaves_the_last_pictures_in_the_document(open_page):
     page.restart()
     wait_pictures(page, {1: "lost with the kernel", 2: "lost"})
     assert "lost with the kernel" in pictures(page.save())["%%bgtask it --lane multiple"]
+
+
+def test_without_a_kernel_live_views_are_their_pictures(open_page):
+    load = "%load_ext nbtasks\nimport threading\ngo = threading.Event()"
+    views = ["%%bgtask it\ngo.wait()", "%bgtask", "%bgtask timeline", "%bgtask history", "%bgtask schedules"]
+    page = open_page([load, *views])
+    for cell in range(len(views) + 1):
+        page.run(cell)
+    page.wait_text(1, "running")
+    page.save()
+    page.reopen_without_kernel()
+    for cell in range(1, len(views) + 1):
+        expect(page.output(cell)).not_to_contain_text("Loading widget", timeout=TIME_LIMIT_MS)
+        assert not page.has_broken_widget(cell)
+    page.wait_text(1, "as of ")

@@ -29,6 +29,18 @@ function keep(panel) {
   context.iopubMessage.connect(received);
   context.kernelChanged.connect(check);
   Promise.all([panel.context.ready, context.ready]).then(check);
+  // Without a kernel, as while the user is asked for one, the session does not become ready.
+  panel.context.ready
+    .then(() => hasSession(context))
+    .then(has => has || panel.isDisposed || replaceLost(panel, {}))
+    .catch(reason => console.debug('nbtasks: no list of sessions', reason));
+}
+
+/** Whether a kernel runs for the notebook, whether or not this page is connected to it. */
+async function hasSession({ path, sessionManager }) {
+  const withoutDrive = text => text.replace(/^[^/:]+:/, '');
+  await sessionManager.refreshRunning();
+  return [...sessionManager.running()].some(session => withoutDrive(session.path) === withoutDrive(path));
 }
 
 /** The outputs of nbtasks in a notebook, with what nbtasks has written into their metadata. */
@@ -93,13 +105,16 @@ function applyPast(panel, past) {
 /** Show the last picture of panels whose widgets the kernel does not have, in place of an error. */
 async function showLostModels(panel) {
   const kernel = panel.sessionContext.session?.kernel;
-  const lost = [...ownOutputs(panel)].filter(output => WIDGET in output.data);
-  if (!lost.length || panel.isDisposed) {
+  if (![...ownOutputs(panel)].some(output => WIDGET in output.data) || panel.isDisposed) {
     return;
   }
   const reply = kernel ? await kernel.requestCommInfo({ target_name: 'jupyter.widget' }) : null;
-  const models = reply?.content.comms ?? {};
-  for (const output of lost) {
+  replaceLost(panel, reply?.content.comms ?? {});
+}
+
+/** Replace the panels whose widgets are not among these models. */
+function replaceLost(panel, models) {
+  for (const output of [...ownOutputs(panel)].filter(one => WIDGET in one.data)) {
     const widget = panel.content.widgets.find(one => one.model === output.cell);
     const isShown = widget?.outputArea?.node.querySelector('.nbtasks-panel, .nbtasks-table, .nbtasks-schedules');
     if (!isShown && !(output.data[WIDGET].model_id in models)) {
