@@ -118,7 +118,7 @@ from sklearn.model_selection import RepeatedStratifiedKFold
 from sklearn.svm import SVC
 X, y = load_digits(return_X_y=True)""",
     "search": """%%bgtask search
-folds = RepeatedStratifiedKFold(n_splits=5, n_repeats=20)
+folds = RepeatedStratifiedKFold(n_splits=5, n_repeats=10)
 scores = []
 for train, test in track(list(folds.split(X, y)), unit="fold"):
     scores.append(SVC(C=10).fit(X[train], y[train]).score(X[test], y[test]))
@@ -136,10 +136,10 @@ MOST_BYTES = 600_000
 
 @pytest.mark.long
 def test_the_moving_picture_of_the_readme(open_page):
-    """A bar that moves while a foreground cell runs, at its true speed; saved as the picture above."""
+    """A bar that moves while a foreground cell runs, at its true speed."""
     page = open_page(list(MOVING.values()))
     page.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
-    page.set_size(760, 560)
+    page.set_size(760, 690)
     page.run(0)
     page.page.evaluate("() => document.querySelector('.jp-Notebook').focus()")
     page.run(1)
