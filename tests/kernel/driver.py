@@ -398,7 +398,8 @@ class KernelDriver:
         elif comm_id in self.targets and comm_id not in self.models:
             return  # the comm was closed
         data = arrival.content["data"]
-        self.models.setdefault(comm_id, {}).update(data.get("state") or {})
+        if isinstance(data, dict):  # bokeh's is text
+            self.models.setdefault(comm_id, {}).update(data.get("state") or {})
 
 
 def _description(what: str | Callable[[], str]) -> str:

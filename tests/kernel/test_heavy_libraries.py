@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from tests.kernel.driver import KernelDriver
+from tests.kernel.driver import Cell, KernelDriver
 from tests.kernel.notebook import load, wait_over
 
 pytestmark = [pytest.mark.kernel, pytest.mark.long]
@@ -15,6 +15,33 @@ pytestmark = [pytest.mark.kernel, pytest.mark.long]
 def needs(module: str) -> pytest.MarkDecorator:
     is_missing = importlib.util.find_spec(module) is None
     return pytest.mark.skipif(is_missing, reason=f"{module} is not installed: extra test-heavy")
+
+
+def kinds(notebook: KernelDriver, cell: Cell) -> list[str]:
+    """The displays and messages of comms that belong to the cell, in their order."""
+    wanted = ("display_data", "comm_open", "comm_msg")
+    return [one.type for one in notebook.messages if one.parent_id == cell.msg_id and one.type in wanted]
+
+
+@needs("bokeh")
+@pytest.mark.parametrize("backend", ["thread"])
+def test_bokeh_shows_a_plot_before_it_changes_it(kernel: KernelDriver, backend: str) -> None:
+    load(kernel)
+    kernel.run(
+        "from bokeh.plotting import figure\nfrom bokeh.io import output_notebook, show, push_notebook\n"
+        "output_notebook()"
+    ).check()
+    source = (
+        "plot = figure()\npoints = plot.scatter([1], [2])\nhandle = show(plot, notebook_handle=True)\n"
+        "points.data_source.data = {'x': [3], 'y': [4]}\npush_notebook(handle=handle)"
+    )
+    foreground = kernel.run(source).check()
+    background = kernel.run(f"%%bgtask it --quiet --backend {backend}\n{source}").check()
+    wait_over(kernel, "it")
+    expected = kinds(kernel, foreground)
+    assert "comm_msg" in expected
+    kernel.wait_until(lambda: len(kinds(kernel, background)) >= len(expected))
+    assert kinds(kernel, background) == expected
 
 
 @needs("gevent")

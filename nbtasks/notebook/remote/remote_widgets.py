@@ -80,8 +80,7 @@ class RemoteWidgets:
             tell("nbtasks_widget", about, message["buffers"])
 
     def _forward(self, message: Message, content: dict[str, Any]) -> None:
-        data = content.get("data") or {}
-        if data.get("method") == "echo_update" and content.get("comm_id") in self._shared:
+        if _data(content).get("method") == "echo_update" and content.get("comm_id") in self._shared:
             return  # the notebook's own widget has sent it
         parent = {"header": message.parent} if _is_of_callback(message) else self._cell.parent
         self._kernel.forward(parent, message.kind, content, message.buffers, message.metadata)
@@ -89,7 +88,7 @@ class RemoteWidgets:
     def _redirecting(self, message: Message) -> dict[str, Any]:
         """The content for the front end, after pending output where an Output widget begins to capture."""
         content = message.content
-        state = (content.get("data") or {}).get("state") or {}
+        state = _data(content).get("state") or {}
         if "msg_id" not in state:
             return content
         self._output.sync()
@@ -100,6 +99,12 @@ class RemoteWidgets:
         elif captured:
             captured = self._cell.request_id
         return {**content, "data": {**content["data"], "state": {**state, "msg_id": captured}}}
+
+
+def _data(content: dict[str, Any]) -> dict[str, Any]:
+    """The data of a message of a widget; that of another comm may be of any type: bokeh's is text."""
+    data = content.get("data")
+    return data if isinstance(data, dict) else {}
 
 
 def _is_of_callback(message: Message) -> bool:
