@@ -19,6 +19,14 @@ def images(cell: Cell) -> int:
     return sum("image/png" in o.get("data", {}) for o in cell.outputs)
 
 
+def test_a_cell_that_has_read_the_callbacks_shows_its_first_plot(notebook: KernelDriver) -> None:
+    """matplotlib registers its callback with the first plot of the process."""
+    cell = notebook.run(
+        "%%bgtask it --quiet --wait\nget_ipython().events.callbacks\nimport matplotlib.pyplot as plt\nplt.plot([1, 2])"
+    ).check()
+    assert images(cell) == 1
+
+
 @pytest.mark.parametrize("imported", ["before", "by the cell"])
 def test_a_background_plot_appears_in_its_cell_though_foreground_cells_end_before(
     notebook: KernelDriver, imported: str

@@ -51,6 +51,19 @@ class ShellHooks:
         self.get(owner, name)
         self._lists[id(owner), name] = *self._lists[id(owner), name][:3], value
 
+    def follow(self, events: Any, event: str, function: Any) -> None:
+        """After the notebook's callbacks have got or lost a function: the same in the cell's copy, if it has one."""
+        if (id(events), "callbacks") not in self._lists:
+            return
+        notebooks = contextvars.Context().run(getattr, events, "callbacks")
+        is_there = _index(notebooks[event], function) is not None
+        for callbacks in self._lists[id(events), "callbacks"][2:]:
+            index = _index(callbacks[event], function)
+            if is_there and index is None:
+                callbacks[event].append(function)
+            elif not is_there and index is not None:
+                del callbacks[event][index]
+
     def commit(self) -> None:
         """Add to the notebook's lists what the cell has added to its own, and remove what it has removed."""
         lists, self._lists = self._lists, {}
@@ -85,8 +98,10 @@ def _for_notebook(change: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(change)
     def change_callbacks(events: Any, event: str, function: Any) -> None:
-        if _hooks.get() is not None and inspect.isfunction(function) and function.__module__ != "__main__":
+        hooks = _hooks.get()
+        if hooks is not None and inspect.isfunction(function) and function.__module__ != "__main__":
             contextvars.Context().run(change, events, event, function)
+            hooks.follow(events, event, function)
         else:
             change(events, event, function)
 
