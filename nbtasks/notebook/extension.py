@@ -308,7 +308,7 @@ class Extension:
     def _patches(self) -> PatchSet:
         shell, parts, magics = self.shell, self.parts, TaskMagics(self.shell, self._session)
         if parts.kernel.exists:
-            status = status_patch(shell.kernel, self.adoption.is_in_foreground)
+            status = status_patch(shell.kernel, self.adoption.is_in_foreground, parts.kernel.comms.holds_idle)
             own = PatchSet([stream_patches(), kernel_patches(shell, parts.kernel), status])
         else:
             own = PatchSet([Patch(parts.manager, "around_waits", lambda _: self._while_waiting)])

@@ -14,7 +14,7 @@ from IPython.core.async_helpers import get_asyncio_loop
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbtasks.formatting import plain_text
-from nbtasks.patch import ItemPatch, Patch, PatchSet
+from nbtasks.patch import ItemPatch, PatchSet
 
 __all__ = ["CommRoutes", "Kernel", "LaunchingCell"]
 
@@ -209,12 +209,7 @@ class CommRoutes:
     def patches(self) -> PatchSet:
         """The patches of the kernel through which messages of front ends arrive."""
         handlers = self._kernel.shell_handlers
-        return PatchSet(
-            [
-                *(ItemPatch(handlers, kind, self._routing) for kind in ("comm_msg", "comm_close")),
-                Patch(self._kernel, "_publish_status", self._publishing),
-            ]
-        )
+        return PatchSet([ItemPatch(handlers, kind, self._routing) for kind in ("comm_msg", "comm_close")])
 
     def add(self, comm_id: str, deliver: Deliver, target: str | None = None) -> None:
         """Have messages to this comm delivered; `target` is that of a comm of a worker.
@@ -275,25 +270,19 @@ class CommRoutes:
 
         return route
 
-    def _publishing(self, publish: Callable[..., None]) -> Callable[..., None]:
-        def publish_status(status: str, channel: str, parent: dict[str, Any] | None = None) -> None:
-            if status == "idle" and self._unhandled:
-                header = (parent or self._kernel.get_parent(channel) or {}).get("header") or {}
-                with self._lock:
-                    unhandled = self._unhandled.get(header.get("msg_id", ""))
-                    if unhandled is not None:
-                        unhandled.has_left = True
-                        return
-            publish(status, channel, parent)
-
-        return publish_status
+    def holds_idle(self, request_id: str) -> bool:
+        """Whether the status idle of this message has to wait until a worker has handled it."""
+        if not self._unhandled:
+            return False
+        with self._lock:
+            unhandled = self._unhandled.get(request_id)
+            if unhandled is not None:
+                unhandled.has_left = True
+            return unhandled is not None
 
     def _publish_idle(self, handled: _Unhandled) -> None:
         if handled.has_left:
-            self._kernel.session.send(
-                self._kernel.iopub_socket, "status", {"execution_state": "idle"}, parent=handled.message,
-                ident=f"kernel.{self._kernel.ident}.status".encode(),
-            )  # fmt: skip
+            self._kernel._publish_status("idle", "shell", handled.message)
 
 
 @dataclass(slots=True)

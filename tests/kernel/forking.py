@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from jupyter_client.connect import KernelConnectionInfo
-from jupyter_client.provisioning import LocalProvisioner
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 SERVER = Path(__file__).parent / "fork_server.py"
 # What a process reads of its environment when it starts: kernels share a server if they agree on these.
@@ -108,7 +108,7 @@ class ForkProvisioner(LocalProvisioner):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         env, cwd = kwargs["env"], kwargs["cwd"]
-        process = self.server(cmd, env).fork(cmd, env, cwd)
+        process: Any = self.server(cmd, env).fork(cmd, env, cwd)  # in place of a Popen object
         self.process, self.pid, self.pgid, self.cwd = process, process.pid, process.pid, cwd
         return self.connection_info
 
