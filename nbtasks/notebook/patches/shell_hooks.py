@@ -52,7 +52,7 @@ class ShellHooks:
         self._lists[id(owner), name] = *self._lists[id(owner), name][:3], value
 
     def follow(self, events: Any, event: str, function: Any) -> None:
-        """After the notebook's callbacks have got or lost a function: the same in the cell's copy, if it has one."""
+        """Repeat a change of the notebook's callbacks in the cell's copy, if there is one."""
         if (id(events), "callbacks") not in self._lists:
             return
         notebooks = contextvars.Context().run(getattr, events, "callbacks")

@@ -1,4 +1,4 @@
-"""Monkeypatch of the kernel's status: busy as long as a foreground cell runs, idle when all is handled.
+"""Monkeypatch of the kernel's status: busy while a foreground cell runs.
 
 Front ends show the last status that they have received, whatever request it belongs to. While a cell runs, requests
 that other threads handle, such as the messages of widgets and those on the control channel, end with the status idle.
