@@ -31,6 +31,16 @@ def notebook(tmp_path_factory) -> Iterator[FrontEnd]:
         yield kernel
 
 
+@pytest.fixture(autouse=True)
+def no_cell_left(notebook: FrontEnd) -> Iterator[None]:
+    """A test that fails leaves its cell running, which the next test would wait for."""
+    yield
+    if notebook.value("'it' in globals() and not it.done"):
+        notebook.run("%bgtask cancel it").check()
+        wait_over(notebook, "it")
+    (notebook.cwd / "END").unlink(missing_ok=True)
+
+
 def end(notebook: KernelDriver) -> None:
     """Let the cell end, and wait for it."""
     (notebook.cwd / "END").touch()
