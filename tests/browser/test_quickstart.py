@@ -41,6 +41,7 @@ SEARCH, IMAGES, NETWORK, PROJECT, USE = map(cell, ("search", "images", "network"
 def open_quickstart(open_page):
     def open_quickstart(**options):
         page = open_page(QUICKSTART, **options)
+        page.command("notebook:clear-all-cell-outputs")  # it is saved with the outputs, and counts, of a run
         page.run(cell("load"))
         page.run(cell("data"))
         return page
