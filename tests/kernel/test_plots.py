@@ -27,6 +27,17 @@ def test_a_cell_that_has_read_the_callbacks_shows_its_first_plot(notebook: Kerne
     assert images(cell) == 1
 
 
+def test_the_first_plots_of_the_kernel_are_shown_where_two_cells_make_them(notebook: KernelDriver) -> None:
+    """The second cell has begun when matplotlib registers its callback in the first one."""
+    plot = "import matplotlib.pyplot as plt\nplt.plot([1, 2])"
+    second = notebook.run(f"%%bgtask two --quiet\ngates['begun'].set(); gates['go'].wait()\n{plot}").check()
+    notebook.run("gates['begun'].wait()").check()
+    first = notebook.run(f"%%bgtask one --quiet --wait\n{plot}").check()
+    notebook.run("gates['go'].set()").check()
+    wait_over(notebook, "two")
+    assert (images(first), images(second)) == (1, 1)
+
+
 @pytest.mark.parametrize("imported", ["before", "by the cell"])
 def test_a_background_plot_appears_in_its_cell_though_foreground_cells_end_before(
     notebook: KernelDriver, imported: str

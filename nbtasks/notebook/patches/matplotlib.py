@@ -100,8 +100,10 @@ class Plots:
         """Show and close the open figures as pyplot's backend does at the end of a foreground cell."""
         if not self.figures:
             return
+        # The notebook's: another cell may have made the first plot since this one has got its copy.
+        callbacks = contextvars.Context().run(getattr, shell.events, "callbacks")
         ends = EventManager(shell, {_END: None})
-        ends.callbacks[_END] = [call for call in shell.events.callbacks[_END] if _is_of_matplotlib(call)]
+        ends.callbacks[_END] = [call for call in callbacks[_END] if _is_of_matplotlib(call)]
         with _rendering:
             ends.trigger(_END)
 
