@@ -279,7 +279,8 @@ class WorkerKernel:
         """Handle requests, and refuse to read from the keyboard."""
         self.patches.apply()
 
-    def refuse(self, what: str, *_: Any, **__: Any) -> NoReturn:
+    @staticmethod  # so that what refers to it, such as the dict of builtins, can be pickled
+    def refuse(what: str, *_: Any, **__: Any) -> NoReturn:
         """Raise the error for code that reads from the keyboard."""
         raise NoInputError(f"{what} cannot be answered in a worker process: pass the answer to the function")
 

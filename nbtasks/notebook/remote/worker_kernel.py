@@ -78,7 +78,8 @@ class CellKernel(WorkerKernel):
         super().install()
         widget_transfer.install(worker=True)
 
-    def refuse(self, what: str, *_: Any, **__: Any) -> NoReturn:
+    @staticmethod  # so that what refers to it, such as the dict of builtins, can be pickled
+    def refuse(what: str, *_: Any, **__: Any) -> NoReturn:
         """Raise the error for code that reads from the keyboard."""
         refuse_input(what)
 
