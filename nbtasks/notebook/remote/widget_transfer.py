@@ -7,6 +7,7 @@ for it. A widget that comes back is the notebook's own object.
 from __future__ import annotations
 
 import sys
+import weakref
 from typing import Any
 
 from traitlets import All, EventHandler, HasTraits
@@ -58,10 +59,17 @@ def _changed(widget: Any) -> dict[str, Any]:
 
 
 def _state(widget: Any) -> dict[str, list[tuple[Any, ...]]]:
-    """The values of its traits, its other attributes, and its observers but for those of its class."""
+    """The values of its traits, its other attributes, and its observers but for those of its class.
+
+    Without weak proxies, such as that of tqdm's box to its bar: what they stand for would be sent in their place.
+    """
     return {
         "traits": [item for item in widget._trait_values.items() if item[0] not in _OF_PROCESS],
-        "attributes": [item for item in vars(widget).items() if item[0] not in _PLAIN],
+        "attributes": [
+            (name, value)
+            for name, value in vars(widget).items()
+            if name not in _PLAIN and type(value) not in weakref.ProxyTypes
+        ],
         "observers": [
             (None if name is All else name, kind, observer)
             for name, kinds in widget._trait_notifiers.items()
