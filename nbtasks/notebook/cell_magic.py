@@ -17,7 +17,7 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from nbtasks import validation
-from nbtasks.notebook.cell_options import help_text, parsed
+from nbtasks.notebook.cell_options import help_text, parsed, unquoted
 from nbtasks.notebook.cells.cell_task import WAITS_FOR_EARLIER, CellTask
 from nbtasks.notebook.cells.errors import as_in_foreground
 from nbtasks.notebook.cells.recurring_cell import CellRun, CellRuns
@@ -229,7 +229,7 @@ def sweep_combinations(texts: Iterable[str]) -> list[dict[str, Any]]:
     """
     values: dict[str, list[Any]] = {}
     for text in texts:
-        name, equals, listed = _unquoted_value(text).partition("=")
+        name, equals, listed = unquoted(text).partition("=")
         if not equals or not name.isidentifier() or keyword.iskeyword(name):
             raise UsageError(f"%%bgtask: --for must be a name and its values, such as C=0.1,1,10, not {text!r}")
         if name in values:
@@ -256,11 +256,6 @@ def _literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def _unquoted_value(text: str) -> str:
-    """Without the quotes that keep values with spaces together on a magic's line."""
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
 # -- options -----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 
 from nbtasks.notebook.options import explained
 
-__all__ = ["help_text", "parsed"]
+__all__ = ["help_text", "parsed", "unquoted"]
 
 
 @magic_arguments("%bgtask")
@@ -58,6 +58,11 @@ def parsed(line: str) -> argparse.Namespace:
     except UsageError as error:
         raise UsageError(f"%%bgtask: {explained(str(error), _bgtask.parser, '%%bgtask?')}") from None
     for name, value in vars(options).items():
-        if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            setattr(options, name, value[1:-1])
+        if isinstance(value, str):
+            setattr(options, name, unquoted(value))
     return options
+
+
+def unquoted(text: str) -> str:
+    """A value without the quotes that keep its words together on a magic's line."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
