@@ -117,10 +117,10 @@ def start(request, tmp_path_factory) -> Iterator[Callable[..., Future[Run]]]:
                 ensure_event_loop().close()  # the one that jupyter_client made for this context
 
         for item in [] if one_of_several else request.session.items:
-            for mode in getattr(getattr(item, "function", None), "modes", ()):
-                if not (notebook := item.callspec.params["notebook"]).missing:
+            modes = getattr(getattr(item, "function", None), "modes", ())
+            if modes and not (notebook := item.callspec.params["notebook"]).missing:
+                for mode in (*modes, *filter(None, [item.callspec.params.get("mode")])):
                     begin(notebook, mode)
-                    begin(notebook, item.callspec.params.get("mode", mode))
         yield begin
         pool.shutdown(cancel_futures=True)
 

@@ -1,5 +1,6 @@
 // What screen readers and keyboards need in the views of nbtasks, and what ipywidgets cannot express: the roles of bars
-// and tables, which buttons are pressed, how a table is sorted, and the focus when a control goes. And whether a panel offers output.
+// and tables, which buttons are pressed, how a table is sorted, and the focus when a control goes. And whether a panel
+// offers output.
 
 const VIEWS = '.nbtasks-panel, .nbtasks-table, .nbtasks-schedules';
 const SORTED = { '▲': 'ascending', '▼': 'descending' };
