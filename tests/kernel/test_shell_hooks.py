@@ -97,3 +97,13 @@ def test_a_callback_of_a_module_is_the_notebooks_at_once(notebook: KernelDriver)
     assert any("image/png" in output.get("data", {}) for output in cell.outputs)
     notebook.run("gates['end'].set()").check()
     wait_over(notebook, "it")
+
+
+def test_a_cell_sees_the_callback_of_a_module_that_it_registers(kernel: KernelDriver) -> None:
+    load(kernel)
+    kernel.run(
+        "%%bgtask it --quiet --wait\nimport json\nevents = get_ipython().events\nevents.callbacks\n"
+        "events.register('post_execute', json.dumps)\nthere = json.dumps in events.callbacks['post_execute']\n"
+        "events.unregister('post_execute', json.dumps)\ngone = json.dumps not in events.callbacks['post_execute']"
+    ).check()
+    assert kernel.value("[there, gone]") == [True, True]
