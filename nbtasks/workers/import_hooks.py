@@ -1,6 +1,6 @@
 """Import hooks of the notebook in a worker process.
 
-Typeguard, jaxtyping and pyximport install some. A hook is an object in `sys.meta_path` that loads modules in its own
+Typeguard installs one, for example. A hook is an object in `sys.meta_path` that loads modules in its own
 way. It is sent along if it can be pickled. What other ways a library has to do that (`sys.path_hooks`, a hook that is
 removed after an import) is told by the modules that were loaded so in the notebook and otherwise in the worker.
 """

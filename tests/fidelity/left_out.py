@@ -18,7 +18,7 @@ _LIBRARIES = (
     "was imported without them:",
     "",
     "- `beartype.claw`: it keeps them in `sys.path_hooks`, as functions, and what they change in its own tables.",
-    "- `with install_import_hook(...)` of typeguard and jaxtyping: the hook is gone before the cell begins.",
+    "- `with install_import_hook(...)` of typeguard: the hook is gone before the cell begins.",
 )
 
 
