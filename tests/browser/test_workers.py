@@ -52,7 +52,9 @@ WIDGETS = [
     "stop, rate, log = widgets.Button(description='Stop it'), widgets.IntSlider(value=3), widgets.Output()\n"
     "def stopped(_):\n"
     "    stop.disabled, stop.description = True, 'Stops'\n    with log: print('stopped at', rate.value)\n"
-    "stop.on_click(stopped)\ndisplay(widgets.HBox([stop, rate]), log)\nwhile not stop.disabled: pass\n"
+    "def moved(change):\n    with log: print('moved to', change.new)\n"
+    "stop.on_click(stopped)\nrate.observe(moved, 'value')\ndisplay(widgets.HBox([stop, rate]), log)\n"
+    "while not stop.disabled: pass\n"
     "print('the cell has ended with', rate.value)",
     "go.wait()",
 ]
@@ -68,6 +70,7 @@ def test_a_click_and_a_move_reach_a_cell_in_a_process_while_it_computes(open_pag
     slider.focus()
     slider.press("ArrowRight")
     slider.press("ArrowRight")
+    page.wait_text(1, "moved to 5")  # the page holds a second move back until the first is answered
     page.button(1, "Stop it").click()
     page.wait_text(1, "the cell has ended with 5")
     page.wait_text(1, "stopped at 5")
