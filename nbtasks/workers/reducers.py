@@ -15,7 +15,6 @@ import importlib
 import io
 import linecache
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -31,8 +30,10 @@ from typing import Any, TypeVar
 import cloudpickle
 from cloudpickle.cloudpickle import _DYNAMIC_CLASS_TRACKER_BY_ID, _class_setstate, _make_skeleton_class
 
+from nbtasks.workers.open_files import reduced_file
 from nbtasks.workers.quiet_import import imported_quietly
 from nbtasks.workers.text_columns import reduced_texts
+from nbtasks.workers.unbegun_generators import reduced_generator
 
 __all__ = [
     "Reduced",
@@ -48,16 +49,19 @@ Reduced = tuple[Any, ...]
 Rule = Callable[[Any], Reduced | None]
 R = TypeVar("R", bound=Rule)
 
-_registry: dict[type | str, Rule] = {}
+_registry: dict[str, Rule] = {}
 _found: dict[type, Rule | None] = {}
 """The rules of classes that were looked up, but for classes of the notebook, which come and go."""
 
 
 def reduces(*classes: type | str) -> Callable[[R], R]:
-    """Register a rule for classes and their subclasses; one that may not be imported is "package.Class"."""
+    """Register a rule for classes and their subclasses; one that may not be imported is "package.Class".
+
+    It is also the rule of the classes that replace them in a module that is loaded again (`reload(logging)`).
+    """
 
     def register(rule: R) -> R:
-        _registry.update(dict.fromkeys(classes, rule))
+        _registry.update(dict.fromkeys((one if isinstance(one, str) else _name_of(one) for one in classes), rule))
         _found.clear()
         return rule
 
@@ -76,9 +80,13 @@ def reduced_specially(obj: Any) -> Reduced | None:
     return None if rule is None else rule(obj)
 
 
+def _name_of(kind: type) -> str:
+    return f"{str(kind.__module__).partition('.')[0]}.{kind.__name__}"
+
+
 def _rule_for(kind: type) -> Rule | None:
     for base in kind.__mro__:
-        rule = _registry.get(base) or _registry.get(f"{str(base.__module__).partition('.')[0]}.{base.__name__}")
+        rule = _registry.get(_name_of(base))
         if rule is not None:
             return rule
     return None
@@ -449,7 +457,12 @@ def _log_handler(obj: logging.Handler) -> Reduced:
     if isinstance(obj, logging.FileHandler):
         _open_again_to_append(obj)
         state |= {"stream": None, "mode": obj.mode}
-    return _handler_of_mark, (type(obj), state)
+    return _handler_of_mark, (_current(type(obj)), state)
+
+
+def _current(kind: type) -> Any:
+    """The class that its module has now: one of a `logging` before it was loaded again is found nowhere."""
+    return kind if kind.__module__ == "__main__" else getattr(sys.modules.get(kind.__module__), kind.__qualname__, kind)
 
 
 def _open_again_to_append(handler: logging.FileHandler) -> None:
@@ -533,39 +546,27 @@ def _wrapper(kind: type, state: dict[str, Any]) -> Any:
     return made
 
 
-# -- what is finished: it arrives finished ----------------------------------------------------------------------------
-# Cells leave such objects behind in names: `with open(...) as file`, `for thread in threads: thread.join()`. What is
-# not finished yet is left to pickle, which refuses it.
-
-
-_MODES = ("r", "w", "a")
+# -- files, generators and coroutines ---------------------------------------------------------------------------------
 
 
 @reduces(io.TextIOWrapper, io.TextIOBase, io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
 def _file(obj: Any) -> Reduced | None:
-    """A standard stream, or a closed file. A copy of an open one would read or write on its own."""
     for name in ("stdout", "stderr", "__stdout__", "__stderr__"):
         if obj is getattr(sys, name):
             return getattr, (sys, name)
-    text = isinstance(obj, io.TextIOWrapper)
-    if not text and isinstance(obj, io.TextIOBase):  # StringIO and the like
+    if isinstance(obj, io.TextIOBase) and not isinstance(obj, io.TextIOWrapper):  # StringIO and the like
         return None
-    if not obj.closed:
-        raise TypeError("an open file cannot be sent")
-    mode = getattr(obj, "mode", "rb")
-    buffering = 0 if isinstance(obj, io.FileIO) else -1
-    return _closed_file, (obj.name, mode, buffering, obj.encoding if text else None)
+    return reduced_file(obj)
 
 
-def _closed_file(name: Any, mode: str, buffering: int, encoding: str | None) -> Any:
-    plain = next((one for one in _MODES if one in mode), "w") + ("+" if "+" in mode else "")
-    file: Any = open(os.devnull, plain if encoding else f"{plain}b", buffering, encoding)  # noqa: SIM115 - see below
-    raw = file if isinstance(file, io.FileIO) else file.buffer.raw if encoding else file.raw
-    file.close()
-    raw.name = name
-    if encoding:
-        file.mode = mode
-    return file
+@reduces(types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
+def _generator(obj: Any) -> Reduced:
+    return reduced_generator(obj)
+
+
+# -- what is finished: it arrives finished ----------------------------------------------------------------------------
+# Cells leave such objects behind in names: `for thread in threads: thread.join()`. What is not finished yet is left to
+# pickle, which refuses it.
 
 
 @reduces(subprocess.Popen)
@@ -673,35 +674,3 @@ def _ended_group() -> Any:
     group: Any = asyncio.TaskGroup()
     group._entered = group._exiting = True
     return group
-
-
-@reduces(types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
-def _generator(obj: Any) -> Reduced | None:
-    frame = next(getattr(obj, name) for name in ("gi_frame", "cr_frame", "ag_frame") if hasattr(obj, name))
-    return (_ended_generator, (type(obj).__name__, obj.__name__, obj.__qualname__)) if frame is None else None
-
-
-def _ended_generator(kind: str, name: str, qualname: str) -> Any:
-    made: Any
-    if kind == "async_generator":
-        made = _empty_async_generator()
-        with contextlib.suppress(StopIteration):
-            made.aclose().send(None)
-    else:
-        made = _empty_coroutine() if kind == "coroutine" else _empty_generator()
-        made.close()
-    made.__name__, made.__qualname__ = name, qualname
-    return made
-
-
-async def _empty_coroutine() -> None:
-    """A coroutine that is closed before it has begun."""
-
-
-def _empty_generator() -> Any:
-    yield from ()
-
-
-async def _empty_async_generator() -> Any:
-    return
-    yield

@@ -153,7 +153,6 @@ def test_a_bar_of_tqdm_sets_the_progress_from_another_process(manager: TaskManag
         task.wait(30)
 
 
-
 def test_a_task_class_runs_there_with_its_fields(manager: TaskManager) -> None:
     assert manager.add_task(Double(factor=4, name="twice", backend="process")).wait(60) == (8, "twice", True)
 
@@ -179,9 +178,11 @@ def test_an_unpicklable_object_fails_the_task_before_anything_starts(manager: Ta
 
 
 def test_each_unpicklable_object_is_named_with_its_type_and_where_it_is_used(
-    manager: TaskManager, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    manager: TaskManager, caplog: pytest.LogCaptureFixture
 ) -> None:
     latch, numbers = threading.Lock(), (n for n in range(3))
+    next(numbers)
+    reading, writing = os.pipe()
 
     def inner() -> object:
         return 1, numbers
@@ -189,18 +190,19 @@ def test_each_unpicklable_object_is_named_with_its_type_and_where_it_is_used(
     def work(stream: Any, *, connection: Any) -> object:
         return (lambda: latch), inner(), stream, connection
 
-    with (tmp_path / "file").open("w") as stream:
+    with os.fdopen(reading), os.fdopen(writing, "w") as stream:
         call = functools.partial(work, stream, connection=sqlite3.connect(":memory:"))
         task = manager.create_task("work", call, backend="process")
         manager.wait(task, timeout=60)
     call.keywords["connection"].close()
     assert str(task.exception).removeprefix("not sent to a worker process: ").split("; ") == [
-        f"argument 1 of {work.__qualname__} (_io.TextIOWrapper): an open file cannot be sent",
+        f"argument 1 of {work.__qualname__} (_io.TextIOWrapper): "
+        "an open pipe, terminal or temporary file cannot be sent",
         f"argument connection of {work.__qualname__} (sqlite3.Connection): cannot pickle 'sqlite3.Connection' object",
         f"latch (_thread.lock), which {work.__qualname__}() reads in line {work.__code__.co_firstlineno + 1}: "
         "cannot pickle '_thread.lock' object",
         f"numbers (generator), which {inner.__qualname__}() reads in line {inner.__code__.co_firstlineno + 1}: "
-        "cannot pickle 'generator' object",
+        "cannot pickle a generator that has begun",
     ]
     assert "Traceback" not in caplog.text, "where it was noticed is of no use to anybody"
 

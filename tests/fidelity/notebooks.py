@@ -1,5 +1,4 @@
-"""Notebooks to compare: the corpus in percent format, and any `.ipynb` file.
-"""
+"""Notebooks to compare: the corpus in percent format, and any `.ipynb` file."""
 
 from __future__ import annotations
 
@@ -19,7 +18,8 @@ _REQUIRES = re.compile(r"^# requires: *(.*)$", re.MULTILINE)
 
 REASONS = {
     "alive": "It binds or uses an object that lives in one process: a lock or an event, a running thread, a "
-    "generator, a pool, a socket or a pipe, a weak reference, a context variable.",
+    "generator that has begun, a file in the middle of a loop over its lines, a pool, a socket or a pipe, a weak "
+    "reference, a context variable.",
     "identity": "It checks whether an object is the same one, or how it was made.",
     "library": "It uses what an earlier cell has registered in a library.",
 }
