@@ -6,6 +6,7 @@ same object, moved to where the other process has left it.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import os
@@ -14,13 +15,17 @@ import uuid
 import weakref
 from typing import Any
 
-__all__ = ["reduced_file"]
+from nbtasks.workers.partial_unpickling import NotRebuiltError
+
+__all__ = ["leave_loop", "reduced_file"]
 
 _files: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 """The files that were sent or have arrived, by their mark."""
 _marks: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _arrived_at: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 """Where the files were that have arrived here."""
+_READ_AGAIN = 2**26
+"""The greatest size of a file, in bytes, that is read again to find a line in it."""
 _MADE_BY_OPEN = os.O_CREAT | os.O_EXCL | os.O_TRUNC
 
 
@@ -38,6 +43,27 @@ def reduced_file(obj: Any) -> tuple[Any, ...]:
     found = os.fstat(obj.fileno())
     identity = (os.path.abspath(obj.name), found.st_dev, found.st_ino)
     return _open_file, (mark, obj.name, mode, _buffering(obj), text, identity, place, _arrived_at.get(obj))
+
+
+def leave_loop(file: Any) -> None:
+    """Have a text file that `next` has read tell its position again.
+
+    That is the start of the line that comes next, after which as much text follows as is left to read. Only for files
+    that nothing uses now.
+    """
+    if type(file) is not io.TextIOWrapper or file.closed or not file.readable() or _where(file) is not None:
+        return
+    with contextlib.suppress(OSError, TypeError):  # it cannot be sent, and stays as it is
+        _check(file)
+        if os.fstat(file.fileno()).st_size > _READ_AGAIN:
+            return
+        left = len(file.read())
+        file.seek(0)
+        lengths = [len(line) for line in file]
+        file.seek(0)
+        read = sum(lengths) - left
+        while read > 0:
+            read -= len(file.readline())
 
 
 def _check(obj: Any) -> None:
@@ -107,7 +133,8 @@ def _move(file: Any, place: int, came_from: int | None) -> None:
     if came_from is not None and _where(file) not in (came_from, place):
         if place == came_from:  # it was used here only
             return
-        raise OSError(f"{file.name} was read, written or closed in both processes at the same time")
+        kind = f"{type(file).__module__}.{type(file).__qualname__}"
+        raise NotRebuiltError(kind, f"{file.name} was read, written or closed in both processes at the same time")
     if file.readable():
         file.seek(0, os.SEEK_END)  # so that it forgets what it has read ahead, which may be written over
     file.seek(place)

@@ -15,7 +15,7 @@ from typing import Any
 
 from nbtasks.workers.quiet_import import imported_quietly
 
-__all__ = ["Lost", "PartialUnpickler", "lost_within"]
+__all__ = ["Lost", "NotRebuiltError", "PartialUnpickler", "lost_within"]
 
 _FAR = 200_000
 """How many objects are looked at."""
@@ -26,6 +26,14 @@ class Lost:
 
     def __init__(self, kind: str, why: BaseException) -> None:
         self.kind, self.why = kind, why
+
+
+class NotRebuiltError(TypeError):
+    """An object that cannot be brought to the state that it had elsewhere."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(why)
+        self.kind = kind
 
 
 _Unpickler: Any = pickle._Unpickler  # its stack has no types
@@ -57,7 +65,7 @@ class PartialUnpickler(_Unpickler):  # type: ignore[misc]
             return call()
         except Exception as error:  # noqa: BLE001 - objects are rebuilt by code of their own
             module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", repr(function))
-            lost = Lost(f"{module}.{name}", error)
+            lost = Lost(error.kind if isinstance(error, NotRebuiltError) else f"{module}.{name}", error)
             if args and name.endswith(("setstate", "set_class_state")):
                 self.broken[id(args[0])] = args[0], lost
             return lost

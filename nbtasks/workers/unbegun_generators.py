@@ -8,17 +8,23 @@ from __future__ import annotations
 import contextlib
 import dis
 import gc
+import os
 import types
 import uuid
 import weakref
 from collections.abc import Callable
 from typing import Any
 
+from nbtasks.workers.partial_unpickling import NotRebuiltError
+
 __all__ = ["reduced_generator"]
 
 _generators: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 """Those that were sent or have arrived, by their mark."""
 _marks: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_arrived: weakref.WeakSet[Any] = weakref.WeakSet()
+_begun_elsewhere: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Those of this process that have begun in another one, which has ended: to begin again would be wrong."""
 
 
 def reduced_generator(obj: Any) -> tuple[Any, ...]:
@@ -29,7 +35,11 @@ def reduced_generator(obj: Any) -> tuple[Any, ...]:
     frame = _frame(obj)
     if frame is None:
         return _ended, (mark, names, type(obj).__name__)
+    if obj in _begun_elsewhere:
+        raise TypeError(f"the {type(obj).__name__} has begun in a worker process, and stayed behind there")
     if not _is_unbegun(obj, frame):
+        if obj in _arrived:  # where it came from, it has not begun
+            return _begun, (mark, type(obj).__name__, os.getpid())
         raise TypeError(f"cannot pickle a {type(obj).__name__} that has begun")
     function = next(one for one in gc.get_referents(obj) if getattr(one, "__code__", None) is frame.f_code)
     return _unbegun, (mark, names, function, *_arguments(frame))
@@ -67,7 +77,19 @@ def _unbegun(
     mark: str, names: tuple[str, str], function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]
 ) -> Any:
     made = _generators.get(mark)
-    return _named(mark, names, function(*args, **kwargs)) if made is None else made
+    if made is None:
+        made = _named(mark, names, function(*args, **kwargs))
+        _arrived.add(made)
+    return made
+
+
+def _begun(mark: str, kind: str, process: int) -> Any:
+    found = _generators.get(mark)
+    if process == os.getpid():  # on trial, before it is sent back
+        return found
+    if found is not None:
+        _begun_elsewhere.add(found)
+    raise NotRebuiltError(kind, f"cannot pickle a {kind} that has begun")
 
 
 def _named(mark: str, names: tuple[str, str], made: Any) -> Any:
@@ -80,7 +102,7 @@ def _ended(mark: str, names: tuple[str, str], kind: str) -> Any:
     found = _generators.get(mark)
     frame = None if found is None else _frame(found)
     if frame is not None and not _is_unbegun(found, frame):
-        raise RuntimeError(f"the {kind} {names[1]} was used in both processes at the same time")
+        raise NotRebuiltError(kind, f"{names[1]} was used in both processes at the same time")
     if found is None:
         found = _named(mark, names, _EMPTY[kind]())
     if kind == "async_generator":

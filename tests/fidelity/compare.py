@@ -40,6 +40,8 @@ _INHERENT: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r'  \|   File "[^"\n]*/interactiveshell\.py", line.*\n(?:  \|     .*\n){1,2}?(?=  \|   File)'), ""),
     # Which frames of asyncio show depends on whether its tasks are those written in C; nest_asyncio's are not.
     (re.compile(r'(?:  |    )\| +File "[^"\n]*/asyncio/tasks\.py", line.*\n(?: +\|  .*\n){1,2}?(?= +\| +File)'), ""),
+    # How many tasks of asyncio there were before, those of the kernel included.
+    (re.compile(r"\bTask-\d+\b"), "Task-<number>"),
     # Models of widgets, and what pandas' Styler, Plotly and the HTML of animations name their elements by.
     (re.compile(r"\b[0-9a-f]{32}\b"), "<id>"),
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<id>"),

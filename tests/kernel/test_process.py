@@ -182,6 +182,28 @@ def test_a_name_that_cannot_come_back_stays_behind_and_is_reported(notebook: Ker
     assert notebook.value("(kept, 'numbers' in globals(), it.state.value)") == (1, False, "completed")
 
 
+def test_a_generator_that_begins_in_a_cell_is_not_begun_once_more(notebook: KernelDriver) -> None:
+    notebook.run("steps = (n for n in range(3))").check()
+    cell = notebook.run(RUN + "next(steps)").check()
+    why = "cannot pickle a generator that has begun"
+    assert f"steps (generator) stayed behind in the worker process: {why}" in cell.stderr
+    [error] = notebook.run(RUN + "1\nnext(steps)").errors
+    assert "steps (generator), used in line 2: the generator has begun in a worker process, and stayed behind" in error
+
+
+def test_a_file_that_is_read_in_both_processes_stays_behind(notebook: KernelDriver) -> None:
+    notebook.run("with open('lines', 'w') as lines:\n    lines.write('a\\nb\\nc\\n')\nlines = open('lines')").check()
+    cell = notebook.run(
+        "%%bgtask it --backend process --quiet\nlines.readline()\nprint('read')\n"
+        "import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)"
+    )
+    cell.wait_output("read")
+    notebook.run("lines.readline(), lines.readline()\nopen('go', 'w').close()").check()
+    wait_over(notebook, "it")
+    cell.wait_output("lines (_io.TextIOWrapper) stayed behind in the worker process: lines was read, written or closed")
+    assert notebook.value("lines.readline()") == "c\n"
+
+
 def test_an_object_that_exists_only_by_name_does_not_cost_the_other_names(notebook: KernelDriver) -> None:
     cell = notebook.run(
         RUN + "from typing import NewType\nUserId = NewType('UserId', int)\nn = UserId(3)\n"

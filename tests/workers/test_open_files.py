@@ -8,6 +8,7 @@ import tempfile
 
 import pytest
 
+from nbtasks.workers.open_files import leave_loop
 from nbtasks.workers.serialization import pack
 from tests.workers.other_process import other_process
 
@@ -67,6 +68,17 @@ def test_what_is_written_there_follows_what_was_written_here(other, tmp_path, mo
     assert content.endswith("onetwothree".encode("utf-16-le" if as_text else "ascii")) or mode == "r+"
 
 
+@pytest.mark.parametrize("newline", [None, "", "\n"])
+@pytest.mark.parametrize("lines_read", [1, 2, 3])
+def test_a_file_that_leaves_the_loop_over_its_lines_is_at_the_next_one(path, newline, lines_read):
+    with open(path, encoding="utf-8", newline=newline) as file, open(path, encoding="utf-8", newline=newline) as alone:
+        for _ in range(lines_read):
+            next(file), next(alone)
+        leave_loop(file)
+        assert file.tell() == sum(map(len, path.read_bytes().splitlines(keepends=True)[:lines_read]))
+        assert file.readlines() == alone.readlines()
+
+
 def test_what_was_read_ahead_here_is_read_again_after_it_was_written_there(other, path):
     with path.open("r+", encoding="utf-8") as file:
         file.read(1)
@@ -99,7 +111,7 @@ def test_the_use_of_one_file_in_both_processes_is_an_error(other, path):
         other.send(file, "it.readline()")
         file.readline()
         file.readline()
-        with pytest.raises(OSError, match=r"poem.txt was read, written or closed in both processes"):
+        with pytest.raises(TypeError, match=r"poem.txt was read, written or closed in both processes"):
             other.receive()
         other.send(file, "pass")
         assert file.readline() == "three\n"

@@ -81,8 +81,16 @@ def test_the_use_of_one_in_both_processes_is_an_error(other):
     generator = (n for n in [1, 2, 3])
     other.send(generator, "list(it)")
     next(generator)
-    with pytest.raises(RuntimeError, match="was used in both processes at the same time"):
+    with pytest.raises(TypeError, match="was used in both processes at the same time"):
         other.receive()
+
+
+def test_one_that_stayed_behind_is_not_begun_once_more(other):
+    generator = (n for n in [1, 2, 3])
+    with pytest.raises(TypeError, match="cannot pickle a generator that has begun"):
+        other.use(generator, "found = next(it)")
+    with pytest.raises(TypeError, match="has begun in a worker process, and stayed behind there"):
+        pack(generator)
 
 
 def test_those_that_have_begun_are_not_sent():

@@ -31,6 +31,7 @@ from nbtasks.progress import CURRENT
 from nbtasks.task import Task
 from nbtasks.workers.import_hooks import differing_modules
 from nbtasks.workers.messages import FIGURES, RESULT, STATE, THREAD_STATE, WIDGET
+from nbtasks.workers.open_files import leave_loop
 from nbtasks.workers.process_settings import take_settings
 from nbtasks.workers.serialization import digest_of
 from nbtasks.workers.worker_side import Answer, WorkerKernel, import_quietly, pack_error, serve
@@ -120,6 +121,8 @@ class CellKernel(WorkerKernel):
             for name, digest in digests.items()
             if digest is not None and name in names and self._digest(name, work["changed"]) != digest
         }
+        for value in bound.values():
+            leave_loop(value)
         named = set(map(id, bound.values()))
         made = widget_transfer.made_widgets()
         bound |= {WIDGET + model: widget for model, widget in made.items() if id(widget) not in named}
