@@ -182,6 +182,28 @@ def test_a_name_that_cannot_come_back_stays_behind_and_is_reported(notebook: Ker
     assert notebook.value("(kept, 'numbers' in globals(), it.state.value)") == (1, False, "completed")
 
 
+def test_a_task_of_asyncio_that_the_cell_leaves_takes_its_steps(notebook: KernelDriver) -> None:
+    code = "async def work():\n    await asyncio.sleep(0)\n    print('worked')\n    return 3\n"
+    cell = notebook.run(f"{RUN}import asyncio\n{code}left = asyncio.ensure_future(work())\nprint('left')").check()
+    assert cell.stdout == "left\nworked\n"
+    assert notebook.value("left.result()") == 3
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_a_later_cell_says_that_the_name_stayed_behind(notebook: KernelDriver, backend: str) -> None:
+    name = f"latch_of_{backend}"
+    notebook.run(RUN + f"import threading\n{name} = threading.Lock()").check()
+    cell = notebook.run(f"%%bgtask it --quiet --backend {backend}\n{name}.locked()")
+    wait_over(notebook, "it")
+    assert f"NameError: name '{name}' is not defined" in cell.text
+    cell.wait_output(f"{name} (_thread.lock): it stayed behind in the worker process of an earlier cell: cannot pickle")
+    notebook.run(f"{name} = 1").check()
+    cell = notebook.run(f"%%bgtask it --quiet --backend {backend}\ndel {name}\n{name}")
+    wait_over(notebook, "it")
+    assert "NameError" in cell.text
+    assert "stayed behind" not in cell.text
+
+
 def test_a_generator_that_begins_in_a_cell_is_not_begun_once_more(notebook: KernelDriver) -> None:
     notebook.run("steps = (n for n in range(3))").check()
     cell = notebook.run(RUN + "next(steps)").check()

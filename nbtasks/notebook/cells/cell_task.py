@@ -405,6 +405,8 @@ class CellTask(Task):
             warn_of_exit()
         elif type(error).__module__ == "sqlite3" and "created in a thread" in str(error):
             self.output.stderr(_SQLITE_ADVICE)
+        elif isinstance(error, NameError) and (stayed := self.notebook.names.stayed_behind(error.name)):
+            self.output.stderr(f"nbtasks: {error.name} ({stayed[0]}): {stayed[1]}\n")
 
     def _show_plots(self) -> None:
         if self._inside is not None and not self._drawn_elsewhere:

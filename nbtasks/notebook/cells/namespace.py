@@ -159,6 +159,18 @@ class NotebookNames:
         self._waiting: list[CellNames] = []
         self._committed: weakref.WeakSet[CellNames] = weakref.WeakSet()
         """Those with values that the notebook may drop."""
+        self._stayed: dict[str, tuple[str, str]] = {}
+
+    def note_stayed(self, name: str, kind: str, why: str) -> None:
+        """Note that an object of that class stayed behind in a worker process, so that the name is not bound to it."""
+        self._stayed[name] = kind, why
+
+    def stayed_behind(self, name: str | None) -> tuple[str, str] | None:
+        """The class of the object that would have that name, and why it has not, if the name is not bound."""
+        if name is None or name in self._names or name not in self._stayed:
+            return None
+        kind, why = self._stayed[name]
+        return kind, f"it stayed behind in the worker process of an earlier cell: {why}"
 
     @property
     def live(self) -> dict[str, Any]:

@@ -94,6 +94,8 @@ class CellWork(RemoteWork):
         names = self._names
         reads = names_read(self._task.code.tree, self._task.notebook.shell.transform_cell)
         work["changed"] = reads.changed
+        stayed = {name: self._task.notebook.names.stayed_behind(name) for name in reads.sure if name not in names}
+        work["stayed"] = {name: found for name, found in stayed.items() if found is not None}
         work["modules"] = [name for name in reads.modules if name in sys.modules]
         sure = {name: names[name] for name in reads.sure if name in names and name not in _NAMES_OF_WORKER}
         others: Iterable[str] = names.keys() if reads.everything else reads.maybe
@@ -206,6 +208,8 @@ class CellWork(RemoteWork):
 
     def _say_stayed(self, stayed: Mapping[str, list[str]]) -> None:
         for name, (kind, why) in stayed.items():
+            if name.isidentifier():
+                self._task.notebook.names.note_stayed(name, kind, why)
             other = f"a widget ({kind})" if name.startswith(WIDGET) else f"{name} ({kind})"
             what = {
                 RESULT: f"the result ({kind})",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
 import functools
@@ -32,6 +33,7 @@ from nbtasks.task import Task
 from nbtasks.workers.import_hooks import differing_modules
 from nbtasks.workers.messages import FIGURES, RESULT, STATE, THREAD_STATE, WIDGET
 from nbtasks.workers.open_files import leave_loop
+from nbtasks.workers.partial_unpickling import Lost
 from nbtasks.workers.process_settings import take_settings
 from nbtasks.workers.serialization import digest_of
 from nbtasks.workers.worker_side import Answer, WorkerKernel, import_quietly, pack_error, serve
@@ -40,6 +42,8 @@ __all__ = ["CellKernel", "main"]
 
 _COMPARED = 2**20
 """Objects of up to this number of bytes are compared after the cell, even if its source does not change them."""
+_STEPS = 100
+"""Steps that asyncio tasks may take after their cell has ended."""
 _NAMES_OF_IPYTHON = re.compile(r"_+|_i+|_i?\d+|In|Out|_[ido]h|exit|quit|get_ipython|open")
 
 _depth: contextvars.ContextVar[int] = contextvars.ContextVar("nbtasks_depth", default=0)
@@ -90,6 +94,8 @@ class CellKernel(WorkerKernel):
         names = shell.user_ns
         self._take_names(work)
         self._source, self._filename = work["source"], work["filename"]
+        stayed = {name: Lost(kind, TypeError(why)) for name, (kind, why) in work["stayed"].items()}
+        self.lost = {**stayed, **self.lost}
         put_state(shell, work["state"])
         put_figures(work["figures"])
         import_quietly(work["modules"])
@@ -108,7 +114,9 @@ class CellKernel(WorkerKernel):
         self._value = None
         self._widgets.open(self._context_of_callbacks(), awaits=work["awaits"])
         self.say("nbtasks_widgets", {"models": widget_transfer.arrived_models()}, [])
+        others = asyncio.all_tasks()
         reply = await self.kernel.do_execute(self._source, False, store_history=True, allow_stdin=False)
+        await _take_steps(others)
         self._widgets.close()
         custom_traceback.revert()
         bound = {
@@ -275,6 +283,14 @@ def _as_text(error: BaseException | None) -> list[Any]:
     lines = traceback.format_exception(error)
     text = "" if error is None else error_text(error)
     return ["error", {"ename": type(error).__name__, "evalue": text, "traceback": [line.rstrip() for line in lines]}]
+
+
+async def _take_steps(others: set[asyncio.Task[Any]]) -> None:
+    """Let the tasks of asyncio that the cell has left begin, and end if nothing keeps them waiting."""
+    for _ in range(_STEPS):
+        if asyncio.all_tasks() <= others:
+            return
+        await asyncio.sleep(0)
 
 
 def _may_change(value: Any) -> bool:
