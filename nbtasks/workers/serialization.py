@@ -11,6 +11,7 @@ import dis
 import functools
 import hashlib
 import io
+import logging
 import pickle
 import re
 import sys
@@ -44,6 +45,8 @@ __all__ = [
     "unpack",
     "unpack_names",
 ]
+
+logger = logging.getLogger("nbtasks")
 
 _FUNCTIONS = (functools.partial, types.MethodType, types.FunctionType)
 
@@ -324,7 +327,7 @@ def pack_names(
     try:
         return _packed_and_tried(dict(names), is_main, task, sent), {}
     except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code; the names at fault are found below
-        whole = error
+        logger.debug("not all could be sent: %s", error)
     refused: dict[str, BaseException] = {}
     able: dict[str, Any] = {}
     for name, value in names.items():
@@ -338,9 +341,37 @@ def pack_names(
                 able[name] = attribute
         else:
             able[name] = value
-    if len(able) == len(names) and all(able[name] is names[name] for name in names):
-        raise whole
-    return pack(able, is_main, task, sent=sent), refused
+    try:
+        return pack(able, is_main, task, sent=sent), refused
+    except Exception:  # noqa: BLE001 - threads change objects meanwhile, as those of a cell that has left them do
+        return _packed_one_by_one(able, is_main, task, sent, refused), refused
+
+
+def _packed_one_by_one(
+    names: Mapping[str, Any], is_main: IsMain | None, task: Any, sent: frozenset[str], refused: dict[str, BaseException]
+) -> Buffers:
+    """A parcel of the names that can be sent now, each as it is at one moment; the others are `refused`."""
+    parcels: dict[str, Buffers] = {}
+    for name, value in names.items():
+        try:
+            parcels[name] = _packed_and_tried(value, is_main, task, sent)
+        except Exception as error:  # noqa: BLE001 - as above
+            refused[name] = error
+    return pack({name: _Packed(parcel) for name, parcel in parcels.items()})
+
+
+class _Packed:
+    """A value that arrives from a parcel of its own."""
+
+    def __init__(self, parcel: Buffers) -> None:
+        self._parcel = [bytes(raw(one)) for one in parcel]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpacked, (self._parcel,)
+
+
+def _unpacked(parcel: Buffers) -> Any:
+    return unpack(parcel, _arriving.names, _arriving.task)
 
 
 class _ModuleAttribute:

@@ -179,6 +179,26 @@ for handler in (before, logging.NullHandler(), logging.FileHandler("log")):
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tempfile.mkdtemp())
 
 
+class Changing:
+    """Can be pickled every second time only, as an object that a thread changes."""
+
+    def __init__(self, name):
+        self.name, self.turns = name, 0
+
+    def __reduce__(self):
+        self.turns += 1
+        if self.turns % 2:
+            raise TypeError(f"{self.name} has changed")
+        return Changing, (self.name,)
+
+
+def test_names_whose_objects_change_meanwhile_are_sent_each_on_its_own():
+    parcel, refused = pack_names({"one": Changing("one"), "number": 3, "two": Changing("two")})
+    names = unpack(parcel)
+    assert (names["number"], refused.keys() | names.keys()) == (3, {"one", "number", "two"})
+    assert [type(names[name]) for name in names.keys() - {"number"}] == [Changing] * (2 - len(refused))
+
+
 def test_a_singledispatch_function_arrives_with_its_registry():
     @functools.singledispatch
     def kind(one):

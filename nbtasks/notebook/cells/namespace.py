@@ -162,11 +162,11 @@ class NotebookNames:
         self._stayed: dict[str, tuple[str, str]] = {}
 
     def note_stayed(self, name: str, kind: str, why: str) -> None:
-        """Note that an object of that class stayed behind in a worker process, so that the name is not bound to it."""
+        """Note that an object of that class stayed behind in a worker process, and why."""
         self._stayed[name] = kind, why
 
     def stayed_behind(self, name: str | None) -> tuple[str, str] | None:
-        """The class of the object that would have that name, and why it has not, if the name is not bound."""
+        """The class of the object that would have that unbound name, and why it has not."""
         if name is None or name in self._names or name not in self._stayed:
             return None
         kind, why = self._stayed[name]
