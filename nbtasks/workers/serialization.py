@@ -134,7 +134,9 @@ _READS_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "DELETE_GLOBAL", "LOAD_FR
 _LOOKS_AROUND = frozenset({"globals", "eval", "exec"})
 _AROUND = frozenset({"user_ns", "__main__"})
 """Code that calls one of `_LOOKS_AROUND`, or mentions one of `_AROUND`, may read any name."""
-EVALUATES_TEXT = frozenset({"eval", "exec", "query", "sql", "timeit", "repeat", "system", "getoutput", "run_cell"})
+EVALUATES_TEXT = frozenset(
+    {"eval", "exec", "query", "sql", "timeit", "repeat", "Timer", "system", "getoutput", "run_cell"}
+)
 """Functions and methods that evaluate a text, in which any name may be."""
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _arriving = threading.local()

@@ -19,6 +19,8 @@ __all__ = ["Reads", "names_read"]
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _LOOKS_AROUND = frozenset({"globals", "locals", "vars", "dir"})
 _NAMESPACES = frozenset({"user_ns", "user_global_ns"})
+_EVALUATES_CODE = frozenset({"eval", "exec", "timeit", "repeat", "Timer"})
+"""Functions whose first argument is code: if it is not in the source, it may read any name."""
 _TESTS = frozenset({"testmod", "main"})
 """Functions that look for tests in `__main__`, those of doctest and unittest."""
 _LISTING_MAGICS = frozenset({"who", "who_ls", "whos", "run", "store", "reset", "reset_selective", "xdel", "psearch"})
@@ -50,6 +52,11 @@ def names_read(tree: ast.Module, transform: Callable[[str], str]) -> Reads:
     visitor = _Visitor(transform)
     visitor.visit_all(tree.body)
     return visitor.finished()
+
+
+def _is_computed(args: list[ast.expr]) -> bool:
+    """Whether the first argument is not a literal text, nor a function."""
+    return bool(args) and not isinstance(args[0], ast.Constant | ast.Lambda)
 
 
 class _Visitor(ast.NodeVisitor):
@@ -115,6 +122,10 @@ class _Visitor(ast.NodeVisitor):
         self._bound.update(alias.asname or alias.name.partition(".")[0] for alias in node.names)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        if node.module == "__main__":
+            for alias in node.names:
+                self._reads.everything |= alias.name == "*"
+                self.visit(ast.copy_location(ast.Name(alias.name, ast.Load()), node))
         self._reads.modules.add(node.module or "")
         self._bound.update(alias.asname or alias.name for alias in node.names)
 
@@ -256,7 +267,8 @@ class _Visitor(ast.NodeVisitor):
         if isinstance(node.func, ast.Attribute):
             self._changes(node.func)
         called = getattr(node.func, "id", None) or getattr(node.func, "attr", None)
-        texts = [part.value for part in node.args if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+        given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        texts = [part.value for part in given if isinstance(part, ast.Constant) and isinstance(part.value, str)]
         if (called in _LOOKS_AROUND and not node.args) or called in _TESTS or "__main__" in texts:
             self._reads.everything = True
         elif called in _MAGIC_CALLS and texts:
@@ -264,6 +276,7 @@ class _Visitor(ast.NodeVisitor):
             for text in texts[1:]:
                 self._read_text(text, node.lineno)
         elif called in EVALUATES_TEXT:
+            self._reads.everything |= called in _EVALUATES_CODE and _is_computed(node.args)
             for text in texts:
                 self._read_text(text, node.lineno)
         self.generic_visit(node)
