@@ -19,6 +19,14 @@ _LIBRARIES = (
     "",
     "- `beartype.claw`: it keeps them in `sys.path_hooks`, as functions, and what they change in its own tables.",
     "- `with install_import_hook(...)` of typeguard: the hook is gone before the cell begins.",
+    "",
+    "Connections and modules:",
+    "",
+    "- Connections and cursors of `sqlite3` stay in the process that opened them. The cell's output says so where",
+    "  they are bound to a name. Those that `%sql` of ipython-sql keeps itself are gone without a message: the next",
+    "  `%sql` reports that it has no connection.",
+    "- A module is imported there from its file as it is now. If the file has changed since the notebook imported it,",
+    "  the notebook has the old code until `importlib.reload`, and the process the new one.",
 )
 
 
