@@ -152,8 +152,11 @@ class Adoption:
                 if time.monotonic() > deadline:
                     raise AdoptionError("the cell has not begun to run its code, or has ended it") from None
             time.sleep(_RETRY_SECONDS)
-        session.manager.add_task(task)
-        session.bind(task.name, task)
+        try:
+            session.manager.add_task(task)
+            session.bind(task.name, task)
+        finally:
+            router.serve_others(request).result()  # whose cells find the task and its name
         session.panels.show(task, task.cell)
         return task
 

@@ -190,6 +190,15 @@ def test_captures_of_the_two_do_not_mix(notebook: KernelDriver, subshell: str) -
     assert notebook.value("captured.stdout") == "captured in the foreground\n"
 
 
+def test_the_next_cell_finds_the_task_and_its_name(notebook: KernelDriver) -> None:
+    slow = "def add_late(task, add=manager.add_task): time.sleep(0.3); return add(task)\nmanager.add_task = add_late"
+    notebook.run(f"from nbtasks import get_manager\nmanager = get_manager()\n{slow}").check()
+    cell = notebook.start_cell("%bgtask adopt myself\ngates['self'].wait()")
+    after = notebook.start_cell("state = myself.state.value\ngates['self'].set()\nstate")
+    assert after.check().text == "'running'\n"
+    cell.check()
+
+
 def test_a_cell_sends_itself_away(notebook: KernelDriver) -> None:
     cell = notebook.start_cell("print('here')\n%bgtask adopt myself\ngates['self'].wait()\nprint('there')\n'end'")
     cell.wait_output("here")

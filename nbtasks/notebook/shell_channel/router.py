@@ -311,27 +311,42 @@ class Router:
         """Any thread: send the request away, if it is still the one that the serving thread handles.
 
         `prepare` is called first, on the shell channel's thread and under the lock, with the thread that handles the
-        request, None for the main thread; what it raises is the error of the result, and nothing changes.
+        request, None for the main thread; what it raises is the error of the result, and nothing changes. No other
+        request begins before `serve_others`.
         """
-        result: Future[None] = Future()
-        self._channel.io_loop.add_callback(self._send_away, request, prepare, result)
-        return result
 
-    def _send_away(
-        self, request: Request, prepare: Callable[[CellThread | None], None], result: Future[None]
-    ) -> None:
-        """On the shell channel's thread."""
-        try:
-            with self.lock:
-                if self.foreground is not request or self._departing:
-                    raise NotReadyError
-                prepare(self.server)
-                self._away.add(request)
+        def send_away() -> None:
+            if self.foreground is not request or self._departing or request in self._away:
+                raise NotReadyError
+            prepare(self.server)
+            self._away.add(request)
+
+        return self._on_channel(send_away)
+
+    def serve_others(self, request: Request) -> Future[None]:
+        """Any thread: let the requests begin that come after one that was sent away."""
+
+        def serve_others() -> None:
+            if self.foreground is request:  # else it has ended meanwhile
                 self._serve_by(self._free_thread(request))
-        except BaseException as error:  # noqa: BLE001 - the caller's
-            result.set_exception(error)
-        else:
-            result.set_result(None)
+
+        return self._on_channel(serve_others)
+
+    def _on_channel(self, work: Callable[[], None]) -> Future[None]:
+        """Call it on the shell channel's thread, under the lock."""
+        result: Future[None] = Future()
+
+        def call() -> None:
+            try:
+                with self.lock:
+                    work()
+            except BaseException as error:  # noqa: BLE001 - the caller's
+                result.set_exception(error)
+            else:
+                result.set_result(None)
+
+        self._channel.io_loop.add_callback(call)
+        return result
 
     def _serve_by(self, server: CellThread | None) -> None:
         """Under the lock: let another thread serve, and hand it what has not begun."""
