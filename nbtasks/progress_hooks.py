@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from functools import partial
 from typing import Any
@@ -71,15 +71,25 @@ class _HookCalls:
         try:
             value = self._context.run(self._attempt.task.progress_hook)
             if inspect.isawaitable(value):
-                self._loop.call_soon_threadsafe(self._await, value)
+                self._hand_to_loop(value)
                 return
             self._set_progress(value)
         except Exception as error:  # noqa: BLE001 - the hook's own; work and calls continue
             self._log_once(error)
         self.schedule()
 
-    def _await(self, value: Any) -> None:
-        aio_task = self._loop.create_task(_await(value), context=self._context)
+    def _hand_to_loop(self, value: Awaitable[Any]) -> None:
+        coroutine = value if inspect.iscoroutine(value) else _await(value)
+        try:
+            self._loop.call_soon_threadsafe(self._await, coroutine)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+            coroutine.close()  # no more calls
+
+    def _await(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        # Without another coroutine around it: cancelled before its first step, that would leave it never awaited.
+        aio_task = self._loop.create_task(coroutine, context=self._context)
         aio_task.add_done_callback(self._awaited)
 
     def _awaited(self, aio_task: asyncio.Task[Any]) -> None:
@@ -102,5 +112,5 @@ class _HookCalls:
         self._failed = True
 
 
-async def _await(value: Any) -> Any:
+async def _await(value: Awaitable[Any]) -> Any:
     return await value

@@ -130,6 +130,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
+        loop.run_until_complete(asyncio.sleep(0))  # callbacks that came with the stop may create tasks
         left = asyncio.all_tasks(loop)
         for aio_task in left:
             aio_task.cancel()
