@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,6 +10,7 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.browser.chromium import FLAGS, chromium_path
 from tests.browser.driver import NotebookPage
 from tests.browser.lab import Lab
+from tests.browser.tab import Tab
 from tests.kernel.conftest import kernel_env
 
 FAILED = pytest.StashKey[bool]()
@@ -40,22 +40,46 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def spare_tabs() -> Iterator[dict[tuple[Lab, str], Tab]]:
+    """For each server and front end at most one tab that no test uses now."""
+    tabs: dict[tuple[Lab, str], Tab] = {}
+    yield tabs
+    for tab in tabs.values():
+        tab.close()
+
+
 @pytest.fixture
-def open_page(lab, browser, request) -> Iterator[Callable[..., NotebookPage]]:
-    """Opens notebooks, each with a page and a kernel of its own; a failed test leaves screenshots."""
-    with contextlib.ExitStack() as stack:
-        pages = []
+def open_page(lab, browser, spare_tabs, request) -> Iterator[Callable[..., NotebookPage]]:
+    """Opens notebooks, each with a kernel of its own; a failed test leaves screenshots.
 
-        def open_page(notebook, **options) -> NotebookPage:
-            page = NotebookPage(lab, browser, **options)
-            pages.append(page)
-            stack.callback(page.dispose)
-            page.open(notebook)
-            return page
+    A page may have served other tests, unless it is to be `fresh` or has options of its own.
+    """
+    lent: list[NotebookPage] = []
+    own: list[NotebookPage] = []
 
-        yield open_page
-        if request.node.stash.get(FAILED, False):
-            for number, page in enumerate(pages):
-                if not page.page.is_closed():
-                    page.screenshot(f"failed-{request.node.name}-{number}")
-                print(f"page {number}, console errors: {page.console_errors}")
+    def open_page(notebook, *, frontend="lab", path=None, fresh=False, **options) -> NotebookPage:
+        can_be_lent = not fresh and not options
+        for other, kind in list(spare_tabs):
+            if other is not lab:
+                spare_tabs.pop((other, kind)).close()
+        tab = spare_tabs.pop((lab, frontend), None) if can_be_lent else None
+        page = NotebookPage(lab, browser, frontend=frontend, path=path, tab=tab, **options)
+        (lent if can_be_lent else own).append(page)
+        page.open(notebook)
+        return page
+
+    yield open_page
+    failed = request.node.stash.get(FAILED, False)
+    if failed:
+        for number, page in enumerate([*lent, *own]):
+            if not page.page.is_closed():
+                page.screenshot(f"failed-{request.node.name}-{number}")
+            print(f"page {number}, console errors: {page.console_errors}")
+    for page in lent:
+        if failed or (lab, page.frontend) in spare_tabs:
+            page.dispose()
+        elif page.give_back():
+            spare_tabs[lab, page.frontend] = page.tab
+    for page in own:
+        page.dispose()

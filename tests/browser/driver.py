@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.browser.tab import TIME_LIMIT_MS, Tab
 
 if TYPE_CHECKING:
     from tests.browser.lab import Lab
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 SCREENSHOTS = HERE / "screenshots"
 README_IMAGES = HERE.parent.parent / "docs" / "images"
-
-# What lasts longer than this fails. It is long, for a machine may have much else to do.
-TIME_LIMIT_MS = 180_000
 
 # Runs in the page: the panel of the notebook, or null while there is none.
 PANEL = """
@@ -101,11 +100,12 @@ class Sampler:
 
 
 class NotebookPage:
-    """One notebook, open in one browser page of its own, with a kernel of its own.
+    """One notebook, open in a page of the browser, with a kernel of its own.
 
-    Cells are named by their position from 0. Waiting is always for a condition and fails after some minutes. `scale` is
-    how many pixels a screenshot has for each of the page's. `script` runs in the page before all of its own scripts,
-    and `permissions` are granted to it.
+    Cells are named by their position from 0. Waiting is always for a condition and fails after some minutes. The page
+    is that of `tab`, in which another notebook may have been open before, or a new one: then `scale` is how many pixels
+    a screenshot has for each of the page's, `script` runs in the page before all of its own scripts, and `permissions`
+    are granted to it.
     """
 
     def __init__(
@@ -118,34 +118,22 @@ class NotebookPage:
         scale: int = 1,
         script: str = "",
         permissions: Sequence[str] = (),
+        tab: Tab | None = None,
     ) -> None:
         self.lab = lab
         self.frontend = frontend
         self.path = path or f"notebook-{uuid.uuid4().hex[:8]}.ipynb"
-        self.console: list[str] = []
-        self._context = browser.new_context(viewport={"width": 1200, "height": 900}, device_scale_factor=scale)
-        self._context.set_default_timeout(TIME_LIMIT_MS)
-        self._context.grant_permissions(list(permissions))
-        self._context.add_init_script(script)
-        self._context.set_extra_http_headers({"Authorization": f"token {lab.token}"})
-        self._workspace = f"test-{uuid.uuid4().hex[:8]}"
-        self.page = self._new_page()
+        self.tab = tab or Tab(lab, browser, scale=scale, script=script, permissions=permissions)
 
-    def _new_page(self) -> Page:
-        page = self._context.new_page()
-        page.on("console", self._heard)
-        page.on("pageerror", lambda error: self.console.append(f"uncaught: {error}"))
-        return page
-
-    def _heard(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
-            where = message.location.get("url", "")
-            self.console.append(f"{message.text} ({where})")
+    @property
+    def page(self) -> Page:
+        """Playwright's page."""
+        return self.tab.page
 
     @property
     def console_errors(self) -> list[str]:
         """Errors in the browser's console and uncaught exceptions, without those of stock JupyterLab."""
-        return [text for text in self.console if not any(known in text for known in STOCK_ERRORS)]
+        return [text for text in self.tab.console if not any(known in text for known in STOCK_ERRORS)]
 
     # ------------------------------------------------------------------------- open and close
 
@@ -161,30 +149,35 @@ class NotebookPage:
         else:
             self.file.write_text(json.dumps(notebook_json(notebook)), encoding="utf-8")
         self.lab.reset_theme()
-        self.goto()
+        if self.frontend == "lab" and self.tab.has_lab:
+            self.tab.show(self.path)
+            self._wait_shown()
+        else:
+            self.goto()
         self.wait_kernel("idle")
 
     def goto(self) -> None:
         """Goes to the notebook's page, as with a bookmark."""
         path = quote(self.path)
-        lab_url = f"{self.lab.url}/lab/workspaces/{self._workspace}/tree/{path}"
+        lab_url = f"{self.lab.url}/lab/workspaces/{self.tab.workspace}/tree/{path}"
         notebook_url = f"{self.lab.url}/notebooks/{path}"
         self.page.goto(f"{lab_url if self.frontend == 'lab' else notebook_url}?token={self.lab.token}")
         self._wait_shown()
 
     def reload(self) -> None:
         """Reloads the page, as F5 does. What was not saved is lost."""
-        self.page.on("dialog", lambda dialog: dialog.accept())
+        self.tab.wait_layout_saved()
         self.page.reload()
         self._wait_shown()
 
     def close(self) -> None:
         """Close the page; the kernel keeps running."""
+        self.tab.wait_layout_saved()
         self.page.close(run_before_unload=False)
 
     def reopen(self) -> None:
         """Opens the notebook in a new page of the browser, after `close`."""
-        self.page = self._new_page()
+        self.tab.new_page()
         self.goto()
 
     def reopen_without_kernel(self) -> None:
@@ -192,7 +185,7 @@ class NotebookPage:
         self.close()
         self.lab.end_sessions(self.path)
         self.lab.forget_kernel(self.path)
-        self.page = self._new_page()
+        self.tab.new_page()
         self.goto()
         self.page.locator(".jp-Dialog-button", has_text="No Kernel").click()
         self.page.locator(".jp-Dialog").wait_for(state="detached")
@@ -204,9 +197,17 @@ class NotebookPage:
         self.reopen()
         self.wait_kernel("idle")
 
+    def give_back(self) -> bool:
+        """Closes the notebook and ends the kernel; False, and nothing is left open, if the tab is of no further use."""
+        if self.tab.clear():
+            self.lab.end_sessions(self.path)
+            return True
+        self.dispose()
+        return False
+
     def dispose(self) -> None:
         """Closes everything and ends the kernel. The notebook file stays."""
-        self._context.close()
+        self.tab.close()
         self.lab.end_sessions(self.path)
 
     def _wait_shown(self) -> None:

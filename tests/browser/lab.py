@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import secrets
@@ -22,8 +21,6 @@ from jupyter_core.paths import jupyter_path
 
 SHARE = Path(__file__).parent.parent.parent / "share" / "jupyter"
 START_LIMIT = 300.0
-STARTS = 3
-"""How many times a server is started at most, if another process has taken its port."""
 
 # No news, no look for updates; and no autosave, so that a test knows what a saved notebook holds.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -31,8 +28,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
 }
 
-# Its animation costs more than all else that is drawn while the page is loaded.
-DISABLED = ("@jupyterlab/apputils-extension:splash",)
+PAGE_CONFIG = {
+    # Its animation costs more than all else that is drawn while the page is loaded.
+    "disabledExtensions": {"@jupyterlab/apputils-extension:splash": True},
+    # Asked by each page, answered by the server with a look through all extensions.
+    "buildAvailable": False,
+    "buildCheck": False,
+}
 
 
 class Lab:
@@ -57,7 +59,7 @@ class Lab:
             path.write_text(json.dumps(values), encoding="utf-8")
         page_config = Path(env["JUPYTER_CONFIG_DIR"]) / "labconfig" / "page_config.json"
         page_config.parent.mkdir(exist_ok=True)
-        page_config.write_text(json.dumps({"disabledExtensions": dict.fromkeys(DISABLED, True)}), encoding="utf-8")
+        page_config.write_text(json.dumps(PAGE_CONFIG), encoding="utf-8")
         self.env = {
             **env,
             "JUPYTER_TOKEN": self.token,
@@ -78,17 +80,10 @@ class Lab:
         self.stop()
 
     def start(self) -> None:
-        """Starts the server and waits until it answers; on another port if the first was taken meanwhile."""
-        for _ in range(STARTS):
-            if self._start_on(free_port()):
-                return
-        raise AssertionError(f"JupyterLab did not start:\n{self.log.read_text(errors='replace')}")
-
-    def _start_on(self, port: int) -> bool:
-        self.url = f"http://127.0.0.1:{port}"
+        """Starts the server, on a port that it chooses, and waits until it answers."""
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "jupyterlab", *self._arguments(port)],
+                [sys.executable, "-m", "jupyterlab", *self._arguments()],
                 env=self.env,
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,
@@ -99,18 +94,16 @@ class Lab:
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                return False
-        return True
+                raise AssertionError(f"JupyterLab did not start:\n{self.log.read_text(errors='replace')}")
 
-    def _arguments(self, port: int) -> list[str]:
+    def _arguments(self) -> list[str]:
         apps = ("LabApp", "JupyterNotebookApp") if self._extensions else ()
         return [
             *(f"--{app}.labextensions_path={self._extensions}" for app in apps),
             "--no-browser",
             "--allow-root",
             "--ServerApp.ip=127.0.0.1",
-            f"--ServerApp.port={port}",
-            "--ServerApp.port_retries=0",
+            "--ServerApp.port=0",
             f"--ServerApp.root_dir={self.root}",
             "--LabApp.expose_app_in_browser=True",
             "--JupyterNotebookApp.expose_app_in_browser=True",
@@ -120,10 +113,12 @@ class Lab:
         ]
 
     def _answers(self) -> bool:
+        assert self._process is not None
+        info = Path(self.env["JUPYTER_RUNTIME_DIR"]) / f"jpserver-{self._process.pid}.json"
         try:
+            self.url = f"http://127.0.0.1:{json.loads(info.read_text())['port']}"
             self.api("GET", "status")
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError):
-            assert self._process is not None
+        except (FileNotFoundError, json.JSONDecodeError, urllib.error.URLError, ConnectionError):
             try:
                 self._process.wait(0.1)  # a server that is not there yet cannot be waited for otherwise
             except subprocess.TimeoutExpired:

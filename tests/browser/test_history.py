@@ -71,7 +71,7 @@ def test_lines_open_their_runs_also_while_a_cell_blocks_the_kernel(filled):
     click_line(page, "Show runs of report")
     for title, text in {"Error": "ValueError: no data", "Output": "the report", "Source": "print("}.items():
         output.get_by_role("region", name=title).get_by_text(text).first.wait_for()
-    page._context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.button(LIVE, "Copy error").click()
     page.page.get_by_text("Copied").wait_for()
     assert page.page.evaluate("() => navigator.clipboard.readText()") == "ValueError: no data"

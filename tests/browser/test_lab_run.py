@@ -79,7 +79,7 @@ def set_shortcuts(lab: Lab) -> Iterator[Callable[..., None]]:
 @pytest.mark.parametrize("selector", [".jp-Notebook.jp-mod-editMode", "body"])
 def test_what_the_user_has_bound_to_the_keys_comes_first(open_page, set_shortcuts, selector):
     set_shortcuts({"command": "notebook:insert-cell-below", "keys": ["Ctrl Shift Enter"], "selector": selector})
-    page = open_page(["print('worked')", "In"])
+    page = open_page(["print('worked')", "In"], fresh=True)
     click_in(page, 0)
     page.page.keyboard.press("Control+Shift+Enter")
     expect(page.cells).to_have_count(3)
@@ -95,7 +95,7 @@ def test_the_user_gives_the_shortcut_other_keys(open_page, set_shortcuts):
         {**ours, "keys": ["Alt Shift B"]},
         {"command": "notebook:insert-cell-below", "keys": ["Ctrl Shift Enter"], "selector": "body"},
     )
-    page = open_page(["print('worked')"])
+    page = open_page(["print('worked')"], fresh=True)
     click_in(page, 0)
     page.page.keyboard.press("Control+Shift+Enter")
     expect(page.cells).to_have_count(2)
@@ -215,7 +215,8 @@ def notebook_for(folder: Path, kernel: str, language: str, sources: list[str]) -
 @pytest.mark.parametrize("frontend", ["lab", "notebook"])
 def test_a_kernel_without_nbtasks_says_what_to_install(open_page, lab, tmp_path, frontend):
     install_kernel(lab, "without", ["-I", "-S", "-c", WITHOUT], "python")
-    page = open_page(notebook_for(tmp_path, "without", "python", ["print('worked')", "1 + 1"]), frontend=frontend)
+    notebook = notebook_for(tmp_path, "without", "python", ["print('worked')", "1 + 1"])
+    page = open_page(notebook, frontend=frontend, fresh=True)  # a page asks for the kernels once
     click_in(page, 0)
     page.page.keyboard.press("Control+Shift+Enter")
     page.wait_text(0, "nbtasks is not installed in the environment of this notebook's kernel")
@@ -228,7 +229,7 @@ def test_a_kernel_without_nbtasks_says_what_to_install(open_page, lab, tmp_path,
 
 def test_with_a_kernel_of_another_language_the_commands_are_disabled(open_page, lab, tmp_path):
     install_kernel(lab, "bash", ["-m", "bash_kernel"], "bash")
-    page = open_page(notebook_for(tmp_path, "bash", "bash", ["echo it works"]))
+    page = open_page(notebook_for(tmp_path, "bash", "bash", ["echo it works"]), fresh=True)
     page.run(0)
     enabled = """() => ['run-in-background', 'run-with-options', 'send-to-background'].filter(
         name => window.jupyterapp.commands.isEnabled(`nbtasks:${name}`))"""

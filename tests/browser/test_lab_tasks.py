@@ -114,7 +114,7 @@ def test_the_sidebar_has_the_tasks_of_two_notebooks_and_goes_to_their_cells(open
 
 
 def test_the_title_of_the_page_counts_what_runs_unless_it_is_switched_off(open_page):
-    page = open_page([LOAD, FIT, "%%bgtask other\ngo.wait()", "go.set()"])
+    page = open_page([LOAD, FIT, "%%bgtask other\ngo.wait()", "go.set()"], fresh=True)
     for index in range(3):
         page.run(index)
     begins = "start => document.title.startsWith(start)"
@@ -194,9 +194,11 @@ def test_sidebar_and_status_are_accessible_and_fit(open_page, theme, frontend):
         answer = Axe().run(page.page, context=view, options=WCAG).response
         assert {"button-name"} <= {one["id"] for one in answer["passes"]}
         assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in answer["violations"]] == []
-    looked, pale = page.page.locator("#nbtasks-sidebar, .nbtasks-Status").evaluate_all(PALE)
-    assert looked > 10
-    assert pale == []
+    for name in ("tick", "fit"):
+        row(sidebar, name).hover()
+        looked, pale = page.page.locator("#nbtasks-sidebar, .nbtasks-Status").evaluate_all(PALE)
+        assert looked > 10
+        assert pale == []
     for width in (1200, 700):
         page.set_size(width, 700)
         page.screenshot(f"lab-tasks-{frontend}-{theme}-{width}")
