@@ -61,9 +61,9 @@ def but_for(names: tuple[str, ...]) -> list[Any]:
 
 
 # Each cell takes a process of its own there.
-IN_PROCESSES = but_for(("files", "interactive_plots", "threads"))
-AFTER_ADOPTION = but_for(("plots", "errors"))
-BETWEEN_OTHERS = but_for(("plots", "display", "errors", "magics"))
+IN_PROCESSES = but_for(("files", "threads"))
+AFTER_ADOPTION = but_for(("errors",))
+BETWEEN_OTHERS = but_for(("display", "errors", "magics"))
 LEFT_OUT = [
     pytest.param(
         one.values[0],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,13 +14,21 @@ from tests.kernel.notebook import load
 pytestmark = pytest.mark.kernel
 
 
-def _marked(scene: Scene) -> object:
-    missing = pytest.mark.skipif(not scene.is_installed, reason=f"{scene.module} is not installed: extra test-heavy")
-    marks = [missing, pytest.mark.long] if scene in HEAVY else [missing]
-    return pytest.param(scene, marks=marks, id=scene.name.replace("`", ""))
+# Each cell in a process costs a Python with the notebook's libraries. `make test` has one library of each kind of
+# settings there: a thread's own, a context variable, the interpreter's.
+OFTEN_IN_PROCESSES = ("sklearn", "numpy", "sys")
 
 
-SCENES = pytest.mark.parametrize("scene", [_marked(scene) for scene in (*LIGHT, *HEAVY)])
+def _marked(scene: Scene, backend: str) -> object:
+    marks = [pytest.mark.skipif(not scene.is_installed, reason=f"{scene.module} is not installed: extra test-heavy")]
+    if scene in HEAVY or (backend == "process" and scene.module not in OFTEN_IN_PROCESSES):
+        marks.append(pytest.mark.long)
+    return pytest.param(scene, backend, marks=marks, id=f"{backend}-{scene.name.replace('`', '')}")
+
+
+EACH = pytest.mark.parametrize(
+    ("scene", "backend"), [_marked(scene, backend) for backend in BACKENDS for scene in (*LIGHT, *HEAVY)]
+)
 
 
 @pytest.fixture
@@ -27,14 +36,29 @@ def notebook(kernel: KernelDriver) -> KernelDriver:
     return load(kernel)
 
 
-@SCENES
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.fixture(scope="module")
+def shared_notebook(module_kernel: KernelDriver) -> KernelDriver:
+    return load(module_kernel)
+
+
+@pytest.fixture
+def notebook_for(scene: Scene, request: pytest.FixtureRequest) -> Iterator[KernelDriver]:
+    """A notebook of its own for a large library, else one whose workers have imported libraries already."""
+    if scene in HEAVY:
+        yield request.getfixturevalue("notebook")
+        return
+    notebook = request.getfixturevalue("shared_notebook")
+    yield notebook
+    notebook.run(scene.undone).check()
+
+
+@EACH
 def test_a_setting_is_carried_into_a_background_cell_and_committed_by_it(
-    notebook: KernelDriver, scene: Scene, backend: str
+    notebook_for: KernelDriver, scene: Scene, backend: str
 ) -> None:
     if backend in scene.depends_on_chance:
         pytest.skip("depends on the C libraries that the worker process has loaded")
-    found = results(notebook, scene, backend)
+    found = results(notebook_for, scene, backend)
     assert found.is_carried_in, found
     assert found.is_committed, found
     assert found.apart is None or found.is_apart, found

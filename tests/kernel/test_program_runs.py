@@ -58,6 +58,11 @@ PROGRAMS = {
     "ipython notebook.ipynb": Program(["-m", "IPython", "in.ipynb"], ""),
     "nbtasks run": Program(["-m", "nbtasks", "run", "in.ipynb", "--output", "out.ipynb"]),
 }
+# `make test` has one program of each kind: nbclient's, one that keeps what a failed run has written, IPython, ours.
+OFTEN = ("jupyter nbconvert", "papermill", "ipython notebook.ipynb", "nbtasks run")
+EACH = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in OFTEN else [pytest.mark.long]) for name in PROGRAMS]
+)
 LOAD = "%load_ext nbtasks\n%config BackgroundTasks.exit_grace = 0\nimport time"
 LATE = "%%bgtask late\ntime.sleep(3)\nprint('came', 'late')\nopen('written', 'w').close()"
 WHOLE = [LOAD, LATE, "%%bgtask endless --detach\nwhile True: time.sleep(0.01)", "print('the last cell')"]
@@ -113,7 +118,7 @@ def test_the_page_has_all_programs() -> None:
     assert [line.split("|")[1].strip() for line in lines[1:]] == list(PROGRAMS)
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@EACH
 def test_the_last_cell_waits_and_what_is_cut_off_is_named(tmp_path: Path, name: str) -> None:
     run = Run(tmp_path, PROGRAMS[name], *WHOLE)
     assert run.code == 0, run.printed
@@ -130,7 +135,7 @@ def test_the_last_cell_waits_and_what_is_cut_off_is_named(tmp_path: Path, name: 
     assert cut_off == ("on stderr and in the notebook" if is_named else "on stderr")
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@EACH
 def test_a_background_cell_that_fails_fails_the_run(tmp_path: Path, name: str) -> None:
     run = Run(tmp_path, PROGRAMS[name], *FAILS)
     _, end, saved, _ = row(name)

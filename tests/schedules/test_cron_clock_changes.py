@@ -226,7 +226,7 @@ SCENES = (jobs(hours=near_hours()), st.sampled_from(CHANGES), st.integers(0, 3 *
 
 
 @given(*SCENES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_fires_when_the_main_loop_of_cronie_does(job, change, minutes):
     agrees_with_cronie(job, change, minutes)
 

@@ -59,7 +59,7 @@ def agrees_with_cronsim(job: Job, start: datetime) -> None:
 
 
 @given(jobs(), st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_fires_when_cronsim_does(job, data):
     zone = ZoneInfo(data.draw(st.sampled_from(WHOLE_HOUR_ZONES if job.wild else ANY_ZONE)))
     agrees_with_cronsim(job, data.draw(starts(zone)))
@@ -133,7 +133,7 @@ def test_differs_from_cronsim(expression, start, ours, theirs):
 
 
 @given(jobs(), st.datetimes(datetime(1990, 1, 1), datetime(2036, 1, 1)))  # noqa: DTZ001
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_fires_when_any_croniter_does_where_no_clock_changes(job, start):
     """On wall times, with one of the days unrestricted, all of croniter's versions mean what cronie means."""
     assume("*" in (job.texts[2], job.texts[4]))

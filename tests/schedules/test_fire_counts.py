@@ -27,7 +27,7 @@ def walked(schedule, after, until):
     return fires
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(jobs(), st.sampled_from(ZONES), MOMENTS, st.timedeltas(timedelta(0), timedelta(days=4)))
 def test_cron_fires_are_counted_as_by_walking(job, zone, after, span):
     try:

@@ -401,7 +401,7 @@ def test_a_small_adjustment_back_repeats_no_fire(every, clock):
     assert len(ran) == 2
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_through_months_of_sleep_leaps_overlaps_and_failures_every_counter_is_right(manager, clock, seed):
     rng = random.Random(seed)
     backend = manager.backends["lasting"] = LastingBackend(clock)

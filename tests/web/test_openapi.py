@@ -45,7 +45,7 @@ def test_no_request_makes_the_server_fail(label, manager, client, base):
     manager.wait(task)
     known = {"tasks": task.id, "recurring": recurring.id}
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(case=OPERATIONS[label].as_strategy())
     def ask(case) -> None:
         if case.path_parameters and len(case.path_parameters["id"]) % 2:
