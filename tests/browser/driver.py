@@ -198,7 +198,7 @@ class NotebookPage:
         self.wait_kernel("idle")
 
     def give_back(self) -> bool:
-        """Closes the notebook and ends the kernel; False, and nothing is left open, if the tab is of no further use."""
+        """Closes the notebook and ends the kernel; False if the tab is of no further use, and closed."""
         if self.tab.clear():
             self.lab.end_sessions(self.path)
             return True
