@@ -46,7 +46,7 @@ LAYOUT_SAVED = """async ([workspace, path]) => {
 
 
 class Tab:
-    """A browser context and its page, with an application of Jupyter in it or none yet.
+    """A context of the browser and its page, in which JupyterLab or Notebook 7 is.
 
     Loading JupyterLab costs ten times the CPU of opening a notebook in it, so a tab is used again (`clear`).
     """
