@@ -100,10 +100,15 @@ def test_an_animation_replaces_its_frames_and_leaves_the_panel_and_its_button(op
     frames = page.sample(1, ".jp-OutputArea-output pre")
     page.wait_text(1, "frame 1")
     page.page.wait_for_function("() => /frame [3-9][0-9]/.test(document.body.innerText)")
+    cancel = page.button(1, "Cancel")
+    cancel.evaluate("button => { button.dataset.mark = 'the same'; button.focus(); }")
+    page.page.wait_for_function("() => /frame [6-9][0-9]/.test(document.body.innerText)")
+    assert cancel.evaluate("button => [button.dataset.mark, document.activeElement === button]") == ["the same", True]
     assert page.text(1).count("frame") == 1
     assert len(set(frames.values())) >= 4
-    page.button(1, "Cancel").click()
+    page.page.keyboard.press("Enter")
     page.wait_text(1, "cancelled")
+    assert page.page.evaluate("() => !!document.activeElement.closest('.nbtasks-panel, .nbtasks')")
     page.screenshot("output-animation")
 
 

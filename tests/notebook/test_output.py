@@ -104,6 +104,70 @@ def test_a_clear_and_the_header_are_sent_together(output: Output, sent: Sent) ->
     assert sent[1] == ("clear_output", {"wait": True})
 
 
+def animate(output: Output, frames: int) -> None:
+    for frame in range(frames):
+        output.clear(wait=True)
+        output.write("stdout", f"frame {frame}\n")
+        output.display({"text/plain": f"picture {frame}"}, {}, {})
+        output.publish(now=True)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_the_frames_of_an_animation_leave_the_panel_alone(output: Output, sent: Sent, in_place: bool) -> None:
+    panel = ("display_data", {"data": {"text/plain": "panel"}})
+    output.header = lambda: panel
+    animate(output, 2)
+    assert [kind for kind, _ in sent].count("clear_output") == 2
+    sent.clear()
+    animate(output, 20)
+    assert [kind for kind, _ in sent] == ["update_display_data"] * 40
+    assert sent[-1][1]["data"] == {"text/plain": "picture 19"}
+    sent.clear()
+    output.publish(final=True, in_place=in_place)
+    picture = {"data": {"text/plain": "picture 19"}, "metadata": {}, "transient": {}}
+    text = ("stream", {"name": "stdout", "text": "frame 19\n"})
+    assert sent == ([] if in_place else [("clear_output", {"wait": True}), panel, text, ("display_data", picture)])
+
+
+def test_a_shorter_frame_leaves_nothing_of_the_one_before(output: Output, sent: Sent) -> None:
+    output.header = lambda: ("display_data", {"data": {"text/plain": "panel"}})
+    animate(output, 3)
+    output.clear(wait=True)
+    output.write("stdout", "the last")
+    output.publish(now=True)
+    shown = {
+        content["transient"]["display_id"]: content["data"]["text/plain"]
+        for _, content in sent
+        if content.get("transient")
+    }
+    assert list(shown.values()) == ["the last", ""]
+
+
+def test_an_animation_updates_displays_of_other_cells(output: Output, sent: Sent) -> None:
+    output.header = lambda: ("display_data", {"data": {"text/plain": "panel"}})
+    animate(output, 3)
+    sent.clear()
+    output.display({"text/plain": "new"}, {}, {"display_id": "elsewhere"}, update=True)
+    output.publish()
+    assert [(kind, content["transient"]["display_id"]) for kind, content in sent] == [
+        ("update_display_data", "elsewhere")
+    ]
+
+
+def test_the_panel_of_an_animation_that_the_user_has_cleared_comes_back_with_the_frame(
+    output: Output, sent: Sent
+) -> None:
+    panel = ("display_data", {"data": {"text/plain": "panel"}})
+    cleared = [True]
+    output.header = lambda: panel
+    animate(output, 3)
+    sent.clear()
+    output.header_if_cleared = lambda: panel if cleared and cleared.pop() else None
+    animate(output, 2)
+    assert sent[0] == panel
+    assert [kind for kind, _ in sent[1:]] == ["display_data"] * 2 + ["update_display_data"] * 2
+
+
 def test_a_following_cell_gets_all_output_and_its_own_header(output: Output, sent: Sent) -> None:
     output.write("stdout", "published")
     output.publish()

@@ -349,7 +349,8 @@ class CellTask(Task):
                 completed = outcome.state is TaskState.COMPLETED
                 self._decide(commit=self.commits and has_begun and (completed or not self.atomic))
         self._inside = None
-        self.output.publish(final=True)
+        # With the button that has cancelled it, which keeps the focus.
+        self.output.publish(final=True, in_place=outcome.state is TaskState.CANCELLED)
         return outcome
 
     def on_end(self) -> None:

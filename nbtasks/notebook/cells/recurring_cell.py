@@ -170,7 +170,7 @@ class _RunOutput(Output):
         self._flush = flush
         self._owes_final = False
 
-    def publish(self, *, now: bool = False, final: bool = False) -> int:
+    def publish(self, *, now: bool = False, final: bool = False, in_place: bool = False) -> int:
         """Send what waits, if the run may publish now; a `final` that came too early is made up for."""
         if not self._may_publish():
             if final:
@@ -178,7 +178,7 @@ class _RunOutput(Output):
                 self._changed()
             return 0
         final, self._owes_final = final or self._owes_final, False
-        sent = super().publish(now=now, final=final)
+        sent = super().publish(now=now, final=final, in_place=in_place)
         if sent or final:
             self._flush(final=final)
         return sent

@@ -20,6 +20,7 @@ from nbtasks.notebook.output.kept_output import (
     omission,
 )
 from nbtasks.notebook.output.publisher import Publisher
+from nbtasks.notebook.output.shown_cell import ShownCell
 
 __all__ = ["Message", "Output", "Send"]
 
@@ -54,8 +55,8 @@ class Output:
         self.stderr: Callable[[str], int] = functools.partial(self.write, "stderr")
         self.shows_pages = True
         """Whether text for the pager (`x?`) is shown with the output."""
-        self._send = send
-        self._followers: dict[str, tuple[Send, Callable[[], Message | None]]] = {}
+        self._cell = None if send is None else ShownCell(send, lambda: None if self.header is None else self.header())
+        self._followers: dict[str, ShownCell] = {}
         self._publisher = publisher
         self._lock = threading.Lock()
         self._publishing = threading.Lock()
@@ -261,13 +262,14 @@ class Output:
             self._send_to_all(list(self._messages(outbox)))
             for kind, content in already:
                 send(kind, content)
-            self._followers[key] = send, header
+            self._followers[key] = ShownCell(send, header)
 
-    def publish(self, *, now: bool = False, final: bool = False) -> int:
+    def publish(self, *, now: bool = False, final: bool = False, in_place: bool = False) -> int:
         """Send the new output; returns the number of messages sent.
 
         A clear that comes too soon after the last one is delayed, except with `now` and `final`. `final` also sends the
-        last lines of text that is too long for the cell.
+        last lines of text that is too long for the cell, and shows the end of an animation as in the foreground, unless
+        all is to stay `in_place`.
         """
         with self._publishing:
             with self._lock:
@@ -280,6 +282,8 @@ class Output:
             if final:
                 messages += self._limit.rest()
             self._send_to_all(messages)
+            if final and not in_place:
+                self._settle()
         if messages and self.on_publish is not None:
             self.on_publish()
         return len(messages) * (1 + len(self._followers))
@@ -308,24 +312,23 @@ class Output:
             else:
                 yield kind, content
 
+    @property
+    def _cells(self) -> list[ShownCell]:
+        return [*([] if self._cell is None else [self._cell]), *self._followers.values()]
+
     def _send_to_all(self, messages: list[Message]) -> None:
-        if self._send is not None:
-            if messages and self.header_if_cleared is not None and (top := self.header_if_cleared()) is not None:
-                self._send(*top)
-            _send_to(self._send, self.header, messages)
-        for send, header in self._followers.values():
-            _send_to(send, header, messages)
+        if messages and self._cell is not None and self.header_if_cleared is not None:
+            header = self.header_if_cleared()
+            if header is not None:
+                self._cell.show_panel_again(header)
+        for cell in self._cells:
+            cell.publish(messages)
 
-
-def _send_to(send: Send, header: Callable[[], Message | None] | None, messages: list[Message]) -> None:
-    """Send messages to a cell. After a clear its panel follows at once, so that it does not flicker."""
-    for kind, content in messages:
-        top = header() if kind == "clear_output" and header is not None else None
-        if top is None:
-            send(kind, content)
-        else:
-            send(kind, {"wait": True})
-            send(*top)
+    def _settle(self) -> None:
+        with self._lock:
+            outputs = self._kept.messages()
+        for cell in self._cells:
+            cell.settle(outputs)
 
 
 def _split_at_clear(outbox: list[Message]) -> tuple[list[Message], list[Message]]:

@@ -1,4 +1,4 @@
-"""`ReplacedOutput`: output of a recurring cell, replaced in place by each run."""
+"""`ReplacedOutput`: outputs of runs or of an animation, replaced in place."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class _Part:
 
 
 class ReplacedOutput:
-    """The outputs of a cell below its panel, replaced in place by each run.
+    """The outputs of a cell below its panel, replaced in place by each run or frame.
 
     After a `clear_output` front ends build the whole cell again, its panel too, and the page jumps. So each output is a
-    display whose id stays, and only its content changes. Not thread-safe: `CellRuns` has the lock.
+    display whose id stays, and only its content changes. Not thread-safe: `CellRuns` and `Output` have the locks.
     """
 
     def __init__(self, send: Send) -> None:
@@ -66,9 +66,11 @@ class ReplacedOutput:
             self._write(content["name"], content["text"])
         elif kind == "update_display_data":
             display_id = content["transient"].get("display_id")
-            for part in self._parts:
-                if part.display_id is not None and part.display_id == display_id:
-                    part.data, part.metadata = content["data"], content["metadata"]
+            shown_here = [part for part in self._parts if part.display_id is not None and part.display_id == display_id]
+            for part in shown_here:
+                part.data, part.metadata = content["data"], content["metadata"]
+            if not shown_here:  # but in another cell
+                self._send(kind, content)
         elif kind == "error":
             text = "\n".join(content["traceback"])
             self._parts.append(_Part(data={"application/vnd.jupyter.stderr": text, "text/plain": text}))
