@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import cloudpickle
+
 from nbtasks.patch import Patch
 from nbtasks.post_import import ModulePatches
 from nbtasks.thread_state import UNSET, register
@@ -39,6 +41,7 @@ def register_libraries() -> Callable[[], None]:
         register("threadpoolctl", _openmp, _set_openmp, initial=lambda: _openmp_defaults),
         register("sympy.core.parameters", _sympy, _set_sympy),
         register("jax._src.config", _jax, _set_jax),
+        register("sympy.core._print_helpers", _sympy_printers, _set_sympy_printers, per_thread=False),
         register("structlog", _structlog, _set_structlog, per_thread=False),
         register("dask.callbacks", _dask, _set_dask, per_thread=False),
         register("altair", _altair, _set_altair, per_thread=False),
@@ -326,6 +329,41 @@ def _interpreter() -> Settings:
 def _set_interpreter(changed: Settings) -> None:
     for name, value in changed.items():
         getattr(sys, f"set{name}" if name == "recursionlimit" else f"set_{name}")(value)
+
+
+_SYMPY_PRINTERS = ("_repr_latex_", "_repr_png_", "_repr_svg_")
+
+
+def _sympy_printers() -> Settings:
+    """What `sympy.init_printing()` sets on the class of all that it prints, besides formatters."""
+    kind = _of("sympy.core._print_helpers").Printable
+    return {name: _Function(vars(kind)[name]) for name in _SYMPY_PRINTERS if name in vars(kind)}
+
+
+def _set_sympy_printers(changed: Settings) -> None:
+    kind = _of("sympy.core._print_helpers").Printable
+    for name, value in changed.items():
+        if value is not UNSET:
+            setattr(kind, name, value.function)
+
+
+class _Function:
+    """A function, compared by its identity and pickled by its value."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Function) and other.function is self.function
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _function_here, (cloudpickle.dumps(self.function),)
+
+
+def _function_here(pickled: bytes) -> _Function:
+    return _Function(cloudpickle.loads(pickled))
 
 
 # -- structlog, dask, altair -------------------------------------------------------------------------------------------

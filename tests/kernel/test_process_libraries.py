@@ -265,6 +265,10 @@ def test_functions_names_and_printers_of_sympy_are_the_foregrounds(kernel: Kerne
     assert shown == "d       \n──(f(x))\ndx      "
     there = kernel.run(RUN + "f.diff(x)").check()
     assert there.outputs[0]["data"]["text/plain"] == shown
+    kernel.run(RUN + "init_printing()").check()
+    here, there = kernel.run("x + 1").check().outputs[0]["data"], kernel.run(RUN + "x + 1").check().outputs[0]["data"]
+    assert here == there
+    assert "image/png" in here
 
 
 @pytest.mark.long
