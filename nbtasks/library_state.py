@@ -13,8 +13,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import cloudpickle
-
 from nbtasks.patch import Patch
 from nbtasks.post_import import ModulePatches
 from nbtasks.thread_state import UNSET, register
@@ -359,10 +357,14 @@ class _Function:
         return isinstance(other, _Function) and other.function is self.function
 
     def __reduce__(self) -> tuple[Any, ...]:
+        import cloudpickle  # not with the extension: most notebooks have no sympy
+
         return _function_here, (cloudpickle.dumps(self.function),)
 
 
 def _function_here(pickled: bytes) -> _Function:
+    import cloudpickle
+
     return _Function(cloudpickle.loads(pickled))
 
 

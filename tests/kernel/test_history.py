@@ -172,11 +172,11 @@ def test_a_schedule_whose_class_has_changed_is_not_restored_and_stays_on_offer(s
     first.run("import my_work\nget_manager().add_recurring_task('1h', my_work.Fetch(name='it', pages=3))").check()
     wait_written(first)
     first.kill()
-    module.write_text(module.read_text().replace("pages", "sites"))
+    module.write_text(module.read_text().replace("pages", "all_sites"))  # longer: Python looks at second and size
     second = start()
     stdout = second.run("%bgtask restore").check().stdout
     assert stdout.startswith("it cannot be restored: my_work.Fetch cannot be created: TypeError: ")
-    module.write_text(module.read_text().replace("sites", "pages"))
+    module.write_text(module.read_text().replace("all_sites", "pages"))
     third = start()
     assert third.run("%bgtask restore").check().stdout.startswith("it is restored")
     assert third.value("get_manager().list_recurring_tasks()[0].run_now().wait()") == 3
