@@ -61,7 +61,7 @@ def but_for(names: tuple[str, ...]) -> list[Any]:
 
 
 # Each cell takes a process of its own there.
-IN_PROCESSES = but_for(("files", "threads"))
+IN_PROCESSES = but_for(("threads",))
 AFTER_ADOPTION = but_for(("errors",))
 BETWEEN_OTHERS = but_for(("display", "errors", "magics"))
 LEFT_OUT = [

@@ -58,8 +58,8 @@ PROGRAMS = {
     "ipython notebook.ipynb": Program(["-m", "IPython", "in.ipynb"], ""),
     "nbtasks run": Program(["-m", "nbtasks", "run", "in.ipynb", "--output", "out.ipynb"]),
 }
-# `make test` has one program of each kind: nbclient's, one that keeps what a failed run has written, IPython, ours.
-OFTEN = ("jupyter nbconvert", "papermill", "ipython notebook.ipynb", "nbtasks run")
+# `make test` has one program of each kind: nbclient's, IPython, ours; and papermill in the tests of single rules.
+OFTEN = ("jupyter nbconvert", "ipython notebook.ipynb", "nbtasks run")
 EACH = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in OFTEN else [pytest.mark.long]) for name in PROGRAMS]
 )
