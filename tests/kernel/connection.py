@@ -73,7 +73,7 @@ class Connection:
         self._env, self._cwd = dict(env), cwd
         self._on_arrival = on_arrival
         self._manager = KernelManager(kernel_spec_manager=_ThisInterpreter())
-        if can_fork(env) and not stock:
+        if can_fork() and not stock:
             spec = self._manager.kernel_spec
             self._manager.provisioner = ForkProvisioner(kernel_id="", kernel_spec=spec, parent=self._manager)
         self._outbox: queue.SimpleQueue[tuple[str, Message]] = queue.SimpleQueue()

@@ -12,7 +12,7 @@ from tests.kernel.connection import TIME_LIMIT
 from tests.kernel.driver import KernelDriver
 from tests.kernel.forking import can_fork
 
-pytestmark = pytest.mark.skipif(not can_fork({}), reason="kernels are not forked here")
+pytestmark = pytest.mark.skipif(not can_fork(), reason="kernels are not forked here")
 
 ADDED = {"gc", "importlib", "selectors"}
 """What the server imports for itself, and a kernel might import later."""
