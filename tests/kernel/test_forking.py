@@ -23,7 +23,7 @@ import gc, os, re, resource, signal, stat, sys, threading, warnings
 def look():
     without_file = lambda arguments: [re.sub(r"/\S*\.json", "FILE", one) for one in arguments]
     files = [f"/proc/self/fd/{one}" for one in os.listdir("/proc/self/fd")]
-    # Debian's Python 3.15 keeps libffi's file open.
+    # Debian's Pythons 3.14 and 3.15 keep libffi's file open.
     modes = [os.stat(one).st_mode for one in files if os.path.exists(one) and ".so." not in os.readlink(one)]
     parent = int(os.environ["JPY_PARENT_PID"])
     limits = (resource.RLIMIT_NOFILE, resource.RLIMIT_CORE, resource.RLIMIT_AS)
