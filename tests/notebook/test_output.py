@@ -129,6 +129,16 @@ def test_the_frames_of_an_animation_leave_the_panel_alone(output: Output, sent: 
     assert sent == ([] if in_place else [("clear_output", {"wait": True}), panel, text, ("display_data", picture)])
 
 
+def test_an_animation_that_ends_with_a_clear_is_shown_as_in_the_foreground_too(output: Output, sent: Sent) -> None:
+    output.header = lambda: ("display_data", {"data": {"text/plain": "panel"}})
+    animate(output, 3)
+    output.clear(wait=True)
+    sent.clear()
+    output.publish(final=True)
+    assert [kind for kind, _ in sent] == ["clear_output", "display_data", "stream", "display_data"]
+    assert sent[2][1]["text"] == "frame 2\n"
+
+
 def test_a_shorter_frame_leaves_nothing_of_the_one_before(output: Output, sent: Sent) -> None:
     output.header = lambda: ("display_data", {"data": {"text/plain": "panel"}})
     animate(output, 3)

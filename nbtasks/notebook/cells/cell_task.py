@@ -349,7 +349,7 @@ class CellTask(Task):
                 completed = outcome.state is TaskState.COMPLETED
                 self._decide(commit=self.commits and has_begun and (completed or not self.atomic))
         self._inside = None
-        # With the button that has cancelled it, which keeps the focus.
+        # After a cancel the panel is not shown again: the focus stays on its button.
         self.output.publish(final=True, in_place=outcome.state is TaskState.CANCELLED)
         return outcome
 

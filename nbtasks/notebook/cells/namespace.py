@@ -160,6 +160,7 @@ class NotebookNames:
         self._committed: weakref.WeakSet[CellNames] = weakref.WeakSet()
         """Those with values that the notebook may drop."""
         self._stayed: dict[str, tuple[str, str]] = {}
+        """By name the class of the object that last stayed behind in a worker process, and why. Any thread."""
 
     def note_stayed(self, name: str, kind: str, why: str) -> None:
         """Note that an object of that class stayed behind in a worker process, and why."""

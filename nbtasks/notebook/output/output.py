@@ -275,7 +275,7 @@ class Output:
             with self._lock:
                 self._dirty = False
                 self._close_stream()
-                if self._has_only_waiting_clear() or (not (now or final) and self._clears_too_soon()):
+                if not final and (self._has_only_waiting_clear() or (not now and self._clears_too_soon())):
                     return 0
                 outbox, self._outbox = _split_at_clear(self._outbox)
             messages = list(self._messages(outbox))
