@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -119,10 +120,9 @@ class Lab:
             self.url = f"http://127.0.0.1:{json.loads(info.read_text())['port']}"
             self.api("GET", "status")
         except (FileNotFoundError, json.JSONDecodeError, urllib.error.URLError, ConnectionError):
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.1)  # a server that is not there yet cannot be waited for otherwise
-            except subprocess.TimeoutExpired:
-                return False
+            return False
         return True
 
     def stop(self) -> None:

@@ -23,13 +23,11 @@ OPEN = """async path => {
     [...app.shell.widgets('main')].filter(widget => widget !== panel).forEach(widget => widget.dispose());
 }"""
 
-# Closes the documents, without a question, and ends their kernels. Whether the page is then as it was when it was new.
+# Closes the documents, without a question. Whether the page is then as it was when it was new. Their kernels end after
+# that: a notebook that is open when its kernel ends looks for the models of its widgets, and logs that they are gone.
 CLEAR = """async () => {
     const app = window.jupyterapp;
-    for (const widget of [...app.shell.widgets('main')]) {
-        await widget.context?.sessionContext.shutdown();
-        widget.dispose();
-    }
+    [...app.shell.widgets('main')].forEach(widget => widget.dispose());
     app.shell.collapseRight();
     app.shell.activateById('filebrowser');
     await new Promise(resolve => requestIdleCallback(resolve));
@@ -91,7 +89,7 @@ class Tab:
             self.page.wait_for_function(LAYOUT_SAVED, arg=[self.workspace, self._shown])
 
     def clear(self) -> bool:
-        """Closes the notebook and ends its kernel; False if the tab cannot be used for another one."""
+        """Closes the notebook; False if the tab cannot be used for another one."""
         if self.page.is_closed() or len(self._context.pages) > 1:
             return False
         if not self.has_lab:
@@ -101,6 +99,7 @@ class Tab:
         self.page.mouse.move(0, 0)
         self.page.set_viewport_size(SIZE)
         self.page.emulate_media(reduced_motion="null")
+        self._context.clear_permissions()
         self.console.clear()
         return True
 

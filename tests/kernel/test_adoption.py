@@ -191,10 +191,11 @@ def test_captures_of_the_two_do_not_mix(notebook: KernelDriver, subshell: str) -
 
 
 def test_the_next_cell_finds_the_task_and_its_name(notebook: KernelDriver) -> None:
-    slow = "def add_late(task, add=manager.add_task): time.sleep(0.3); return add(task)\nmanager.add_task = add_late"
-    notebook.run(f"from nbtasks import get_manager\nmanager = get_manager()\n{slow}").check()
+    # The task is added when the next cell has begun, which it must not, or after a moment.
+    late = "def add_late(task, add=manager.add_task):\n    gates['next'].wait(0.5)\n    return add(task)"
+    notebook.run(f"manager = get_manager()\n{late}\nmanager.add_task = add_late").check()
     cell = notebook.start_cell("%bgtask adopt myself\ngates['self'].wait()")
-    after = notebook.start_cell("state = myself.state.value\ngates['self'].set()\nstate")
+    after = notebook.start_cell("gates['next'].set()\nstate = myself.state.value\ngates['self'].set()\nstate")
     assert after.check().text == "'running'\n"
     cell.check()
 

@@ -215,9 +215,9 @@ def test_a_generator_that_begins_in_a_cell_is_not_begun_once_more(notebook: Kern
 
 def test_a_file_that_is_read_in_both_processes_stays_behind(notebook: KernelDriver) -> None:
     notebook.run("with open('lines', 'w') as lines:\n    lines.write('a\\nb\\nc\\n')\nlines = open('lines')").check()
+    notebook.run("import os\nos.mkfifo('go')").check()  # to open it for reading waits until it is opened for writing
     cell = notebook.run(
-        "%%bgtask it --backend process --quiet\nlines.readline()\nprint('read')\n"
-        "import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)"
+        "%%bgtask it --backend process --quiet\nlines.readline()\nprint('read')\nwith open('go') as gate: gate.read()"
     )
     cell.wait_output("read")
     notebook.run("lines.readline(), lines.readline()\nopen('go', 'w').close()").check()

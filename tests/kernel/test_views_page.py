@@ -23,5 +23,5 @@ def test_its_cells_run_in_order(kernel: KernelDriver) -> None:
 
 def test_its_images_exist() -> None:
     paths = re.findall(r"!\[.*?\]\((.*?)\)", PAGE)
-    assert paths
+    assert [Path(path).stem for path in paths] == ["panel", "table", "timeline", "history"]
     assert [path for path in paths if not (DOCS / path).is_file()] == []

@@ -11,7 +11,6 @@ import logging
 import re
 import subprocess
 import sys
-import tempfile
 import threading
 import traceback
 import types
@@ -166,7 +165,7 @@ def test_a_generator_that_has_begun_is_not_sent():
         pack(begun)
 
 
-def test_a_handler_of_a_reloaded_module_is_sent():
+def test_a_handler_of_a_reloaded_module_is_sent(tmp_path):
     """As the classes that its rule was made for, though it is of other ones."""
     script = """
 import importlib, logging
@@ -176,7 +175,7 @@ importlib.reload(logging)
 for handler in (before, logging.NullHandler(), logging.FileHandler("log")):
     assert unpack(pack(handler)) is handler
 """
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=tempfile.mkdtemp())
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
 
 
 class Changing:
