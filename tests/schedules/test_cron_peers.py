@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from nbtasks.exceptions import InvalidScheduleError
 from nbtasks.schedules import next_fire_times
+from tests.examples import examples
 from tests.schedules.cron_oracle import Job
 from tests.schedules.cron_strategies import jobs
 
@@ -133,7 +134,7 @@ def test_differs_from_cronsim(expression, start, ours, theirs):
 
 
 @given(jobs(), st.datetimes(datetime(1990, 1, 1), datetime(2036, 1, 1)))  # noqa: DTZ001
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, 200), deadline=None)
 def test_fires_when_any_croniter_does_where_no_clock_changes(job, start):
     """On wall times, with one of the days unrestricted, all of croniter's versions mean what cronie means."""
     assume("*" in (job.texts[2], job.texts[4]))

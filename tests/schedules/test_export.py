@@ -24,6 +24,7 @@ from nbtasks.schedules.business_hours import business_hours
 from nbtasks.schedules.export import TARGETS, Export, ExportedCell, export
 from nbtasks.schedules.rules import Rules
 from nbtasks.schedules.timezones import LOCAL
+from tests.examples import examples
 from tests.schedules.cron_oracle import Job, fires
 from tests.schedules.cron_strategies import jobs
 
@@ -116,7 +117,7 @@ def calendar_fires(exported: Export, start: datetime, count: int = COUNT) -> lis
 
 @NEEDS_SYSTEMD
 @given(expressions())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15, 40), deadline=None)
 @example("0 9 1,L-1,20W * 1,5#3")
 @example("0 0 29W 2 *")
 @example("0 0 30W 2,4 *")
@@ -130,7 +131,7 @@ def test_systemd_fires_at_our_times(expression: str) -> None:
 
 @NEEDS_SYSTEMD
 @given(expressions(), st.sampled_from(["Europe/Paris", "America/New_York", "Australia/Lord_Howe"]), st.integers(0, 370))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12, 30), deadline=None)
 def test_systemd_fires_at_our_times_or_the_notes_tell_the_difference(expression: str, zone: str, days: int) -> None:
     start = START + timedelta(days=days)
     found = exported_or_none("systemd", expression, zone, start)
@@ -218,7 +219,7 @@ def crontab_line(exported: Export) -> str:
 
 
 @given(jobs())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, 150), deadline=None)
 @example(job_of("*/7,3 5 */3,2 * 1-3"))
 @example(job_of("0-59 */24 1-31 * FRI"))
 def test_the_line_of_a_crontab_has_the_same_values_and_rules(job: Job) -> None:
@@ -235,7 +236,7 @@ def test_the_line_of_a_crontab_has_the_same_values_and_rules(job: Job) -> None:
 
 
 @given(jobs(), st.sampled_from([datetime(2026, 3, 28, 20, tzinfo=UTC), datetime(2026, 10, 24, 20, tzinfo=UTC)]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20, 60), deadline=None)
 def test_cronie_runs_the_line_at_our_times_in_the_machines_zone(job: Job, start: datetime) -> None:
     found = exported_or_none("cron", job.expression, "Europe/Paris", start)
     assume(found)
@@ -292,7 +293,7 @@ def croniter_expression(target: str, exported: Export) -> str:
 
 @pytest.mark.parametrize("target", ["jupyter-scheduler", "airflow"])
 @given(expression=expressions())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25, 80), deadline=None)
 @example(expression="0 8 L,15 * *")
 @example(expression="0 8 * * 5L,1#2")
 @example(expression="0 8 */2 * 1#2")
@@ -347,7 +348,7 @@ def test_a_workflow() -> None:
 
 
 @given(jobs())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25, 80), deadline=None)
 @example(job_of("58 23 * * *"))
 def test_a_workflow_has_our_times_at_least_five_minutes_apart(job: Job) -> None:
     found = exported_or_none("github-actions", job.expression)

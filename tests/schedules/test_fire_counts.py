@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from nbtasks.exceptions import InvalidScheduleError
 from nbtasks.schedules import CronSchedule, IntervalSchedule, count_fires, last_fire
+from tests.examples import examples
 from tests.schedules.cron_strategies import jobs
 
 ZONES = ("UTC", "Europe/Paris", "America/New_York", "Australia/Lord_Howe", "America/Sao_Paulo", "Africa/Casablanca")
@@ -27,7 +28,7 @@ def walked(schedule, after, until):
     return fires
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100, 300), deadline=None)
 @given(jobs(), st.sampled_from(ZONES), MOMENTS, st.timedeltas(timedelta(0), timedelta(days=4)))
 def test_cron_fires_are_counted_as_by_walking(job, zone, after, span):
     try:

@@ -10,6 +10,7 @@ validator = pytest.importorskip("openapi_spec_validator")
 from hypothesis import HealthCheck, given, settings  # noqa: E402 - after the packages that may be absent
 
 from nbtasks.web.openapi import openapi  # noqa: E402
+from tests.examples import examples  # noqa: E402
 
 
 def test_it_is_valid():
@@ -45,7 +46,7 @@ def test_no_request_makes_the_server_fail(label, manager, client, base):
     manager.wait(task)
     known = {"tasks": task.id, "recurring": recurring.id}
 
-    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=examples(20, 40), deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(case=OPERATIONS[label].as_strategy())
     def ask(case) -> None:
         if case.path_parameters and len(case.path_parameters["id"]) % 2:
