@@ -73,6 +73,8 @@ class Connection:
         self._env, self._cwd = dict(env), cwd
         self._on_arrival = on_arrival
         self._manager = KernelManager(kernel_spec_manager=_ThisInterpreter())
+        # A kernel drops messages of iopub, also that a cell is done, when a thousand wait for the front end.
+        self._manager.context.rcvhwm = 0
         if can_fork() and not stock:
             spec = self._manager.kernel_spec
             self._manager.provisioner = ForkProvisioner(kernel_id="", kernel_spec=spec, parent=self._manager)
