@@ -10,7 +10,6 @@ import contextlib
 import contextvars
 import functools
 import math
-import multiprocessing
 import os
 import re
 import subprocess
@@ -274,11 +273,12 @@ def _wait(wait: Callable[..., None]) -> Callable[..., None]:
 
 def _next(next_result: Callable[..., Any]) -> Callable[..., Any]:
     """The same for the next of several results."""
+    from multiprocessing import TimeoutError as NoResultYetError  # not at the top: `%load_ext` would import it
 
     @functools.wraps(next_result)
     def in_stretches(results: Any, timeout: float | None = None) -> Any:
         while timeout is None and _background_task() is not None:
-            with contextlib.suppress(multiprocessing.TimeoutError):
+            with contextlib.suppress(NoResultYetError):
                 return next_result(results, _STRETCH_SECONDS)
         return next_result(results, timeout)
 
