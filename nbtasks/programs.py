@@ -24,6 +24,8 @@ GRACE_SECONDS = 5.0
 _FIRST_POLL_SECONDS = 0.005
 _MAX_POLL_SECONDS = 0.1
 _SERVERS = re.compile(r"\b(resource_tracker|forkserver) import main\b")
+_CLOCK_SECONDS = 0.02
+"""How much the system's start times of processes may differ from its clock."""
 _SWEEP_AT = 32
 """Programs that have ended are forgotten whenever this number of others was started since."""
 
@@ -37,10 +39,11 @@ def system(command: str) -> int:
     return code << 8 if code >= 0 else -code
 
 
-def started_by(pid: int) -> list[int]:
+def started_by(pid: int, *, since: float = 0.0) -> list[int]:
     """The ids of the programs that a worker process has started: its descendants, and others of its group.
 
-    Without those that multiprocessing starts for itself and that end with the worker.
+    Without those that multiprocessing starts for itself and that end with the worker, and without those that it has
+    started before the moment `since` (Unix time).
     """
     processes = _Processes()
     found: dict[int, psutil.Process] = {process.pid: process for process in processes.of_group(pid)}
@@ -49,7 +52,20 @@ def started_by(pid: int) -> list[int]:
         children = [child for child in processes.children_of(todo.pop()) if child.pid not in found]
         found |= {child.pid: child for child in children}
         todo += [child.pid for child in children]
-    return [one for one, process in found.items() if one != pid and not _is_server(process)]
+    return [
+        one
+        for one, process in found.items()
+        if one != pid and not _is_server(process) and _started_at(process) > since - _CLOCK_SECONDS
+    ]
+
+
+def _started_at(process: psutil.Process) -> float:
+    import psutil
+
+    try:
+        return float(process.create_time())
+    except psutil.Error:  # as below
+        return 0.0
 
 
 def _is_server(process: psutil.Process) -> bool:

@@ -155,6 +155,10 @@ class CellDetails(Protocol):
         """How many names a cell that failed or was cancelled has left to the notebook."""
 
     @property
+    def names_in_process(self) -> tuple[str, ...]:
+        """The names whose live objects it has left in its worker process."""
+
+    @property
     def output(self) -> KeptOutput:
         """What the cell wrote."""
 

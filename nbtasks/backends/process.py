@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -20,11 +21,14 @@ from nbtasks.workers.messages import Message
 if TYPE_CHECKING:
     from jupyter_client.kernelspec import KernelSpec
 
+    from nbtasks.workers.kept_worker import KeptWorker
     from nbtasks.workers.kernel_process import Worker
     from nbtasks.workers.pool import Pool
     from nbtasks.workers.serialization import Buffers
 
 __all__ = ["ProcessBackend"]
+
+logger = logging.getLogger("nbtasks")
 
 GRACE_SECONDS = 5.0
 """How long interrupted work may take to stop, before its process is killed."""
@@ -66,6 +70,15 @@ class ProcessBackend(Backend):
     @limit.setter
     def limit(self, limit: int) -> None:
         self.pool.limit = limit
+
+    @property
+    def kept_limit(self) -> int:
+        """How many workers are kept at a time for the live objects of cells; others end, the oldest first."""
+        return self.pool.kept_limit
+
+    @kept_limit.setter
+    def kept_limit(self, limit: int) -> None:
+        self.pool.kept_limit = limit
 
     def workers(self) -> list[dict[str, Any]]:
         """One row for each worker: its `pid`, the name of its `task`, and the `seconds` since its start."""
@@ -114,7 +127,8 @@ class _Conversation:
     """One attempt and its worker, on a thread of its own.
 
     Any thread may call `interrupt`. Before the work has begun an interrupt would be lost: it is sent once it begins.
-    `_lock` guards what has begun.
+    `_lock` guards what has begun. `_kept` is the kept worker that it waits for or runs in, which was taken at
+    `_taken_at`: programs in it that are older belong to earlier work.
     """
 
     def __init__(self, backend: ProcessBackend, attempt: Attempt) -> None:
@@ -124,6 +138,10 @@ class _Conversation:
         self._begun: Worker | None = None
         self._has_begun = False
         self._stops_programs = False
+        self._kept: KeptWorker | None = None
+        self._is_kept = False
+        self._request = ""
+        self._taken_at = 0.0
         self._kill_at: float | None = None
         self._measure_at = 0.0
         self._usage = ""
@@ -138,7 +156,7 @@ class _Conversation:
 
     def _note_programs(self, worker: Worker) -> bool:
         """Add the programs that the work has started to its attempt, which ends those that are left over."""
-        programs = [] if worker.pid is None else started_by(worker.pid)
+        programs = [] if worker.pid is None else started_by(worker.pid, since=self._taken_at)
         for pid in programs:
             self._attempt.start_program(lambda pid=pid: pid, ends_with_work=True)  # type: ignore[misc]
         return bool(programs)
@@ -146,7 +164,7 @@ class _Conversation:
     def usage(self) -> str:
         with self._lock:
             if not self._has_begun:
-                return "starting a worker…"
+                return "starting a worker…" if self._kept is None else _waiting_text(self._kept)
             worker = self._begun
             due = time.monotonic() >= self._measure_at
             self._measure_at = time.monotonic() + 1.0 if due else self._measure_at
@@ -175,29 +193,42 @@ class _Conversation:
             if attempt.interrupted and isinstance(error, WorkerDiedError):
                 outcome = Outcome(TaskState.CANCELLED, None, error)
         attempt.handle = None
-        self._backend.start_following(attempt.finished(outcome))
+        following = attempt.finished(outcome)
+        if self._is_kept and self._kept is not None:  # only now: what runs next in it has the names of this work
+            self._backend.pool.keep(self._kept)
+        self._backend.start_following(following)
 
     def _converse(self) -> Outcome:
-        work = self._work()
-        request = self._attempt.context.run(work.request)
+        work, attempt = self._work(), self._attempt
+        while (kept := attempt.context.run(work.place)) is not None:
+            self._kept = kept
+            if self._backend.pool.take_kept(kept, attempt.task.name, lambda: attempt.interrupted):
+                self._is_kept, self._taken_at = True, time.time()
+                if attempt.context.run(work.place) is kept:
+                    # No other worker can do it, as no other one has the objects.
+                    return self._converse_in(kept.worker, work, attempt.context.run(work.request))
+                self._is_kept = False
+                self._backend.pool.keep(kept)
+            if attempt.interrupted:
+                return Outcome(TaskState.CANCELLED)
+        self._kept = None
+        request = attempt.context.run(work.request)
         tries = _TRIES
         while True:
             try:
-                return self._converse_with_one(work, request)
+                worker = self._backend.pool.take(
+                    attempt.task.name, lambda: attempt.interrupted, fresh=work.fresh, kernel=work.kernel
+                )
+                return Outcome(TaskState.CANCELLED) if worker is None else self._converse_in(worker, work, request)
             except WorkerDiedError:
                 # The worker was already ending when it was taken: nothing has been done, and another one can do it.
                 tries -= 1
-                if self._has_begun or self._attempt.interrupted or not tries:
+                if self._has_begun or attempt.interrupted or not tries:
                     raise
 
-    def _converse_with_one(self, work: RemoteWork, request: tuple[str, dict[str, Any], Buffers]) -> Outcome:
+    def _converse_in(self, worker: Worker, work: RemoteWork, request: tuple[str, dict[str, Any], Buffers]) -> Outcome:
         attempt = self._attempt
-        worker = self._backend.pool.take(
-            attempt.task.name, lambda: attempt.interrupted, fresh=work.fresh, kernel=work.kernel
-        )
-        if worker is None:
-            return Outcome(TaskState.CANCELLED)
-        again = False
+        again, why = False, ""
         try:
             outcome, again = self._ask(worker, work, *request)
             if attempt.interrupted:
@@ -205,11 +236,33 @@ class _Conversation:
                 if outcome.state is TaskState.COMPLETED and self._stops_programs:
                     # The end of a program that it waited for has let the work go on.
                     outcome = Outcome(TaskState.CANCELLED)
+        except WorkerDiedError as error:
+            why = str(error)
+            raise
         finally:
             attempt.context.run(work.ended)
             self._begins(None)
-            self._backend.pool.give_back(worker, again=again and not work.fresh and not attempt.interrupted)
+            self._give_back(worker, work, why, again=again and not work.fresh and not attempt.interrupted)
         return outcome
+
+    def _give_back(self, worker: Worker, work: RemoteWork, why: str, *, again: bool) -> None:
+        """Give the worker back, or note that it is kept: that is done when the work has finished."""
+        attempt, pool, kept = self._attempt, self._backend.pool, self._kept
+        if why and kept is not None:
+            if self._kill_at is not None:
+                why = f"{attempt.task.name!r} did not stop within {self._backend.grace:g} s of its cancel there"
+            self._is_kept = False
+            attempt.context.run(pool.lose, kept, why)
+            return
+        if worker.alive:
+            try:
+                kept = attempt.context.run(work.keep, worker, self._request)
+            except Exception:  # pickling runs the objects' own code
+                logger.exception("cannot keep the worker process of %r", attempt.task.name)
+        if kept is None:
+            pool.give_back(worker, again=again)
+        else:
+            self._is_kept, self._kept = True, kept
 
     def _work(self) -> RemoteWork:
         return work_of(self._attempt, self._backend.on_display)
@@ -219,7 +272,8 @@ class _Conversation:
     ) -> tuple[Outcome, bool]:
         attempt = self._attempt
         while True:
-            answer = self._answer(worker, work, worker.send(kind, content, buffers))
+            self._request = worker.send(kind, content, buffers)
+            answer = self._answer(worker, work, self._request)
             following = attempt.context.run(work.following, answer)
             if following is None or attempt.interrupted:
                 return attempt.context.run(work.answered, answer), True
@@ -242,6 +296,8 @@ class _Conversation:
                 elif message.kind == "nbtasks_begun":
                     attempt.context.run(work.begun, worker.tell)
                     self._begins(worker)
+                elif self._kept is not None and self._kept.takes(message):
+                    self._kept.received(message)
                 elif message.channel == "iopub":
                     attempt.context.run(work.receive, message)
         return answer
@@ -255,3 +311,9 @@ class _Conversation:
             if work.memory is not None:
                 raise WorkerDiedError(f"{error}; it was limited to {work.memory:,} bytes", error.returncode) from None
             raise
+
+
+def _waiting_text(kept: KeptWorker) -> str:
+    """What work waits for that needs a kept worker, as part of a panel."""
+    running = f", where {kept.running!r} runs" if kept.running else ""
+    return f"waiting for the process of {kept.label}{running}…"

@@ -25,6 +25,9 @@ from nbtasks.workers.serialization import Buffers, pack, refused_fields, refused
 if TYPE_CHECKING:
     from jupyter_client.kernelspec import KernelSpec
 
+    from nbtasks.workers.kept_worker import KeptWorker
+    from nbtasks.workers.kernel_process import Worker
+
 __all__ = [
     "FunctionWork",
     "RemoteWork",
@@ -56,6 +59,20 @@ class RemoteWork(ABC):
     @property
     def kernel(self) -> KernelSpec | None:
         """The kernel to start for it; None: a worker of the backend's own kind."""
+        return None
+
+    def place(self) -> KeptWorker | None:
+        """The kept worker that has the objects which it uses; None: any worker. Called before `request`.
+
+        It is called once more when nothing else runs in that worker: the objects may be gone then.
+        """
+        return None
+
+    def keep(self, worker: Worker, request: str) -> KeptWorker | None:  # noqa: ARG002 - for others
+        """The worker where it ran, if that is to be kept for the objects in it.
+
+        Called at its end, however that was, if the worker is running. `request` is the id of the last request.
+        """
         return None
 
     @abstractmethod
@@ -208,6 +225,7 @@ def outcome(attempt: Attempt, message: Message, names: dict[str, Any]) -> tuple[
     with _also_importing_from(message.content.get("path", ())):
         found, lost = unpack_names(message.buffers, names, attempt.task)
     message.content["stayed"] |= {name: [one.kind, str(one.why)] for name, one in lost.items()}
+    message.content["in_both"] = [name for name, one in lost.items() if getattr(one.why, "in_both", False)]
     result = found.pop(RESULT, None)
     return Outcome(TaskState.COMPLETED, result), found
 

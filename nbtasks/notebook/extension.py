@@ -40,6 +40,7 @@ from nbtasks.notebook.patches.ipython import (
     event_patch,
     kernel_patches,
     magics_patches,
+    reset_patch,
     shell_patches,
 )
 from nbtasks.notebook.patches.main_module import main_module_patches
@@ -166,6 +167,7 @@ class Extension:
             undo.callback(find_sinks_of_unknown_threads, None)
             self._connect_backends()
             undo.callback(self._disconnect_backends)
+            undo.callback(parts.names_were_reset)
             undo.callback(parts.publisher.close)
             self._open_session()
             undo.callback(self._close_session)
@@ -325,6 +327,7 @@ class Extension:
                 thread_patches(),
                 program_patches(),
                 shell_patches(shell),
+                reset_patch(shell, parts.names_were_reset),
                 shell_hook_patches(shell),
                 timers_patch(shell, self._has_launched),
                 main_module_patches(shell),

@@ -58,6 +58,11 @@ class NotebookParts:
         else:
             names.foreground_began(request_id)
 
+    def names_were_reset(self) -> None:
+        """End the workers that hold names: after `%reset`, or since nbtasks is unloaded."""
+        if self._names.made is not None:
+            self._names.made.held.clear()
+
     def foreground_ended(self) -> None:
         """A foreground cell ended: commit the names that waited for it."""
         if self._names.made is None:

@@ -160,7 +160,10 @@ class NotebookSession:
             self._hint_at_task(error.name)
 
     def _hint_at_task(self, name: str) -> None:
-        """After a NameError: print which task to wait for, if an active one is going to bind the name."""
+        """After a NameError: print which task to wait for, if an active one is going to bind the name.
+
+        Else print where its object is, if that is in a worker process.
+        """
         for task in self.manager.active_tasks:
             if isinstance(task, CellTask) and name in task.code.binds and name not in self.shell.user_ns:
                 print(
@@ -168,6 +171,9 @@ class NotebookSession:
                     file=sys.stderr,
                 )
                 return
+        stayed = self.notebook.names.stayed_behind(name)
+        if stayed is not None:
+            print(f"nbtasks: {name} ({stayed[0]}): {stayed[1]}", file=sys.stderr)
 
     def _release_dropped(self) -> None:
         """Have finished tasks drop what only a debugger needs, if no variable of the notebook refers to them."""

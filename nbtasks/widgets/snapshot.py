@@ -77,6 +77,8 @@ LOOP_CHARACTERS = 20
 """Longer names of loops are cut where their rate is shown."""
 ESTIMATE_SECONDS = 1.0
 """Minimum running time before progress that is set by hand gives an estimate of the time left."""
+NAMES_LISTED = 3
+"""How many names that stay in a process the state names."""
 GROUP_NAMES = 3
 """Maximum number of task names in the title of a group."""
 GROUP_NAME_CHARACTERS = 40
@@ -124,6 +126,8 @@ class Snapshot:
     """Text in place of the state's label: "2 running, 3 completed"."""
     kept_names: int = 0
     """How many names a cell that failed or was cancelled has left to the notebook."""
+    names_in_process: tuple[str, ...] = ()
+    """The names whose live objects a cell has left in its worker process."""
     last_error: str = ""
     """Why the last attempt failed, while a retry is pending."""
     schedule: str = ""
@@ -182,11 +186,18 @@ class Snapshot:
 
     @property
     def status(self) -> str:
-        """The state as text: "running", "running, attempt 2 of 3", "failed; 3 names kept"."""
+        """The state as text: "running, attempt 2 of 3", "failed; 3 names kept; g stays in its process"."""
         label = self.state_text or STATE_STYLES[self.state].label
         if self.attempt:
             label += f", {self.attempt}"
-        return f"{label}; {plural(self.kept_names, 'name')} kept" if self.kept_names else label
+        if self.kept_names:
+            label += f"; {plural(self.kept_names, 'name')} kept"
+        if self.names_in_process:
+            names = ", ".join(self.names_in_process[:NAMES_LISTED])
+            more = len(self.names_in_process) - NAMES_LISTED
+            stay = "stays" if len(self.names_in_process) == 1 else "stay"
+            label += f"; {names}{f' and {more} more' if more > 0 else ''} {stay} in its process"
+        return label
 
     @property
     def details(self) -> str:
@@ -236,6 +247,7 @@ def task_snapshot(task: Task, now: datetime, *, compact: bool = False) -> Snapsh
         process_usage="" if final or compact else usage_of(task),
         image="" if compact else image_source(task),
         kept_names=_kept_names(task) if final else 0,
+        names_in_process=_names_in_process(task) if final else (),
     )
 
 
@@ -429,6 +441,11 @@ def _output_tail(task: Task) -> str:
 def _kept_names(task: Task) -> int:
     cell = task.cell_details()
     return 0 if cell is None else cell.kept_names
+
+
+def _names_in_process(task: Task) -> tuple[str, ...]:
+    cell = task.cell_details()
+    return () if cell is None else cell.names_in_process
 
 
 def _group_seconds(starts: list[datetime], ends: list[datetime], *, finished: bool) -> float | None:

@@ -14,6 +14,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -109,6 +110,8 @@ class Worker:
         self._log_at_start = 0  # the size of its log once it had started
         self._sockets: dict[str, Any] = {}
         self._pidfd: int | None = None
+        self._wakes: socket.socket | None = None
+        self._woken: socket.socket | None = None
         try:
             self.folder = Path(tempfile.mkdtemp(prefix="nbtasks-"))
         except OSError as error:  # a full disk
@@ -147,12 +150,14 @@ class Worker:
         self.session = client.session
         self._sockets = {"shell": client.connect_shell(), "iopub": client.connect_iopub()}
         self._poller = zmq.Poller()
-        for socket in self._sockets.values():
-            self._poller.register(socket, zmq.POLLIN)
+        for channel in self._sockets.values():
+            self._poller.register(channel, zmq.POLLIN)
         self._sockets["control"] = client.connect_control()  # what is sent there has no answer
         if self.pid is not None and hasattr(os, "pidfd_open"):  # its end wakes `receive`
             self._pidfd = os.pidfd_open(self.pid)
             self._poller.register(self._pidfd, select.POLLIN)
+        self._wakes, self._woken = socket.socketpair()
+        self._poller.register(self._woken.fileno(), zmq.POLLIN)
 
     def __repr__(self) -> str:
         return f"<Worker {self.pid}>"
@@ -217,12 +222,14 @@ class Worker:
                 self.session.send(self._sockets["control"], kind, content, buffers=[raw(one) for one in buffers])
 
     def receive(self, timeout: float) -> list[Message]:
-        """The messages that arrive within `timeout` seconds; returns as soon as there are some.
+        """The messages that arrive within `timeout` seconds; returns as soon as there are some, or at `wake`.
 
         Raises WorkerDiedError where the process has ended.
         """
         ready = dict(self._poller.poll(round(timeout * 1000)))
         found: list[Message] = []
+        if self._woken is not None and self._woken.fileno() in ready:
+            self._woken.recv(1)
         for channel in ("iopub", "shell"):
             while self._sockets[channel] in ready and len(found) < 100:
                 message = self._next(channel)
@@ -232,6 +239,11 @@ class Worker:
         if not found and (code := self._code()) is not None:
             raise WorkerDiedError(_description(code) + self.last_output(), code)
         return found
+
+    def wake(self) -> None:
+        """Have `receive` return, in the thread that waits there. Any thread, not after the end."""
+        if self._wakes is not None:
+            self._wakes.send(b"w")
 
     def _next(self, channel: str) -> Message | None:
         try:
@@ -295,9 +307,12 @@ class Worker:
         """Leave nothing behind: sockets, files."""
         if self._pidfd is not None:
             os.close(self._pidfd)
+        for one in (self._wakes, self._woken):
+            if one is not None:
+                one.close()
         with self._sending:
-            for socket in self._sockets.values():
-                socket.close(_LINGER_MS)
+            for channel in self._sockets.values():
+                channel.close(_LINGER_MS)
         self._context.term()
         with contextlib.suppress(OSError):  # of a start that failed
             _run(self._manager.cleanup_resources())

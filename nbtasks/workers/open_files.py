@@ -134,7 +134,8 @@ def _move(file: Any, place: int, came_from: int | None) -> None:
         if place == came_from:  # it was used here only
             return
         kind = f"{type(file).__module__}.{type(file).__qualname__}"
-        raise NotRebuiltError(kind, f"{file.name} was read, written or closed in both processes at the same time")
+        why = f"{file.name} was read, written or closed in both processes at the same time"
+        raise NotRebuiltError(kind, why, in_both=True)
     if file.readable():
         file.seek(0, os.SEEK_END)  # so that it forgets what it has read ahead, which may be written over
     file.seek(place)

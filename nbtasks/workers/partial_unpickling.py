@@ -29,11 +29,15 @@ class Lost:
 
 
 class NotRebuiltError(TypeError):
-    """An object that cannot be brought to the state that it had elsewhere."""
+    """An object that cannot be brought to the state that it had elsewhere.
 
-    def __init__(self, kind: str, why: str) -> None:
+    `in_both`: since it was used in both processes, and is used on here.
+    """
+
+    def __init__(self, kind: str, why: str, *, in_both: bool = False) -> None:
         super().__init__(why)
         self.kind = kind
+        self.in_both = in_both
 
 
 _Unpickler: Any = pickle._Unpickler  # its stack has no types

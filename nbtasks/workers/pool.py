@@ -1,4 +1,4 @@
-"""The pool of a manager's workers: a limit, free workers, and a warm spare."""
+"""The pool of a manager's workers: a limit, free and kept ones, and a warm spare."""
 
 from __future__ import annotations
 
@@ -11,29 +11,37 @@ from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec
 
-from nbtasks.exceptions import NbtasksError
+from nbtasks.exceptions import NbtasksError, WorkerDiedError
 from nbtasks.interrupts import start_thread
+from nbtasks.workers.kept_worker import KeptWorker
 from nbtasks.workers.kernel_process import Worker
 
 __all__ = ["Pool"]
 
 IDLE_SECONDS = 60.0
 """A worker of functions that was free for so long is shut down."""
+KEPT_LIMIT = 8
+"""How many workers are kept for live objects."""
+_WATCH_SECONDS = 1.0
+"""How long the end of a kept worker may go unnoticed on a system without pidfds."""
 
 
 class Pool:
     """At most `limit` workers at a time. Any thread may call any method.
 
     `kernel` gives the kernel of its own workers, `modules` the names of the modules that a spare one imports early.
+    Kept workers in which nothing runs do not count. A thread of the pool receives from each of these.
     """
 
     def __init__(self, kernel: Callable[[], KernelSpec], modules: Callable[[], list[str]]) -> None:
         self.limit = max(4, os.cpu_count() or 1)
+        self.kept_limit = KEPT_LIMIT
         self._kernel = kernel
         self._modules = modules
         self._changed = threading.Condition()  # guards which workers there are, and wakes threads that wait for one
         self._busy: dict[Worker, str] = {}
         self._free: list[tuple[float, Worker]] = []
+        self._kept: dict[Worker, KeptWorker] = {}
         self._spare: Worker | None = None
         self._starting = 0
         self._warming = False
@@ -116,16 +124,128 @@ class Pool:
         """Take a worker back whose work is over; it may do more of the kind if `again`, else it is shut down."""
         with self._changed:
             self._busy.pop(worker, None)
-            kept = again and not self._closed and worker.alive and len(self._free) < self.limit
-            if kept:
+            free = again and not self._closed and worker.alive and len(self._free) < self.limit
+            if free:
                 self._free.append((time.monotonic(), worker))
             self._changed.notify_all()
-        if kept:
+        if free:
             timer = threading.Timer(IDLE_SECONDS, self._let_go_idle)
             timer.daemon = True
             timer.start()
         else:
             worker.leave()
+
+    # -- kept workers -----------------------------------------------------------------------------------------
+
+    def keep(self, kept: KeptWorker) -> None:
+        """Take a worker back whose work is over, and keep it for the objects in it, if they are still needed."""
+        with self._changed:
+            self._busy.pop(kept.worker, None)
+            kept.pool, kept.running, kept.used_at, kept.watched = self, "", time.monotonic(), True
+            self._kept[kept.worker] = kept
+            if self._closed or not kept.needed:
+                self._forget_idle(kept)
+            idle = sorted((one for one in self._kept.values() if _is_idle(one)), key=lambda one: one.used_at)
+            excess = idle[: max(0, len(self._kept) - self.kept_limit)]
+            self._changed.notify_all()
+        start_thread(lambda: self._watch(kept), "nbtasks-kept-worker")
+        for one in excess:
+            self.lose(one, f"at most {self.kept_limit} such processes are kept, and it was not used for longest")
+
+    def take_kept(self, kept: KeptWorker, label: str, given_up: Callable[[], bool]) -> bool:
+        """Wait until nothing runs in a kept worker, which is the caller's then.
+
+        False if that was `given_up`, or the worker is gone.
+        """
+        place = object()
+        with self._changed:
+            kept.waiting.append(place)
+            try:
+                while not self._may_run(kept, place):
+                    if given_up() or kept.gone:
+                        return False
+                    self._changed.wait(0.2)
+                kept.running = self._busy[kept.worker] = label
+            finally:
+                kept.waiting.remove(place)
+                if not kept.needed:
+                    self._forget_idle(kept)
+            if kept.watched:
+                kept.worker.wake()
+            while kept.watched:
+                self._changed.wait()
+            if kept.gone:
+                self._busy.pop(kept.worker, None)
+            return not kept.gone
+
+    def _may_run(self, kept: KeptWorker, place: object) -> bool:
+        """Whether this place in the queue of a kept worker is served now. Called with the lock held."""
+        if self._closed:
+            raise NbtasksError("the process backend is closed")
+        is_free = kept.waiting[0] is place and not kept.running and not kept.gone
+        return is_free and len(self._busy) + self._starting < self.limit
+
+    def end_unneeded(self, kept: KeptWorker) -> None:
+        """Shut down a kept worker that is not needed, unless work runs in it or waits for it."""
+        with self._changed:
+            if not kept.needed:
+                self._forget_idle(kept)
+
+    def lose(self, kept: KeptWorker, why: str) -> None:
+        """Shut down a kept worker whose objects are needed, or which has died, for this reason."""
+        with self._changed:
+            if kept.gone:
+                return
+            self._busy.pop(kept.worker, None)
+            self._forget(kept)
+            watched = kept.watched
+        kept.ended(why)
+        if not watched:
+            kept.worker.leave()
+
+    def _forget_idle(self, kept: KeptWorker) -> None:
+        if _is_idle(kept):
+            self._forget(kept)
+
+    def _forget(self, kept: KeptWorker) -> None:
+        """Have the thread that watches it shut it down. Called with the lock held."""
+        kept.gone = True
+        self._kept.pop(kept.worker, None)
+        if kept.watched:
+            kept.worker.wake()
+        self._changed.notify_all()
+
+    def _watch(self, kept: KeptWorker) -> None:
+        """Receive from a kept worker until it is taken, or ends, or is to be shut down."""
+        why = ""
+        while not why:
+            with self._changed:
+                if kept.gone:
+                    break
+                if kept.running:
+                    kept.watched = False
+                    self._changed.notify_all()
+                    return
+            try:
+                for message in kept.worker.receive(_WATCH_SECONDS):
+                    kept.received(message)
+            except WorkerDiedError as error:
+                why = str(error)
+        with self._changed:
+            lost = not kept.gone
+            if lost:
+                self._forget(kept)
+        if lost:
+            kept.ended(why)
+        if self._closed:
+            kept.worker.end()
+        else:
+            kept.worker.leave()
+        with self._changed:
+            kept.watched = False
+            self._changed.notify_all()
+
+    # -- what is idle -----------------------------------------------------------------------------------------
 
     def _let_go_idle(self) -> None:
         limit = time.monotonic() - IDLE_SECONDS
@@ -173,6 +293,7 @@ class Pool:
         with self._changed:
             rows = [(worker, label) for worker, label in self._busy.items()]
             rows += [(worker, "free") for _, worker in self._free]
+            rows += [(one.worker, f"kept for {one.label}") for one in self._kept.values() if not one.running]
             rows += [(self._spare, "spare")] if self._spare is not None else []
         now = time.monotonic()
         return [{"pid": w.pid, "task": label, "seconds": now - w.started_at} for w, label in rows if w.alive]
@@ -184,8 +305,18 @@ class Pool:
             workers = [*self._busy, *(worker for _, worker in self._free), *([self._spare] if self._spare else [])]
             self._free, self._spare = [], None
             idle = [worker for worker in workers if worker not in self._busy]
+            kept = [one for one in self._kept.values() if not one.running]
+            for one in kept:
+                self._forget(one)
             self._changed.notify_all()
         for worker in workers:
             worker.kill()
         for worker in idle:
             worker.end()
+        with self._changed:
+            while any(one.watched for one in kept):
+                self._changed.wait()
+
+
+def _is_idle(kept: KeptWorker) -> bool:
+    return not kept.running and not kept.waiting and not kept.gone

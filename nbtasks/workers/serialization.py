@@ -17,7 +17,7 @@ import re
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cloudpickle
@@ -35,8 +35,11 @@ __all__ = [
     "NotPackedError",
     "attribute_of_module",
     "digest_of",
+    "examine",
     "global_names",
+    "is_on_trial",
     "kind_of",
+    "missing_names",
     "pack",
     "pack_names",
     "raw",
@@ -181,6 +184,11 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self.looks_around = False
         self.limit: int | None = None
 
+    @property
+    def names_read(self) -> set[str]:
+        """The names that the functions and classes read, directly."""
+        return self.mentioned.union(*(names for _, names in self.collected))
+
     def reducer_override(self, obj: Any) -> Any:
         if obj is self._task and obj is not None:
             return _task_here, ()
@@ -284,6 +292,33 @@ class NotPackedError(Exception):
 
 def digest_of(value: Any, is_main: IsMain | None, limit: int | None) -> bytes | None:
     """A hash of an object's state; None if it cannot be pickled, or takes more than `limit` bytes."""
+    return _hashed(value, is_main, limit)[0]
+
+
+def examine(value: Any, is_main: IsMain | None, limit: int | None = None) -> tuple[bytes | None, set[str]]:
+    """The digest of a value that may stay in another process, and the names that its functions read.
+
+    None for one with a figure: open figures are sent each time, and must stay the same objects.
+    """
+    digest, packer, hashed = _hashed(value, is_main, limit)
+    return None if hashed.has_figure else digest, packer.names_read
+
+
+def missing_names(names: Iterable[str], reach: Mapping[str, Any], is_main: IsMain | None) -> set[str]:
+    """The names that `reach` lacks, of these and of those that functions of their values read."""
+    todo, seen, missing = list(names), set(names), set()
+    while todo:
+        name = todo.pop()
+        if name not in reach:
+            missing.add(name)
+            continue
+        read = examine(reach[name], is_main, _TRIED)[1] - seen
+        seen |= read
+        todo += read
+    return missing
+
+
+def _hashed(value: Any, is_main: IsMain | None, limit: int | None) -> tuple[bytes | None, _Packer, _Hash]:
     hashed = _Hash(limit)
     apart: Buffers = []
     packer = _Packer(hashed, is_main, None, apart)
@@ -293,8 +328,8 @@ def digest_of(value: Any, is_main: IsMain | None, limit: int | None) -> bytes | 
         for buffer in apart:
             hashed.write(raw(buffer))
     except Exception:  # noqa: BLE001 - pickling runs the object's own code
-        return None
-    return hashed.hash.digest()
+        return None, packer, hashed
+    return hashed.hash.digest(), packer, hashed
 
 
 class _Hash:
@@ -302,6 +337,7 @@ class _Hash:
 
     def __init__(self, limit: int | None) -> None:
         self.hash = hashlib.blake2b(digest_size=16)
+        self.has_figure = False
         self._left = limit
 
     def write(self, data: Any) -> int:
@@ -311,6 +347,7 @@ class _Hash:
             if self._left < 0:
                 raise OverflowError("more than the limit")
         self.hash.update(data)
+        self.has_figure |= size < _OUT_OF_BAND and b"matplotlib.figure" in bytes(data)
         return size
 
 
@@ -338,7 +375,7 @@ def pack_names(
         except Exception as error:  # noqa: BLE001 - as above
             attribute = attribute_of_module(name, value)
             if attribute is None:
-                refused[name] = error
+                refused[name] = _without_frames(error)
             else:
                 able[name] = attribute
         else:
@@ -347,6 +384,17 @@ def pack_names(
         return pack(able, is_main, task, sent=sent), refused
     except Exception:  # noqa: BLE001 - threads change objects meanwhile, as those of a cell that has left them do
         return _packed_one_by_one(able, is_main, task, sent, refused), refused
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    """The error without the frames in which it was raised: they have variables that hold the objects."""
+    todo, seen = [error], set[int]()
+    while todo:
+        one = todo.pop()
+        seen.add(id(one))
+        one.__traceback__ = None
+        todo += [other for other in (one.__cause__, one.__context__) if other is not None and id(other) not in seen]
+    return error
 
 
 def _packed_one_by_one(
@@ -358,7 +406,7 @@ def _packed_one_by_one(
         try:
             parcels[name] = _packed_and_tried(value, is_main, task, sent)
         except Exception as error:  # noqa: BLE001 - as above
-            refused[name] = error
+            refused[name] = _without_frames(error)
     return pack({name: _Packed(parcel) for name, parcel in parcels.items()})
 
 
@@ -425,6 +473,11 @@ class _Trial(pickle.Unpickler):
         return super().find_class(module, name)
 
 
+def is_on_trial() -> bool:
+    """Whether this thread unpacks a parcel only to try it, in the process that has made it."""
+    return getattr(_arriving, "on_trial", False)
+
+
 def unpack(
     parcel: Sequence[Any],
     names: dict[str, Any] | None = None,
@@ -433,8 +486,9 @@ def unpack(
     kind: type[pickle.Unpickler] = _Unpickler,
 ) -> Any:
     """The value in a parcel. Functions of the notebook's own code get `names` as their globals."""
-    before = getattr(_arriving, "names", None), getattr(_arriving, "task", None)
+    before = getattr(_arriving, "names", None), getattr(_arriving, "task", None), is_on_trial()
     _arriving.names, _arriving.task = sys.modules["__main__"].__dict__ if names is None else names, task
+    _arriving.on_trial = kind is _Trial
     try:
         head = io.BytesIO(parcel[0])
         unpickler = kind(head, buffers=iter(parcel[1:]))
@@ -444,7 +498,7 @@ def unpack(
             _arriving.names.update(unpickler.load())
         return value
     finally:
-        _arriving.names, _arriving.task = before
+        _arriving.names, _arriving.task, _arriving.on_trial = before
 
 
 def unpack_names(

@@ -87,9 +87,11 @@ def _begun(mark: str, kind: str, process: int) -> Any:
     found = _generators.get(mark)
     if process == os.getpid():  # on trial, before it is sent back
         return found
-    if found is not None:
+    frame = None if found is None else _frame(found)
+    in_both = found is not None and (frame is None or not _is_unbegun(found, frame))
+    if found is not None and not in_both:
         _begun_elsewhere.add(found)
-    raise NotRebuiltError(kind, f"cannot pickle a {kind} that has begun")
+    raise NotRebuiltError(kind, f"cannot pickle a {kind} that has begun", in_both=in_both)
 
 
 def _named(mark: str, names: tuple[str, str], made: Any) -> Any:
@@ -102,7 +104,7 @@ def _ended(mark: str, names: tuple[str, str], kind: str) -> Any:
     found = _generators.get(mark)
     frame = None if found is None else _frame(found)
     if frame is not None and not _is_unbegun(found, frame):
-        raise NotRebuiltError(kind, f"{names[1]} was used in both processes at the same time")
+        raise NotRebuiltError(kind, f"{names[1]} was used in both processes at the same time", in_both=True)
     if found is None:
         found = _named(mark, names, _EMPTY[kind]())
     if kind == "async_generator":

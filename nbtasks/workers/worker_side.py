@@ -231,15 +231,16 @@ def import_quietly(modules: Iterable[str]) -> None:
             imported_quietly(name)
 
 
-def limit_memory(size: int | None) -> None:
-    """Limit the memory of this process to `size` bytes; None: no limit."""
-    if size is None:
+def limit_memory(size: int | None, before: int | None = None) -> None:
+    """Limit the memory of this process to `size` bytes, in place of `before`; None: no limit."""
+    if size == before:
         return
     import resource
 
     # On Linux RLIMIT_DATA counts the private memory of a process; elsewhere only all mapped memory can be limited.
     kind = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
-    resource.setrlimit(kind, (size, resource.getrlimit(kind)[1]))
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (hard if size is None else size, hard))
 
 
 # -- the kernel -------------------------------------------------------------------------------------------------------
@@ -257,6 +258,8 @@ class WorkerKernel:
         """How many bytes this process may use."""
         self.lost: Mapping[str, Lost] = {}
         """Names that could not be rebuilt here, and that the work may not need."""
+        self.names_before: dict[str, Any] = {}
+        """The names of this process before those of the request arrived."""
         self.handlers: dict[str, Callable[[dict[str, Any], Task], Awaitable[Answer]]] = {"call": self._call}
         """What is done for each kind of request."""
         self.patches = PatchSet(
@@ -299,14 +302,15 @@ class WorkerKernel:
         owner = WorkerTaskOwner(self.say)
         self.say("nbtasks_begun", {}, [])  # from here on it can be interrupted
         try:
+            limit_memory(content["memory"], self.memory)
             self.memory = content["memory"]
-            limit_memory(self.memory)
             split = content["split"]
             with self.shell.builtin_trap, imports_reported(self._importing):
                 about = unpack(buffers[:split])
                 put_settings(about["settings"])
                 task = owner.make(about["kind"], content["number"], content["prefix"], about["fields"])
                 self._join_cluster(bytes(buffers[split]))
+                self.names_before = dict(self.shell.user_ns)
                 work, lost = unpack_names(buffers[split:], self.shell.user_ns, task, of=lambda work: work["names"])
                 _check_lost(lost, work.get("optional", ()))
                 self.lost = lost
@@ -319,6 +323,7 @@ class WorkerKernel:
             described, parcel = pack_error(error, self.is_main)
             answer = {"status": "error", **described}
         owner.end()
+        self.names_before = {}
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()

@@ -17,9 +17,6 @@ _REQUIRES = re.compile(r"^# requires: *(.*)$", re.MULTILINE)
 
 
 REASONS = {
-    "alive": "It binds or uses an object that lives in one process: a lock or an event, a running thread, a "
-    "generator that has begun, a pool, a socket or a pipe, a weak "
-    "reference, a context variable.",
     "identity": "It checks whether an object is the same one, or how it was made.",
     "library": "It uses what an earlier cell has registered in a library.",
 }

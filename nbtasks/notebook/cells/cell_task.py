@@ -121,6 +121,8 @@ class CellTask(Task):
     awaits_result = False  # the value of a cell is shown as it is, even a coroutine
     waited_for: bool = field(default=False, init=False)
     """Whether code has waited for it since it finished, and so has its error."""
+    names_in_process: tuple[str, ...] = field(default=(), init=False)
+    """The names whose live objects it has left in its worker process, which is kept for them."""
     released: bool = field(default=False, init=False)
     """Whether it has dropped the variables of the frames in which it failed."""
     _names: CellNames | None = field(default=None, init=False)
@@ -171,6 +173,12 @@ class CellTask(Task):
     def kept_names(self) -> int:
         """How many names a cell that failed or was cancelled has left to the notebook."""
         return self._bound_names if self.state in (TaskState.FAILED, TaskState.CANCELLED) else 0
+
+    def keeps_names(self, outcome: Outcome) -> bool:
+        """Whether the notebook gets the names that an attempt with this outcome has bound."""
+        if not self.commits or self._is_retried(outcome.exception):
+            return False
+        return outcome.state is TaskState.COMPLETED or not self.atomic
 
     def cell_details(self) -> Self:
         """The task itself: it has source, names and output."""
@@ -233,6 +241,7 @@ class CellTask(Task):
         if self.body == WAITS_FOR_EARLIER:
             self.body = None
         self._decide(commit=False)  # on the attempt before: this one starts from the notebook's names
+        self.names_in_process = ()
         self._variables, self._settings, self._put_shell_state, self._libraries = None, {}, None, {}
         use_sink(self.output)
         use_parent(self.cell.parent)
@@ -346,8 +355,7 @@ class CellTask(Task):
         finally:
             self._leave_thread()
             if not has_begun or not self._is_retried(outcome.exception):
-                completed = outcome.state is TaskState.COMPLETED
-                self._decide(commit=self.commits and has_begun and (completed or not self.atomic))
+                self._decide(commit=has_begun and self.keeps_names(outcome))
         self._inside = None
         # After a cancel the panel is not shown again: the focus stays on its button.
         self.output.publish(final=True, in_place=outcome.state is TaskState.CANCELLED)

@@ -16,6 +16,7 @@ from typing import Any
 
 from nbtasks.notebook.cells.cell_globals import CellGlobals, Layer, globals_for
 from nbtasks.notebook.cells.foreground import Foreground
+from nbtasks.notebook.cells.held_names import HeldNames, Value
 from nbtasks.notebook.cells.names_view import KEPT_IN_VIEW, Names, NamesView, own_names
 from nbtasks.notebook.cells.rebind import for_running_cell, is_unshared
 from nbtasks.notebook.patches.main_module import Scope
@@ -35,22 +36,6 @@ _ABSENT: Any = _Absent()
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _SMALL = 1_000
 """Bytes of a plain value that is kept after the commit, whatever the notebook does with it."""
-
-
-class _InNotebook:
-    """Stands for a value that was committed and that only the notebook holds.
-
-    A weak reference would be visible: `ndarray.resize` refuses an array that has one.
-    """
-
-    __slots__ = ("_id", "_type")
-
-    def __init__(self, value: Any) -> None:
-        self._id, self._type = id(value), type(value)
-
-    def is_it(self, value: Any) -> bool:
-        """Whether this is that value, as far as its id can tell."""
-        return id(value) == self._id and type(value) is self._type
 
 
 @dataclass(eq=False)
@@ -95,7 +80,7 @@ class CellNames:
         live, found = self.globals.below, {}
         for name, value in list(self.bound.items()):
             current = live.get(name, _ABSENT)
-            if type(value) is not _InNotebook:
+            if type(value) is not Value:
                 found[name] = value
             elif value.is_it(current):
                 found[name] = current
@@ -105,12 +90,12 @@ class CellNames:
         """After the commit, leave values to the notebook; True if it has not dropped all of them."""
         for name, value in list(self.bound.items()):
             current = live.get(name, _ABSENT)
-            if type(value) is _InNotebook:
+            if type(value) is Value:
                 if not value.is_it(current):
                     del self.bound[name]
             elif current is value and not (type(value) in _PLAIN and sys.getsizeof(value) <= _SMALL):
-                self.bound[name] = _InNotebook(value)
-        return any(type(value) is _InNotebook for value in self.bound.values())
+                self.bound[name] = Value(value)
+        return any(type(value) is Value for value in self.bound.values())
 
     def _expected(self, name: str) -> Any:
         if name in self._rebased:
@@ -159,19 +144,32 @@ class NotebookNames:
         self._waiting: list[CellNames] = []
         self._committed: weakref.WeakSet[CellNames] = weakref.WeakSet()
         """Those with values that the notebook may drop."""
-        self._stayed: dict[str, tuple[str, str]] = {}
-        """By name the class of the object that last stayed behind in a worker process, and why. Any thread."""
+        self.held = HeldNames()
+        """The names whose objects are in worker processes."""
 
     def note_stayed(self, name: str, kind: str, why: str) -> None:
-        """Note that an object of that class stayed behind in a worker process, and why."""
-        self._stayed[name] = kind, why
+        """Note that an object of that class stayed behind in a worker process that has ended, and why."""
+        self.held.explain(name, kind, f"it stayed behind in the worker process of an earlier cell: {why}")
 
     def stayed_behind(self, name: str | None) -> tuple[str, str] | None:
         """The class of the object that would have that unbound name, and why it has not."""
-        if name is None or name in self._names or name not in self._stayed:
-            return None
-        kind, why = self._stayed[name]
-        return kind, f"it stayed behind in the worker process of an earlier cell: {why}"
+        return None if name is None or name in self._names else self.held.explained.get(name)
+
+    def upcoming(self) -> dict[str, Any]:
+        """The names with which a cell would begin now, waiting commits included."""
+        with self._lock:
+            return self._snapshot()[0]
+
+    def _snapshot(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The names as they are now, waiting commits included, and those of these with their values before."""
+        snapshot = dict(self._names)
+        rebased: dict[str, Any] = {}
+        for earlier in self._waiting:
+            for name, expected in earlier._to_commit.items():
+                if self._names.get(name, _ABSENT) is expected:  # then it will be committed
+                    rebased.setdefault(name, expected)
+                    _put(snapshot, name, earlier.bound.get(name, _ABSENT))
+        return snapshot, rebased
 
     @property
     def live(self) -> dict[str, Any]:
@@ -206,13 +204,7 @@ class NotebookNames:
         `binds_any`: it may bind any other name too.
         """
         with self._lock:
-            snapshot = dict(self._names)
-            rebased: dict[str, Any] = {}
-            for earlier in self._waiting:
-                for name, expected in earlier._to_commit.items():
-                    if self._names.get(name, _ABSENT) is expected:  # then it will be committed
-                        rebased.setdefault(name, expected)
-                        _put(snapshot, name, earlier.bound.get(name, _ABSENT))
+            snapshot, rebased = self._snapshot()
             snapshot.update(overrides or {})
             names = CellNames(
                 self._globals.open(snapshot),
@@ -254,6 +246,7 @@ class NotebookNames:
             if committed:
                 self._waiting.remove(names)
                 self._commit(names)
+                self.held.sweep(self._names)
         _report_kept(committed)
 
     def adopt(self, names: CellNames, into: CellNames) -> None:
@@ -303,6 +296,7 @@ class NotebookNames:
             committed.append(self._waiting.pop(0))
             self._commit(committed[-1])
         self._sweep()
+        self.held.sweep(self._names)
         return committed
 
     def _commit(self, names: CellNames) -> None:

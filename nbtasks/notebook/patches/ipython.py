@@ -23,6 +23,7 @@ from nbtasks.notebook.kernel import Kernel
 from nbtasks.notebook.output.away_cells import away_cell
 from nbtasks.notebook.output.sink import Sink, current_parent, current_sink
 from nbtasks.notebook.patches.attributes import AttributePatch
+from nbtasks.notebook.patches.main_module import current_names
 from nbtasks.patch import ABSENT, ItemPatch, ListPatch, Patch, PatchSet
 from nbtasks.post_import import ModulePatches
 
@@ -33,6 +34,7 @@ __all__ = [
     "event_patch",
     "kernel_patches",
     "magics_patches",
+    "reset_patch",
     "shell_patches",
 ]
 
@@ -42,6 +44,21 @@ Wrap = Callable[[Any], Any]
 def shell_patches(shell: InteractiveShell) -> PatchSet:
     """The patch that every shell needs: IPython's names stay in `builtins` between cells."""
     return PatchSet([_BuiltinsPatch(shell.builtin_trap)])
+
+
+def reset_patch(shell: InteractiveShell, on_reset: Callable[[], None]) -> Patch:
+    """Call `on_reset` after `%reset` has dropped all names of the notebook, not those of a task."""
+
+    def make(reset: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(reset)
+        def resetting(*args: Any, **kwargs: Any) -> None:
+            reset(*args, **kwargs)
+            if current_names() is None:
+                on_reset()
+
+        return resetting
+
+    return Patch(shell, "reset", make)
 
 
 def kernel_patches(shell: Any, kernel: Kernel) -> PatchSet:

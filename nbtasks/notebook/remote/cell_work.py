@@ -5,10 +5,10 @@ from __future__ import annotations
 import linecache
 import logging
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 from jupyter_client.kernelspec import KernelSpec
 
@@ -18,17 +18,33 @@ from nbtasks.backends.remote_work import RemoteWork, Tell, error_from, outcome, 
 from nbtasks.exceptions import NotSendableError
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.cells.errors import set_remote_messages
+from nbtasks.notebook.cells.held_names import Held, Value
+from nbtasks.notebook.kernel import Kernel, LaunchingCell
+from nbtasks.notebook.output.output import Output
 from nbtasks.notebook.remote import worker_kernel
-from nbtasks.notebook.remote.names_read import names_read
+from nbtasks.notebook.remote.cell_holder import CellHolder, Digests
+from nbtasks.notebook.remote.names_read import Reads, names_read
 from nbtasks.notebook.remote.plots import put_figures, take_figures
-from nbtasks.notebook.remote.remote_widgets import RemoteWidgets
+from nbtasks.notebook.remote.remote_widgets import COMM_MESSAGES, RemoteWidgets
 from nbtasks.notebook.remote.shell_state import put_state, take_state
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
 from nbtasks.workers.import_hooks import hooked_modules
+from nbtasks.workers.kept_worker import KeptWorker
 from nbtasks.workers.kernel_process import python_kernel
 from nbtasks.workers.messages import FIGURES, RESULT, SETTINGS, STATE, THREAD_STATE, WIDGET, Message
-from nbtasks.workers.serialization import Buffers, NotPackedError, attribute_of_module, kind_of, pack
+from nbtasks.workers.serialization import (
+    Buffers,
+    NotPackedError,
+    attribute_of_module,
+    examine,
+    kind_of,
+    missing_names,
+    pack,
+)
+
+if TYPE_CHECKING:
+    from nbtasks.workers.kernel_process import Worker
 
 __all__ = ["CellWork", "WorkerProcess"]
 
@@ -63,6 +79,13 @@ class CellWork(RemoteWork):
         self._names: dict[str, Any] = {}
         self._libraries: thread_state.State = {}
         self._widgets = RemoteWidgets(task.notebook.kernel, task.cell, task.output)
+        self._holder: CellHolder | None = None
+        self._not_sendable: NotSendableError | None = None
+        self._digests: Digests = {}
+        self._known: Collection[str] = ()
+        self._returned: Collection[str] = ()
+        self._to_hold: dict[str, tuple[str, str, Value | None]] | None = None
+        """The names whose objects stay in the worker, with the fields of `Held`; None if names are not committed."""
         self.memory = memory
 
     @property
@@ -70,10 +93,82 @@ class CellWork(RemoteWork):
         """A worker that runs cells."""
         return python_kernel(worker_kernel.__name__)
 
+    @cached_property
+    def _reads(self) -> Reads:
+        return names_read(self._task.code.tree, self._task.notebook.shell.transform_cell)
+
+    # -- the worker that has the objects of names -------------------------------------------------------------
+
+    def place(self) -> KeptWorker | None:
+        """The worker that holds names which the cell reads; if there are two, `request` raises that."""
+        self._holder = None
+        try:
+            self._holder = self._found_holder() if self._task.backend == "process" else None
+        except NotSendableError as error:
+            self._not_sendable = error
+        return self._holder
+
+    def _found_holder(self) -> Any:
+        names = self._task.notebook.names
+        if not names.held:
+            return None
+        live, reads = names.upcoming(), self._reads
+        held = names.held.within(live)
+        direct = [name for name in reads.sure if name in held and name not in reads.branches]
+        holders = {held[name].holder: name for name in reversed(direct)}
+        if len(holders) > 1:
+            one, other, *_ = sorted(holders.values())
+            raise NotSendableError(
+                f"{one} and {other} live in two worker processes, those of the cells {held[one].cell!r} and "
+                f"{held[other].cell!r}, and no cell has both: make them in one cell, or have the cell that makes "
+                f"{other} read {one}, so that it runs in the same process"
+            )
+        if holders:
+            return next(iter(holders))
+        perhaps = held.keys() if reads.everything else held.keys() & {*reads.maybe, *reads.branches}
+        perhaps |= held.keys() & missing_names([*reads.sure, *reads.maybe], live, self._is_main)
+        return max((held[name].holder for name in perhaps), key=lambda holder: holder.used_at, default=None)
+
+    def keep(self, worker: Worker, request: str) -> KeptWorker | None:
+        """Keep the worker if there are objects in it that cannot be sent, or were there before."""
+        holder, task = self._holder, self._task
+        if holder is None:
+            if not self._to_hold:
+                return None
+            holder = CellHolder(worker, task.name, task.notebook.names.held)
+        holder.output = None
+        holder.add_cell(request, partial(_show_late, task.output, task.notebook.kernel, task.cell))
+        if self._to_hold is None:
+            holder.trusted = False
+            return holder
+        digests = self._digests | {name: self._digest(name)[0] for name in self._returned if name in self._names}
+        holder.digests = {name: digests.get(name) for name in self._known}
+        holder.known, holder.trusted = self._known, True
+        task.notebook.names.held.hold(holder, {n: Held(holder, *rest) for n, rest in self._to_hold.items()})
+        return holder
+
+    def _digest(self, name: str) -> tuple[bytes | None, set[str]]:
+        return examine(self._names[name], self._is_main)
+
+    def _own(self, holder: CellHolder, wanted: Iterable[str]) -> set[str]:
+        """The names that the worker has as the notebook has them; sets `_digests` of all that it is to have."""
+        names, todo = self._names, {*wanted, *holder.known} & self._names.keys() - _NAMES_OF_WORKER
+        self._digests = {}
+        while todo:
+            name = todo.pop()
+            self._digests[name], read = self._digest(name)
+            todo |= read & names.keys() - self._digests.keys() - _NAMES_OF_WORKER
+        known = holder.digests if holder.trusted else {}
+        return {name for name, digest in self._digests.items() if digest is not None and known.get(name) == digest}
+
+    # -- the request ------------------------------------------------------------------------------------------
+
     def request(self) -> tuple[str, dict[str, Any], Buffers]:
         """The cell and the names that it reads. Raises NotSendableError with those that cannot be sent."""
         task = self._task
         self._names = task.enter()
+        if self._not_sendable is not None:
+            raise self._not_sendable
         code, shell = task.code, task.notebook.shell
         self._libraries = task.notebook.libraries.snapshot() | thread_state.capture(per_thread=False)
         work = {
@@ -87,21 +182,29 @@ class CellWork(RemoteWork):
             "hooked": hooked_modules(),
             "libraries": thread_state.pack(self._libraries),
         }
+        if self._holder is not None:
+            self._holder.output = task.output
         kind, content, buffers = request("cell", task, self._packed(work), memory=self.memory)
         return kind, {**content, "worker_module": worker_kernel.__name__}, buffers
 
     def _packed(self, work: dict[str, Any]) -> Buffers:
-        names = self._names
-        reads = names_read(self._task.code.tree, self._task.notebook.shell.transform_cell)
+        names, reads, holder = self._names, self._reads, self._holder
         work["changed"] = reads.changed
-        stayed = {name: self._task.notebook.names.stayed_behind(name) for name in reads.sure if name not in names}
-        work["stayed"] = {name: found for name, found in stayed.items() if found is not None}
+        held = frozenset() if holder is None else frozenset(holder.names)
+        explained = self._task.notebook.names.held.explained
+        work["stayed"] = {n: why for n, why in explained.items() if n not in names and n not in held}
         work["modules"] = [name for name in reads.modules if name in sys.modules]
         sure = {name: names[name] for name in reads.sure if name in names and name not in _NAMES_OF_WORKER}
         others: Iterable[str] = names.keys() if reads.everything else reads.maybe
         maybe = {n: names[n] for n in list(others) if n in names and n not in _NAMES_OF_WORKER and n not in sure}
         if reads.everything:
             maybe = {name: value for name, value in maybe.items() if not name.startswith("_")}
+        own: set[str] = set()
+        if holder is not None:
+            own = self._own(holder, [*sure, *maybe])
+            maybe |= {name: names[name] for name in self._digests if name not in sure}
+            sure, maybe = ({n: v for n, v in some.items() if n not in own} for some in (sure, maybe))
+        work["kept"] = None if holder is None else {"own": own, "held": set(held), "trusted": holder.trusted}
         work["optional"] = [*maybe, *reads.branches]
         try:
             return self._pack(work, {**sure, **maybe})
@@ -119,13 +222,16 @@ class CellWork(RemoteWork):
             attribute = attribute_of_module(name, maybe.pop(name))
             if attribute is not None:
                 maybe[name] = attribute
+            else:
+                self._digests.pop(name, None)
         try:
             return self._pack(work, {**sure, **maybe})
         except Exception:  # noqa: BLE001 - the shell's state cannot be sent: the cell runs without it
             return self._pack({**work, "state": {}, "figures": []}, {**sure, **maybe})
 
     def _pack(self, work: dict[str, Any], names: Mapping[str, Any]) -> Buffers:
-        sent = frozenset(names) | _NAMES_OF_WORKER
+        own = frozenset() if work["kept"] is None else work["kept"]["own"]
+        sent = frozenset(names) | _NAMES_OF_WORKER | own
         return pack({**work, "names": names}, self._is_main, self._task, reach=self._names, sent=sent)
 
     def _refused(self, names: Mapping[str, Any]) -> dict[str, BaseException]:
@@ -150,22 +256,10 @@ class CellWork(RemoteWork):
 
     def receive(self, message: Message) -> None:
         """Progress goes to the task, output to its cell."""
-        content, output = message.content, self._task.output
-        if self._widgets.take(message):
+        if self._widgets.take(message) or _show(self._task.output, message):
             return
-        if message.kind == "stream":
-            output.write(content["name"], content["text"])
-        elif message.kind in ("display_data", "update_display_data"):
-            update = message.kind == "update_display_data"
-            output.display(content["data"], content["metadata"], content.get("transient", {}), update=update)
-        elif message.kind == "execute_result":
-            output.result(content["data"], content["metadata"], content["execution_count"])
-        elif message.kind == "clear_output":
-            output.clear(wait=content["wait"])
-        elif message.kind == "error":
-            output.error(content["ename"], content["evalue"], content["traceback"])
-        elif message.kind == "nbtasks_failed":
-            self._failed(content, message.buffers)
+        if message.kind == "nbtasks_failed":
+            self._failed(message.content, message.buffers)
         else:
             take_progress(self._attempt, message)
 
@@ -195,16 +289,33 @@ class CellWork(RemoteWork):
         changed, state = found.pop(SETTINGS, {}), found.pop(STATE, {})
         libraries = thread_state.unpack_changes(found.pop(THREAD_STATE, {}), self._libraries)
         put_figures(found.pop(FIGURES, []))
-        self._names.update({name: value for name, value in found.items() if not name.startswith(WIDGET)})
-        if ended.state is TaskState.COMPLETED:  # the answer, not the cell: it may have failed
-            self._task.bring_back(changed, partial(put_state, self._task.notebook.shell, state), libraries)
-            self._say_stayed(content["stayed"])
-            self._say_unhooked(content["unhooked"])
+        bound = {name: value for name, value in found.items() if not name.startswith(WIDGET)}
+        self._names.update(bound)
+        answer_arrived = ended.state is TaskState.COMPLETED  # the cell itself may have failed
         if self._attempt.interrupted and (self._failure is not None or content["status"] == "failed"):
-            return Outcome(TaskState.CANCELLED)
-        if self._failure is not None:
-            return Outcome(TaskState.FAILED, None, self._failure)
+            ended = Outcome(TaskState.CANCELLED)
+        elif self._failure is not None:
+            ended = Outcome(TaskState.FAILED, None, self._failure)
+        if answer_arrived:
+            self._task.bring_back(changed, partial(put_state, self._task.notebook.shell, state), libraries)
+            self._returned, self._known = bound.keys(), content.get("names", ())
+            self._hold_stayed(content, ended)
+            self._say_unhooked(content["unhooked"])
         return ended
+
+    def _hold_stayed(self, content: Mapping[str, Any], ended: Outcome) -> None:
+        """Have the worker hold the names whose objects stay there, if the cell's names are committed."""
+        stayed, task = content["stayed"], self._task
+        if task.backend == "process" and task.keeps_names(ended):
+            self._to_hold = {
+                name: (kind, task.name, Value(self._names.pop(name)) if name in self._names else None)
+                for name, (kind, _) in stayed.items()
+                if name.isidentifier() and name not in content["in_both"]
+            }
+            task.names_in_process = tuple(sorted(self._to_hold))
+            left = self._to_hold.keys() | ({RESULT} if self._to_hold else set())
+            stayed = {name: why for name, why in stayed.items() if name not in left}
+        self._say_stayed(stayed)
 
     def _say_stayed(self, stayed: Mapping[str, list[str]]) -> None:
         for name, (kind, why) in stayed.items():
@@ -224,6 +335,31 @@ class CellWork(RemoteWork):
             self._task.output.write(
                 "stderr", f"nbtasks: imported without the import hook of {library} in the worker process: {listed}\n"
             )
+
+
+def _show(output: Output, message: Message) -> bool:
+    """Show a message of the worker in the cell, if it is one of those that any kernel sends."""
+    content = message.content
+    if message.kind == "stream":
+        output.write(content["name"], content["text"])
+    elif message.kind in ("display_data", "update_display_data"):
+        update = message.kind == "update_display_data"
+        output.display(content["data"], content["metadata"], content.get("transient", {}), update=update)
+    elif message.kind == "execute_result":
+        output.result(content["data"], content["metadata"], content["execution_count"])
+    elif message.kind == "clear_output":
+        output.clear(wait=content["wait"])
+    elif message.kind == "error":
+        output.error(content["ename"], content["evalue"], content["traceback"])
+    else:
+        return False
+    return True
+
+
+def _show_late(output: Output, kernel: Kernel, cell: LaunchingCell, message: Message) -> None:
+    """Show what threads of a cell write, display, or send to widgets after its end."""
+    if not _show(output, message) and message.kind in COMM_MESSAGES:
+        kernel.forward(cell.parent, message.kind, message.content, message.buffers, message.metadata)
 
 
 def _sources(shell: Any) -> dict[str, tuple[int | None, list[str]]]:

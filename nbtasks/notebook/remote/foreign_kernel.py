@@ -119,6 +119,9 @@ class ForeignWork(CellWork):
         """That kernel."""
         return self._kernel.spec
 
+    def place(self) -> None:
+        """It runs in no worker of ours."""
+
     def request(self) -> tuple[str, dict[str, Any], Buffers]:
         """Send the names first to a Python kernel; send the cell to others."""
         self._names = self._task.enter()

@@ -10,9 +10,10 @@ from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.notebook.output.output import Output
 from nbtasks.workers.messages import Message
 
-__all__ = ["RemoteWidgets"]
+__all__ = ["COMM_MESSAGES", "RemoteWidgets"]
 
-_OF_COMMS = frozenset({"comm_open", "comm_msg", "comm_close"})
+COMM_MESSAGES = frozenset({"comm_open", "comm_msg", "comm_close"})
+"""The kinds of messages of widgets."""
 
 
 class RemoteWidgets:
@@ -48,7 +49,7 @@ class RemoteWidgets:
             self._share(message.content["models"])
         elif message.kind == "nbtasks_handled":
             self._kernel.comms.handled(message.parent["msg_id"])
-        elif message.kind in _OF_COMMS:
+        elif message.kind in COMM_MESSAGES:
             self._route(message)
             self._forward(message, self._redirecting(message))
         elif message.answers in self._capturing.values():
@@ -109,4 +110,4 @@ def _data(content: dict[str, Any]) -> dict[str, Any]:
 
 def _is_of_callback(message: Message) -> bool:
     """Whether it belongs to a message of a front end, not to the cell."""
-    return message.parent.get("msg_type") in _OF_COMMS
+    return message.parent.get("msg_type") in COMM_MESSAGES

@@ -33,12 +33,13 @@ class WidgetReceiver:
         self._is_open = False
         self._context = contextvars.Context()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
 
     def open(self, context: contextvars.Context, *, awaits: bool) -> None:
         """Handle messages, each in a copy of `context`; on the running loop if the cell `awaits`."""
         self._context = context
         self._loop = asyncio.get_running_loop() if awaits else None
+        self._messages = queue.SimpleQueue()  # the notebook handles what is in that of a cell which has ended
         self._is_open = True
         if not awaits:
             start_thread(self._serve, "nbtasks-widgets")
@@ -46,6 +47,7 @@ class WidgetReceiver:
     def close(self) -> None:
         """Handle none from now on, and wait for the end of a callback; an interrupt ends the wait."""
         self._is_open = False
+        self._messages.put(None)
         with contextlib.suppress(KeyboardInterrupt), self._handling:
             pass
 
@@ -68,8 +70,9 @@ class WidgetReceiver:
             self._loop.call_soon_threadsafe(self._handle, message)
 
     def _serve(self) -> None:
-        while self._is_open:
-            self._handle(self._messages.get())
+        messages = self._messages
+        while (message := messages.get()) is not None:
+            self._handle(message)
 
     def _handle(self, message: dict[str, Any]) -> None:
         with self._handling:

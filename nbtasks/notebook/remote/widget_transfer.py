@@ -13,13 +13,14 @@ from typing import Any
 from traitlets import All, EventHandler, HasTraits
 
 from nbtasks.workers.reducers import reduces
+from nbtasks.workers.serialization import is_on_trial
 
-__all__ = ["arrived_models", "install", "made_widgets"]
+__all__ = ["arrived_models", "install", "made_widgets", "note_returned"]
 
 _OF_PROCESS = frozenset({"comm", "_property_lock", "_states_to_send"})
 _PLAIN = frozenset(vars(HasTraits()))
 _arrived: dict[str, dict[str, Any]] = {}
-"""In a worker, which runs one cell: the state of the notebook's widgets at their arrival, by their models' ids.
+"""In a worker: the state of the notebook's widgets, by their models' ids, when they arrived or were sent back last.
 
 Widgets themselves may have no hash: plotly's figures compare by value.
 """
@@ -42,6 +43,14 @@ def made_widgets() -> dict[str, Any]:
     module = sys.modules.get("ipywidgets.widgets.widget")
     made = {} if module is None else dict(module._instances)
     return {model: widget for model, widget in made.items() if model not in _arrived}
+
+
+def note_returned() -> None:
+    """In a worker that is kept after its cell: the notebook has the widgets of the cell now."""
+    module = sys.modules.get("ipywidgets.widgets.widget")
+    for widget in [] if module is None else list(module._instances.values()):
+        if widget.comm is not None:
+            _arrived[widget.model_id] = _state(widget)
 
 
 def _widget(widget: Any) -> tuple[Any, ...]:
@@ -89,10 +98,10 @@ def _is_method(one: Any, other: Any) -> bool:
 
 
 def _of_model(kind: type[Any], model: str | None) -> Any:
-    """The widget of that model. In a worker that has it, the parcel is only unpacked on trial."""
+    """The widget of that model, the one that is here already, if there is one."""
     known = sys.modules["ipywidgets"].widgets.widget._instances.get(model)
     if known is not None:
-        return _Tried() if _here["worker"] else known
+        return _Tried() if is_on_trial() else known
     make: Any = kind.__new__
     widget = make(kind)
     widget._model_id = model

@@ -11,7 +11,7 @@ import linecache
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType, ModuleType, NoneType
 from typing import Any, NoReturn
 
@@ -35,7 +35,7 @@ from nbtasks.workers.messages import FIGURES, RESULT, STATE, THREAD_STATE, WIDGE
 from nbtasks.workers.open_files import leave_loop
 from nbtasks.workers.partial_unpickling import Lost
 from nbtasks.workers.process_settings import take_settings
-from nbtasks.workers.serialization import digest_of
+from nbtasks.workers.serialization import digest_of, examine
 from nbtasks.workers.worker_side import Answer, WorkerKernel, import_quietly, pack_error, serve
 
 __all__ = ["CellKernel", "main"]
@@ -53,8 +53,34 @@ _result: contextvars.ContextVar[ExecutionResult | None] = contextvars.ContextVar
 """Where IPython puts the error of the code that it runs in this context, before it shows that."""
 
 
+class _NamesBefore:
+    """The names before a cell, without those that are returned in any case.
+
+    An object whose changes show by its digest is not held, so that the cell can free it.
+    """
+
+    def __init__(self, names: dict[str, Any], digests: dict[str, bytes | None], gone: set[str]) -> None:
+        self.digests = digests
+        self.gone = gone
+        """Those that threads of an earlier cell have deleted."""
+        self._ids = {name: id(value) for name, value in names.items() if digests.get(name) is not None}
+        self._objects = {name: value for name, value in names.items() if name not in self._ids}
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._ids
+        yield from self._objects
+        yield from self.gone
+
+    def has(self, name: str, value: Any) -> bool:
+        """Whether the name had this value."""
+        return self._ids[name] == id(value) if name in self._ids else self._objects.get(name, self) is value
+
+
 class CellKernel(WorkerKernel):
-    """Runs cells, besides functions, and sends back what they have bound and set."""
+    """Runs cells, besides functions, and sends back what they have bound and set.
+
+    It runs one cell, or several if the first one leaves live objects, for which this process is kept.
+    """
 
     def __init__(self, kernel: Any) -> None:
         super().__init__(kernel)
@@ -63,6 +89,10 @@ class CellKernel(WorkerKernel):
         self._value: Any = None
         self._failure: dict[str, Any] = {}
         self._source = self._filename = ""
+        self._agreed: dict[str, bytes | None] = {}
+        """In a worker that is kept: digests of objects as the notebook had them at the end of the last cell."""
+        self._known: dict[str, int] = {}
+        """The ids of the objects that the names had then."""
         shell = self.shell
         patches: list[Patch | PatchSet] = [
             Patch(shell, "run_cell_async", self._counted),
@@ -77,6 +107,7 @@ class CellKernel(WorkerKernel):
             matplotlib_patches(),
         ]
         self.patches.add(PatchSet(patches))
+        self._own_names = frozenset(shell.user_ns)
 
     def install(self) -> None:
         """Handle requests, and change what a notebook's kernel does otherwise."""
@@ -99,36 +130,15 @@ class CellKernel(WorkerKernel):
         put_state(shell, work["state"])
         put_figures(work["figures"])
         import_quietly(work["modules"])
-        custom_traceback = Patch(shell, "CustomTB", self._reporting)
-        custom_traceback.apply()
         shell.last_execution_result = ExecutionResult(None)
         shell.execution_count = work["count"] or 1
         libraries = thread_state.Process(work["libraries"])
-        before, settings, state = dict(names), take_settings(), take_state(shell)
-        digests = {
-            name: self._digest(name, work["changed"])
-            for name in before
-            if not _NAMES_OF_IPYTHON.fullmatch(name) and _may_change(before[name])
-        }
+        settings, state = take_settings(), take_state(shell)
+        names_before = self._names_now(work)
         CURRENT.set(task)
         self._value = None
-        self._widgets.open(self._context_of_callbacks(), awaits=work["awaits"])
-        self.say("nbtasks_widgets", {"models": widget_transfer.arrived_models()}, [])
-        others = asyncio.all_tasks()
-        reply = await self.kernel.do_execute(self._source, False, store_history=True, allow_stdin=False)
-        await _take_steps(others)
-        self._widgets.close()
-        custom_traceback.revert()
-        bound = {
-            name: value
-            for name, value in names.items()
-            if before.get(name, self) is not value and not _NAMES_OF_IPYTHON.fullmatch(name)
-        }
-        bound |= {
-            name: names[name]
-            for name, digest in digests.items()
-            if digest is not None and name in names and self._digest(name, work["changed"]) != digest
-        }
+        reply = await self._execute(work["awaits"])
+        bound = self._bound(names_before, work)
         for value in bound.values():
             leave_loop(value)
         named = set(map(id, bound.values()))
@@ -136,12 +146,130 @@ class CellKernel(WorkerKernel):
         bound |= {WIDGET + model: widget for model, widget in made.items() if id(widget) not in named}
         bound |= {RESULT: self._value, STATE: changed_state(shell, state), FIGURES: take_figures()}
         bound[THREAD_STATE] = libraries.changed()
-        answer, parcel = self.pack_answer(bound, settings, task)
-        answer["deleted"] = [n for n in before if n not in names and not _NAMES_OF_IPYTHON.fullmatch(n)]
+        answer, parcel = self._pack_answer(bound, names_before, settings, task, kept=work["kept"] is not None)
+        answer["deleted"] = [n for n in names_before if n not in names and not _NAMES_OF_IPYTHON.fullmatch(n)]
         answer["unhooked"] = differing_modules(work["hooked"])
         answer["payload"] = reply.get("payload", [])
         # IPython and ipykernel end a cell without showing an error where an interrupt comes outside of its code.
         answer["status"] = "failed" if self._failure or reply["status"] != "ok" else "ok"
+        return answer, parcel
+
+    async def _execute(self, awaits: bool) -> dict[str, Any]:
+        custom_traceback = Patch(self.shell, "CustomTB", self._reporting)
+        custom_traceback.apply()
+        self._widgets.open(self._context_of_callbacks(), awaits=awaits)
+        try:
+            self.say("nbtasks_widgets", {"models": widget_transfer.arrived_models()}, [])
+            others = asyncio.all_tasks()
+            reply: dict[str, Any] = await self.kernel.do_execute(
+                self._source, False, store_history=True, allow_stdin=False
+            )
+            await _take_steps(others)
+        finally:
+            self._widgets.close()
+            custom_traceback.revert()
+        return reply
+
+    # -- what the cell has changed ----------------------------------------------------------------------------
+
+    def _take_names(self, work: dict[str, Any]) -> None:
+        shell, arrived = self.shell, dict(work["names"])
+        shell.user_ns["_oh"].update(arrived.pop("Out", {}))
+        shell.user_ns["_ih"][:] = arrived.pop("In", [""] * (work["count"] or 1))
+        if work["kept"] is None:
+            shell.user_ns.update(arrived)
+        else:
+            self._merge(arrived, work["kept"])
+        work["names"] = self.names_before = {}  # the cell may delete them
+        for filename, (number, lines) in work["sources"].items():
+            linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
+            if number is not None:
+                shell.compile._filename_map[filename] = number
+
+    def _merge(self, arrived: dict[str, Any], kept: Mapping[str, Any]) -> None:
+        """In a worker that has run cells: take names that the notebook has changed, and keep other objects.
+
+        The notebook knows of some names, those in `own`, that it has not changed them. Of others, which arrive once
+        more, that shows by their digest.
+        """
+        names, mine = self.shell.user_ns, self.names_before
+        if not kept["trusted"]:
+            self._agreed, self._known = {}, {}
+        agreed, since = self._agreed, self._changed_since()
+        arrived |= {name: value for name, value in names.items() if mine.get(name, self) is not value}
+        for name, value in arrived.items():
+            digest = agreed.get(name)
+            if digest is not None and name in mine and examine(value, self.is_main, _COMPARED)[0] == digest:
+                names[name] = mine[name]
+            else:
+                names[name] = value
+                agreed.pop(name, None)
+                self._known[name] = id(value)
+        stays = arrived.keys() | kept["own"] | kept["held"] | since
+        for name in self._names_of_cells().keys() - stays:
+            del names[name]
+
+    def _changed_since(self) -> set[str]:
+        """The names that threads of earlier cells have bound since the last cell."""
+        if not self._known:
+            return set()
+        return {name for name, value in self._names_of_cells().items() if self._known.get(name) != id(value)}
+
+    def _names_of_cells(self) -> dict[str, Any]:
+        names = self.shell.user_ns
+        return {
+            name: value
+            for name, value in names.items()
+            if name not in self._own_names and not _NAMES_OF_IPYTHON.fullmatch(name)
+        }
+
+    def _names_now(self, work: Mapping[str, Any]) -> _NamesBefore:
+        """The names before the cell, to be compared with those after it."""
+        names, kept = self.shell.user_ns, work["kept"]
+        if kept is None:
+            held, since, gone, agreed = set(), set(), set(), {}
+        else:
+            held, since, gone, agreed = kept["held"], self._changed_since(), kept["own"] - names.keys(), self._agreed
+        objects = {name: value for name, value in names.items() if name not in held and name not in since}
+        digests = {
+            name: agreed.get(name) or self._digest(name, work["changed"])
+            for name, value in objects.items()
+            if not _NAMES_OF_IPYTHON.fullmatch(name) and _may_change(value)
+        }
+        return _NamesBefore(objects, digests, gone)
+
+    def _bound(self, before: _NamesBefore, work: Mapping[str, Any]) -> dict[str, Any]:
+        """The names that the cell has bound, or whose objects it has changed."""
+        names = self.shell.user_ns
+        bound = {
+            name: value
+            for name, value in names.items()
+            if not before.has(name, value) and not _NAMES_OF_IPYTHON.fullmatch(name)
+        }
+        return bound | {
+            name: names[name]
+            for name, digest in before.digests.items()
+            if digest is not None and name in names and self._digest(name, work["changed"]) != digest
+        }
+
+    def _pack_answer(
+        self, bound: dict[str, Any], before: _NamesBefore, settings: Mapping[str, Any], task: Task, *, kept: bool
+    ) -> Answer:
+        """The answer. If names cannot be sent, this worker is kept: note what the notebook has of the others."""
+        if not kept:
+            answer, parcel = self.pack_answer(bound, settings, task)
+            if not any(name.isidentifier() for name in answer["stayed"]):
+                return answer, parcel
+        # Before they are packed: a thread may change them meanwhile, and then they are returned by the next cell.
+        names = self._names_of_cells()
+        self._known = {name: id(value) for name, value in names.items()}
+        self._agreed = {
+            name: (None if name in bound else before.digests.get(name)) or examine(value, self.is_main, _COMPARED)[0]
+            for name, value in names.items()
+        }
+        answer, parcel = self.pack_answer(bound, settings, task)
+        answer["names"] = list(names)
+        widget_transfer.note_returned()
         return answer, parcel
 
     def _context_of_callbacks(self) -> contextvars.Context:
@@ -152,16 +280,6 @@ class CellKernel(WorkerKernel):
     def _digest(self, name: str, changed: set[str]) -> bytes | None:
         """A hash of the object of that name; None for big ones, unless the cell's source changes them."""
         return digest_of(self.shell.user_ns[name], self.is_main, None if name in changed else _COMPARED)
-
-    def _take_names(self, work: Mapping[str, Any]) -> None:
-        shell, names = self.shell, dict(work["names"])
-        shell.user_ns["_oh"].update(names.pop("Out", {}))
-        shell.user_ns["_ih"][:] = names.pop("In", [""] * (work["count"] or 1))
-        shell.user_ns.update(names)
-        for filename, (number, lines) in work["sources"].items():
-            linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
-            if number is not None:
-                shell.compile._filename_map[filename] = number
 
     # -- how a cell ends --------------------------------------------------------------------------------------
 
