@@ -120,7 +120,7 @@ test: $(VENV)/set-up-test chromium
 	[ $$checked -eq 0 ] && [ $$tested -eq 0 ]
 
 test-long: $(VENV)/set-up-heavy chromium
-	$(BIN)/python -m pytest -m long --timeout=3600 tests
+	$(BIN)/python -m pytest -m long --timeout=3600 --nbval-lax --nbval-current-env
 	NBTASKS_MANY_EXAMPLES=1 $(BIN)/python -m pytest tests/schedules tests/web/test_openapi.py
 
 # In an environment of its own, with the open ranges of pyproject.toml in place of the lock.

@@ -44,6 +44,7 @@ def test_a_python_that_is_nowhere_is_absent() -> None:
     assert result.verdict.startswith("ABSENT: no CPython 3.2 on PATH")
 
 
+@pytest.mark.long
 def test_the_table_counts_the_tests_of_an_environment(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         "import pytest\ndef test_a(): pass\ndef test_b(): pass\ndef test_c(): pytest.skip()\n"

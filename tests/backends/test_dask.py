@@ -67,6 +67,7 @@ def test_functions_run_in_the_clusters_workers_and_print_here(
     assert "said there" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_thousand_tasks_are_held_by_their_lane(client: Any, manager: TaskManager) -> None:
     tasks = [manager.create_task(str(n), lambda: 1, lane="many", backend="dask") for n in range(1000)]
     most = 0
@@ -150,6 +151,7 @@ def test_a_cluster_is_reached_by_its_address_and_its_loss_is_an_error(manager: T
         task.wait(60)
 
 
+@pytest.mark.long
 def test_a_local_cluster_is_started_where_there_is_none_and_ends_with_the_manager(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -16,16 +16,11 @@ from tests.kernel.conftest import kernel_env
 
 HERE = Path(__file__).parent
 FAILED = pytest.StashKey[bool]()
-# Notebook 7 is made of JupyterLab's parts, but loads a page for each notebook, which costs more than most tests. One
-# test of each part of ours runs there with `make test`, the others with `make test-long`.
+# Notebook 7 is made of JupyterLab's parts, but loads a page for each notebook, which costs more than most tests. The
+# extension and the panel are tested there with `make test`, the others with `make test-long`.
 OFTEN_IN_NOTEBOOK_7 = (
     "test_the_shortcut_runs_the_cell_in_the_background_and_does_not_edit_it",
-    "test_the_buttons_run_the_cell_in_the_background",
-    "test_the_button_sends_the_running_cell_and_the_queued_ones_run",
-    "test_what_runs_is_in_sight_while_a_cell_blocks_the_kernel",
     "test_a_panel_is_updated_while_a_cell_blocks_the_kernel_and_then_is_one_line",
-    "test_the_table_can_be_used_while_a_cell_blocks_the_kernel",
-    "test_after_a_restart_panels_read_lost_and_show_no_broken_chains",
 )
 
 

@@ -49,6 +49,7 @@ def wait_pictures(page: NotebookPage, texts: dict[int, str]) -> None:
         page.wait_text(index, text)
 
 
+@pytest.mark.long
 def test_cells_that_were_moved_pasted_and_restored_show_the_end_also_in_an_export(open_page):
     page = open_page([LOAD, RUNNING.format("moved"), RUNNING.format("pasted"), RUNNING.format("restored"), "go.set()"])
     for number in range(4):
@@ -108,6 +109,7 @@ def test_a_page_that_was_closed_and_reopened_shows_the_end(open_page):
     assert pictures(page.save())["%%bgtask it --lane multiple"].startswith("[completed] it")
 
 
+@pytest.mark.long
 def test_after_a_kill_the_next_load_shows_what_the_history_knows(open_page):
     page = open_page(
         [

@@ -130,6 +130,7 @@ def test_it_fits_every_width_in_both_themes_live_and_static(filled):
     assert page.console_errors == []
 
 
+@pytest.mark.long
 def test_a_saved_list_is_a_picture_whose_lines_open_in_a_new_kernel(open_page):
     page = open_page([LOAD, "manager.create_task('train', bad)\nmanager.wait()", "%bgtask history"])
     for cell in (0, 1, 2):

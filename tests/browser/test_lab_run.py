@@ -76,7 +76,7 @@ def set_shortcuts(lab: Lab) -> Iterator[Callable[..., None]]:
     path.unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("selector", [".jp-Notebook.jp-mod-editMode", "body"])
+@pytest.mark.parametrize("selector", [".jp-Notebook.jp-mod-editMode", pytest.param("body", marks=pytest.mark.long)])
 def test_what_the_user_has_bound_to_the_keys_comes_first(open_page, set_shortcuts, selector):
     set_shortcuts({"command": "notebook:insert-cell-below", "keys": ["Ctrl Shift Enter"], "selector": selector})
     page = open_page(["print('worked')", "In"], fresh=True)
@@ -88,6 +88,7 @@ def test_what_the_user_has_bound_to_the_keys_comes_first(open_page, set_shortcut
     assert page.text(0) == ""
 
 
+@pytest.mark.long
 def test_the_user_gives_the_shortcut_other_keys(open_page, set_shortcuts):
     ours = {"command": "nbtasks:run-in-background", "selector": ".jp-Notebook.jp-mod-editMode"}
     set_shortcuts(
@@ -227,6 +228,7 @@ def test_a_kernel_without_nbtasks_says_what_to_install(open_page, lab, tmp_path,
     assert page.console_errors == []
 
 
+@pytest.mark.long
 def test_with_a_kernel_of_another_language_the_commands_are_disabled(open_page, lab, tmp_path):
     install_kernel(lab, "bash", ["-m", "bash_kernel"], "bash")
     page = open_page(notebook_for(tmp_path, "bash", "bash", ["echo it works"]), fresh=True)

@@ -83,6 +83,7 @@ def test_the_command_says_why_it_cannot_be(open_page):
 
 
 @pytest.mark.parametrize("frontend", ["lab", "notebook"])
+@pytest.mark.long
 def test_after_a_reload_the_running_cell_is_sent_too(open_page, frontend):
     cells = [LOAD.format(seconds=1), LONG, "'queued', 1 + 1", "go.set()", "bg1.state.value"]
     page = open_page(cells, frontend=frontend)

@@ -113,6 +113,7 @@ def test_the_sidebar_has_the_tasks_of_two_notebooks_and_goes_to_their_cells(open
         lab.end_sessions("other.ipynb")
 
 
+@pytest.mark.long
 def test_the_title_of_the_page_counts_what_runs_unless_it_is_switched_off(open_page):
     page = open_page([LOAD, FIT, "%%bgtask other\ngo.wait()", "go.set()"], fresh=True)
     for index in range(3):
@@ -182,7 +183,10 @@ def test_a_schedule_is_paused_and_resumed_in_the_sidebar(open_page):
     expect(tick).to_contain_text("scheduled")
 
 
-@pytest.mark.parametrize(("theme", "frontend"), [("light", "lab"), ("dark", "lab"), ("light", "notebook")])
+@pytest.mark.parametrize(
+    ("theme", "frontend"),
+    [("light", "lab"), pytest.param("dark", "lab", marks=pytest.mark.long), ("light", "notebook")],
+)
 def test_sidebar_and_status_are_accessible_and_fit(open_page, theme, frontend):
     page = open_page([LOAD, BAD, FIT, SLOW, "%%bgtask tick --every 1h\n1"], frontend=frontend)
     page.set_theme(theme)
@@ -208,6 +212,7 @@ def test_sidebar_and_status_are_accessible_and_fit(open_page, theme, frontend):
         assert sidebar.evaluate(misfits) == []
 
 
+@pytest.mark.long
 def test_the_picture_of_the_documentation(open_page):
     """Also saves the picture, where NBTASKS_README_IMAGES is set."""
     fit = "%%bgtask fit\nfor epoch in track(range(200), description='epoch'):\n    time.sleep(0.1)"

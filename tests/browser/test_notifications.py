@@ -91,6 +91,7 @@ def test_a_hidden_page_is_notified_once_with_a_different_sign_for_a_failure(open
     assert not page.has_broken_widget(1)
 
 
+@pytest.mark.long
 def test_a_batch_is_one_notification_and_a_visible_page_gets_none(open_page):
     page = recording(
         open_page,
@@ -120,6 +121,7 @@ def test_a_batch_is_one_notification_and_a_visible_page_gets_none(open_page):
     assert len(seen(page)["notifications"]) == 1
 
 
+@pytest.mark.long
 def test_a_notification_comes_after_a_reload_and_only_once(open_page):
     page = recording(open_page, [LOAD, cell("it"), "gates['it'].set()"])
     page.run(1)

@@ -47,6 +47,7 @@ def test_a_flood_leaves_the_browser_responsive_and_other_panels_live(open_page):
     page.run(3)
 
 
+@pytest.mark.long
 def test_after_a_reload_of_a_saved_notebook_the_panel_shows_all_output_and_stays_live(open_page):
     page = open_page(
         [LOAD, "%%bgtask it\nprint('from the start')\ngo.wait()\nprint('after the reload')\nend.wait()", "go.set()"]

@@ -87,7 +87,7 @@ def gallery(lab, browser):
         page.dispose()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_panels_fit_wide_and_narrow_cells(gallery, theme):
     gallery.set_theme(theme)
     gallery.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")

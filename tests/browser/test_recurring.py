@@ -39,6 +39,7 @@ def test_a_recurring_plot_changes_in_place_and_the_output_does_not_grow(open_pag
     page.screenshot("recurring-plot")
 
 
+@pytest.mark.long
 def test_after_a_reload_the_panel_is_the_live_place(open_page):
     page = open_page([LOAD, "%%bgtask it --every 500ms\nn += 1\nprint('written by run', n)"])
     page.run(0)
@@ -84,6 +85,7 @@ def test_the_panel_pages_through_the_outputs_of_the_last_runs(open_page):
     page.interrupt()
 
 
+@pytest.mark.long
 def test_a_run_without_a_browser_leaves_the_open_notebook_alone(open_page):
     page = open_page([LOAD, "%%bgtask it --every 1s\nprint('in the browser')"])
     page.run(0)

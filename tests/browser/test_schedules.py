@@ -68,6 +68,7 @@ def test_a_schedule_is_made_changed_paused_run_and_removed_by_its_controls_in_a_
     assert page.text(BLOCKED).strip() == "prices Every second Europe/Paris removed True"
 
 
+@pytest.mark.long
 def test_after_a_reload_of_a_saved_notebook_the_controls_are_live(open_page):
     page = open_page([LOAD, "manager.add_recurring_task('1h', print, name='it')\n%bgtask schedules"])
     page.run(0)
@@ -85,7 +86,7 @@ def test_after_a_reload_of_a_saved_notebook_the_controls_are_live(open_page):
     assert not page.has_broken_widget(1)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_controls_fit_wide_and_narrow_cells_and_axe_finds_nothing(open_page, theme):
     page = open_page(
         [

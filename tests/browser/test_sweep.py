@@ -26,7 +26,7 @@ FRAME, AGAIN = "results = await sweep\nsweep.frame", "repaired = True\nsweep.ret
 CELLS = [LOAD, SWEEP, "go.set()", FRAME, AGAIN, "await sweep"]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_a_sweep_shows_one_panel_and_runs_only_the_failed_ones_again(open_page, theme):
     page = open_page(CELLS)
     page.set_theme(theme)

@@ -109,6 +109,7 @@ def test_it_fits_itself_shows_names_arrows_and_details_and_zooms(open_page):
     assert page.console_errors == []
 
 
+@pytest.mark.long
 def test_bars_are_reached_by_keyboard_and_stand_still_meanwhile(open_page):
     page = open_page([PIPELINE, "%bgtask timeline", "go.set()"])
     page.run(0)
@@ -130,6 +131,7 @@ def test_bars_are_reached_by_keyboard_and_stand_still_meanwhile(open_page):
     assert page.console_errors == []
 
 
+@pytest.mark.long
 def test_the_saved_picture_shows_details_too(open_page):
     page = open_page([PIPELINE, "%bgtask timeline", "go.set()"])
     page.run(0)

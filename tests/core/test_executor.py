@@ -49,6 +49,7 @@ def gate():
     gate.set()
 
 
+@pytest.mark.long
 def test_cpythons_own_tests_of_executors_pass():
     found = find_python("3.13")
     python = None if found is None or found.root is not None else found.path

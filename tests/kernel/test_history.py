@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nbtasks.history.history import History
+from tests.examples import rarely
 from tests.history import test_history as spoiled
 from tests.kernel.driver import KernelDriver
 from tests.kernel.notebook import load
@@ -295,7 +296,7 @@ def full(path: Path) -> Iterator[str]:
     yield "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))\nlong_name = 'n' * 2_000"
 
 
-@pytest.mark.parametrize("spoil", [garbage, folder, read_only, locked, full])
+@pytest.mark.parametrize("spoil", [garbage, folder, read_only, *rarely(locked, full)])
 def test_a_history_that_cannot_be_used_costs_one_warning_and_no_task(start, tmp_path, spoil) -> None:
     path = tmp_path / "my.sqlite"
     with spoil(path) as first_cell:

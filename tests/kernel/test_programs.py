@@ -13,6 +13,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
+from tests.examples import rarely
 from tests.kernel.driver import KernelDriver
 from tests.kernel.notebook import load, wait_over
 
@@ -124,7 +125,9 @@ def test_cancel_ends_the_programs_that_a_cell_waits_for(notebook: KernelDriver, 
     assert running(mark) == [] and state_of(notebook, "victim") == "cancelled"
 
 
-@pytest.mark.parametrize("way", ["run", "system", "bang", "script magic", "poll loop", "awaited", "in own loop"])
+@pytest.mark.parametrize(
+    "way", ["run", "bang", "awaited", *rarely("system", "script magic", "poll loop", "in own loop")]
+)
 def test_a_timeout_ends_the_programs_too(notebook: KernelDriver, way: str) -> None:
     mark = launch(notebook, "late", WAYS[way], "--timeout 2s")
     until(lambda: state_of(notebook, "late") != "running", 6)
@@ -141,6 +144,7 @@ def test_cancel_ends_the_programs_of_a_cell_in_a_process(notebook: KernelDriver,
     assert running(mark) == [] and state_of(notebook, "victim") == "cancelled"
 
 
+@pytest.mark.long
 def test_a_timeout_ends_the_programs_of_a_cell_in_a_process(notebook: KernelDriver) -> None:
     mark = launch(notebook, "late", WAYS["system"], "--backend process --timeout 15s")
     until(lambda: state_of(notebook, "late") != "running", 40)

@@ -50,6 +50,7 @@ def notebook(kernel: KernelDriver) -> KernelDriver:
     return load(kernel)
 
 
+@pytest.mark.long
 def test_a_thousand_panels_opened_and_closed_leave_nothing(notebook: KernelDriver) -> None:
     notebook.run(LEFT).check()
     notebook.run("done = get_manager().create_task('done', str); done.wait()").check()

@@ -217,7 +217,7 @@ def test_a_function_that_is_found_is_moved_and_stays_the_object_it_is(
 
 
 def functions_over(globals_: dict[str, Any]) -> list[types.FunctionType]:
-    found = [one for one in gc.get_objects() if type(one) is types.FunctionType and one.__globals__ is globals_]
+    found = [one for one in gc.get_referrers(globals_) if type(one) is types.FunctionType]
     return [one for one in found if one.__code__.co_filename == "<cell>"]
 
 

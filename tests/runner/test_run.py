@@ -215,6 +215,7 @@ def test_a_kernel_that_dies_at_once_again_and_again_is_given_up(run):
     assert "the kernel died" in it.texts()[1]
 
 
+@pytest.mark.long
 def test_no_two_runs_of_a_notebook_at_once(run):
     it = run("%%bgtask tick --every 1s\nprint('tick')")
     first = it.start()
@@ -224,6 +225,7 @@ def test_no_two_runs_of_a_notebook_at_once(run):
     assert first.poll() is None
 
 
+@pytest.mark.long
 def test_a_notebook_that_is_open_elsewhere_is_not_written(run, monkeypatch):
     it = run("print('ran')")
     monkeypatch.setenv("NBTASKS_HISTORY", str(it.history))

@@ -196,6 +196,7 @@ def test_an_idle_table_does_not_tick(manager, table):
     wait_until(lambda: not table.ticks)
 
 
+@pytest.mark.long
 def test_a_table_of_a_hundred_thousand_tasks_has_few_models(manager, live, gate):
     for number in range(100_000):
         manager.create_task(f"t{number}", gate.wait, lane="single")
