@@ -1,4 +1,4 @@
-"""How many examples tests look at: few with `make test`, all with `make test-long`."""
+"""Examples that tests look at, with `make test` and with `make test-long`."""
 
 from __future__ import annotations
 
