@@ -18,7 +18,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 from cloudpickle.cloudpickle import _should_pickle_by_reference
@@ -31,6 +31,7 @@ from nbtasks.workers.reducers import annotations_of, made_quietly, reduced_speci
 __all__ = [
     "EVALUATES_TEXT",
     "Buffers",
+    "Examined",
     "IsMain",
     "NotPackedError",
     "attribute_of_module",
@@ -295,13 +296,21 @@ def digest_of(value: Any, is_main: IsMain | None, limit: int | None) -> bytes | 
     return _hashed(value, is_main, limit)[0]
 
 
-def examine(value: Any, is_main: IsMain | None, limit: int | None = None) -> tuple[bytes | None, set[str]]:
-    """The digest of a value that may stay in another process, and the names that its functions read.
+class Examined(NamedTuple):
+    """What is known of a value without holding it."""
 
-    None for one with a figure: open figures are sent each time, and must stay the same objects.
-    """
+    digest: bytes | None
+    """None: it cannot be pickled, or has a figure. Open figures are sent each time, and must stay the same objects."""
+    reads: set[str]
+    """The names that its functions read, directly."""
+    size: int
+    """How many bytes were hashed."""
+
+
+def examine(value: Any, is_main: IsMain | None, limit: int | None = None) -> Examined:
+    """The digest of a value that may stay in another process, and the names that its functions read."""
     digest, packer, hashed = _hashed(value, is_main, limit)
-    return None if hashed.has_figure else digest, packer.names_read
+    return Examined(None if hashed.has_figure else digest, packer.names_read, hashed.size)
 
 
 def missing_names(names: Iterable[str], reach: Mapping[str, Any], is_main: IsMain | None) -> set[str]:
@@ -312,7 +321,7 @@ def missing_names(names: Iterable[str], reach: Mapping[str, Any], is_main: IsMai
         if name not in reach:
             missing.add(name)
             continue
-        read = examine(reach[name], is_main, _TRIED)[1] - seen
+        read = examine(reach[name], is_main, _TRIED).reads - seen
         seen |= read
         todo += read
     return missing
@@ -338,6 +347,7 @@ class _Hash:
     def __init__(self, limit: int | None) -> None:
         self.hash = hashlib.blake2b(digest_size=16)
         self.has_figure = False
+        self.size = 0
         self._left = limit
 
     def write(self, data: Any) -> int:
@@ -347,7 +357,8 @@ class _Hash:
             if self._left < 0:
                 raise OverflowError("more than the limit")
         self.hash.update(data)
-        self.has_figure |= size < _OUT_OF_BAND and b"matplotlib.figure" in bytes(data)
+        self.size += size
+        self.has_figure |= size < 2 * _OUT_OF_BAND and b"matplotlib.figure" in bytes(data)  # no array
         return size
 
 

@@ -82,6 +82,17 @@ def test_a_name_that_the_notebook_changes_meanwhile_reaches_the_kept_worker(note
     assert shown(notebook, "next(g)") == "110"
 
 
+def test_a_change_of_a_big_object_reaches_it_when_a_cell_reads_that(notebook: KernelDriver) -> None:
+    shown(notebook, "big = bytearray(2**21)\ng = (n for n in range(9))\nnext(g)")
+    notebook.run("big[0] = 7").check()
+    assert shown(notebook, "next(g)") == "1"  # it reads the other name only
+    assert shown(notebook, "next(g), big[0]") == "(2, 7)"
+    shown(notebook, "next(g)\nbig[1] = 8")
+    assert notebook.value("(big[0], big[1])") == (7, 8)
+    notebook.run("big = b'other'").check()
+    assert shown(notebook, "next(g), big") == "(4, b'other')"
+
+
 def test_a_function_that_the_notebook_replaces_meanwhile_reaches_it(notebook: KernelDriver) -> None:
     shown(notebook, "def double(n): return 2 * n\ng = (double(n) for n in range(9))\nnext(g), next(g)")
     notebook.run("def double(n): return 3 * n").check()
@@ -189,6 +200,15 @@ def test_the_worker_ends_when_the_notebook_drops_its_names(notebook: KernelDrive
     notebook.run(change).check()
     notebook.run("from nbtasks import get_manager").check()
     wait_kept(notebook, 0)
+
+
+def test_the_notebook_makes_another_object_of_the_kind_for_a_name_that_has_moved(notebook: KernelDriver) -> None:
+    for _ in range(3):  # it is likely to be where the former one was in memory
+        notebook.run("g = (n for n in range(9))").check()
+        wait_kept(notebook, 0)
+        assert shown(notebook, "next(g), next(g)") == "(0, 1)"
+        assert wait_kept(notebook, 1) == ["kept for g"]
+        assert notebook.value("'g' in globals()") is False
 
 
 def test_a_worker_that_holds_two_names_stays_until_both_are_dropped(notebook: KernelDriver) -> None:

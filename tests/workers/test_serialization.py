@@ -18,7 +18,7 @@ from multiprocessing.pool import ThreadPool
 
 import pytest
 
-from nbtasks.workers.serialization import digest_of, pack, pack_names, unpack, unpack_names
+from nbtasks.workers.serialization import digest_of, examine, missing_names, pack, pack_names, unpack, unpack_names
 
 
 def run(coroutine):
@@ -432,3 +432,26 @@ def test_a_call_that_cannot_be_rebuilt_raises_its_error(monkeypatch: pytest.Monk
     monkeypatch.setattr(sys.modules[__name__], "_here", False)
     with pytest.raises(LookupError, match="not here"):
         unpack_names(parcel, {}, of=lambda one: one["names"])
+
+
+def test_missing_names_are_those_that_functions_read_directly_or_not():
+    names = {"__name__": "__main__"}
+    code = (
+        "def outer(): return inner() + here\ndef inner(): return conn\nhere = 1\n"
+        "class Box:\n    def get(self): return lock\nbox = Box()\nunused = 2"
+    )
+    exec(code, names)
+
+    def is_main(one):
+        return one is names
+
+    assert missing_names(["outer", "unknown"], names, is_main) == {"conn", "unknown"}
+    assert missing_names(["box"], names, is_main) == {"lock"}
+    assert missing_names(["unused"], names, is_main) == set()
+
+
+def test_a_value_with_a_figure_has_no_digest_to_stay_by() -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    assert examine({"a": [1]}, None).digest == digest_of({"a": [1]}, None, None)
+    assert examine([figure], None).digest is None
+    assert digest_of([figure], None, None) is not None

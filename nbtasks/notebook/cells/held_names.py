@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nbtasks.workers.kept_worker import KeptWorker
@@ -88,11 +88,16 @@ class HeldNames:
         return {name: one for name, one in held.items() if not _is_bound(name, one, live)}
 
     def sweep(self, live: Mapping[str, Any]) -> None:
-        """Drop the names that the notebook has bound since."""
-        if not self._held:
+        """Drop the names that the notebook has bound since; called with its names after each commit."""
+        if not self._held and not self._explained:
             return
         with self._lock:
             unneeded = self._drop([name for name, held in self._held.items() if _is_bound(name, held, live)])
+            for name, held in self._held.items():
+                if held.outdated is not None and name not in live:  # other objects may have its id from now on
+                    self._held[name] = replace(held, outdated=None)
+            for name in self._explained.keys() & live.keys():
+                del self._explained[name]
         for holder in unneeded:
             holder.end()
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nbtasks.notebook.cells.held_names import HeldNames, listed
+from nbtasks.notebook.cells.held_names import HeldNames, Value, listed
 from nbtasks.notebook.output.output import Output
 from nbtasks.workers.kept_worker import KeptWorker
 from nbtasks.workers.messages import Message
@@ -13,9 +13,25 @@ from nbtasks.workers.messages import Message
 if TYPE_CHECKING:
     from nbtasks.workers.kernel_process import Worker
 
-__all__ = ["CellHolder", "Digests"]
+__all__ = ["CellHolder", "Known"]
 
-Digests = dict[str, bytes | None]
+_CELLS = 100
+"""Of how many of its cells late output is shown."""
+_BIG = 2**20
+"""The size from which a value is not hashed before cells that do not read it."""
+
+
+class Known(NamedTuple):
+    """What the notebook knows of a value that the worker has, too."""
+
+    digest: bytes | None
+    size: int
+    value: Value
+
+    def is_big_and_bound(self, value: Any) -> bool:
+        """Whether the name still has this object, and to find out whether that has changed takes time."""
+        return self.size >= _BIG and self.digest is not None and self.value.is_it(value)
+
 
 
 class CellHolder(KeptWorker):
@@ -32,10 +48,11 @@ class CellHolder(KeptWorker):
         """Whether its names are those of the notebook: not after a cell whose names were not committed."""
         self.known: Collection[str] = ()
         """Its names at the end of the last cell, held or not."""
-        self.digests: Digests = {}
-        """Digests of the values that the notebook had for these names when they were the same there."""
+        self.values: dict[str, Known] = {}
+        """The values that the notebook had for these names when they were the same there."""
         self._held = held
         self._shows: dict[str, Callable[[Message], None]] = {}
+        self._show_in_last: Callable[[Message], None] = lambda _: None
 
     @property
     def label(self) -> str:
@@ -49,17 +66,18 @@ class CellHolder(KeptWorker):
 
     def add_cell(self, request: str, show: Callable[[Message], None]) -> None:
         """A cell has ended in it: what belongs to its request from now on is shown by `show`."""
-        self._shows[request] = show
+        self._shows[request] = self._show_in_last = show
+        if len(self._shows) > _CELLS:
+            del self._shows[next(iter(self._shows))]
 
     def takes(self, message: Message) -> bool:
         """Whether it belongs to a cell that has ended."""
         return message.answers in self._shows
 
     def receive(self, message: Message) -> None:
-        """Show what threads of a cell that has ended write or display."""
-        show = self._shows.get(message.answers or "")
-        if show is not None and message.channel == "iopub":
-            show(message)
+        """Show what threads of a cell that has ended write or display; of an unknown cell, in the last one."""
+        if message.channel == "iopub":
+            self._shows.get(message.answers or "", self._show_in_last)(message)
 
     def ended(self, why: str) -> None:
         """The names are lost; say so in the cell that runs in it."""

@@ -22,7 +22,7 @@ from nbtasks.notebook.cells.held_names import Held, Value
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.notebook.output.output import Output
 from nbtasks.notebook.remote import worker_kernel
-from nbtasks.notebook.remote.cell_holder import CellHolder, Digests
+from nbtasks.notebook.remote.cell_holder import CellHolder, Known
 from nbtasks.notebook.remote.names_read import Reads, names_read
 from nbtasks.notebook.remote.plots import put_figures, take_figures
 from nbtasks.notebook.remote.remote_widgets import COMM_MESSAGES, RemoteWidgets
@@ -81,7 +81,7 @@ class CellWork(RemoteWork):
         self._widgets = RemoteWidgets(task.notebook.kernel, task.cell, task.output)
         self._holder: CellHolder | None = None
         self._not_sendable: NotSendableError | None = None
-        self._digests: Digests = {}
+        self._values: dict[str, Known] = {}
         self._known: Collection[str] = ()
         self._returned: Collection[str] = ()
         self._to_hold: dict[str, tuple[str, str, Value | None]] | None = None
@@ -141,25 +141,31 @@ class CellWork(RemoteWork):
         if self._to_hold is None:
             holder.trusted = False
             return holder
-        digests = self._digests | {name: self._digest(name)[0] for name in self._returned if name in self._names}
-        holder.digests = {name: digests.get(name) for name in self._known}
+        values = self._values | {name: self._examined(name)[0] for name in self._returned if name in self._names}
+        holder.values = {name: values[name] for name in self._known if name in values}
         holder.known, holder.trusted = self._known, True
         task.notebook.names.held.hold(holder, {n: Held(holder, *rest) for n, rest in self._to_hold.items()})
         return holder
 
-    def _digest(self, name: str) -> tuple[bytes | None, set[str]]:
-        return examine(self._names[name], self._is_main)
+    def _examined(self, name: str) -> tuple[Known, set[str]]:
+        value = self._names[name]
+        found = examine(value, self._is_main)
+        return Known(found.digest, found.size, Value(value)), found.reads
 
     def _own(self, holder: CellHolder, wanted: Iterable[str]) -> set[str]:
-        """The names that the worker has as the notebook has them; sets `_digests` of all that it is to have."""
-        names, todo = self._names, {*wanted, *holder.known} & self._names.keys() - _NAMES_OF_WORKER
-        self._digests = {}
+        """The names that the worker has as the notebook has them; sets `_values` of all that it is to have."""
+        names, known = self._names, holder.values if holder.trusted else {}
+        unread = {n for n in holder.known if n in known and n in names and known[n].is_big_and_bound(names[n])}
+        todo = {*wanted, *(name for name in holder.known if name not in unread)} & names.keys() - _NAMES_OF_WORKER
+        self._values = {}
         while todo:
             name = todo.pop()
-            self._digests[name], read = self._digest(name)
-            todo |= read & names.keys() - self._digests.keys() - _NAMES_OF_WORKER
-        known = holder.digests if holder.trusted else {}
-        return {name for name, digest in self._digests.items() if digest is not None and known.get(name) == digest}
+            self._values[name], read = self._examined(name)
+            todo |= read & names.keys() - self._values.keys() - _NAMES_OF_WORKER
+        own = {name for name, one in self._values.items() if one.digest and name in known and known[name][0] == one[0]}
+        unread -= self._values.keys()
+        self._values |= {name: known[name] for name in unread}
+        return own | unread
 
     # -- the request ------------------------------------------------------------------------------------------
 
@@ -202,7 +208,7 @@ class CellWork(RemoteWork):
         own: set[str] = set()
         if holder is not None:
             own = self._own(holder, [*sure, *maybe])
-            maybe |= {name: names[name] for name in self._digests if name not in sure}
+            maybe |= {name: names[name] for name in self._values if name not in sure}
             sure, maybe = ({n: v for n, v in some.items() if n not in own} for some in (sure, maybe))
         work["kept"] = None if holder is None else {"own": own, "held": set(held), "trusted": holder.trusted}
         work["optional"] = [*maybe, *reads.branches]
@@ -223,7 +229,7 @@ class CellWork(RemoteWork):
             if attribute is not None:
                 maybe[name] = attribute
             else:
-                self._digests.pop(name, None)
+                self._values.pop(name, None)
         try:
             return self._pack(work, {**sure, **maybe})
         except Exception:  # noqa: BLE001 - the shell's state cannot be sent: the cell runs without it

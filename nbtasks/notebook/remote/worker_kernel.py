@@ -199,7 +199,7 @@ class CellKernel(WorkerKernel):
         arrived |= {name: value for name, value in names.items() if mine.get(name, self) is not value}
         for name, value in arrived.items():
             digest = agreed.get(name)
-            if digest is not None and name in mine and examine(value, self.is_main, _COMPARED)[0] == digest:
+            if digest is not None and name in mine and examine(value, self.is_main, _COMPARED).digest == digest:
                 names[name] = mine[name]
             else:
                 names[name] = value
@@ -263,8 +263,9 @@ class CellKernel(WorkerKernel):
         # Before they are packed: a thread may change them meanwhile, and then they are returned by the next cell.
         names = self._names_of_cells()
         self._known = {name: id(value) for name, value in names.items()}
+        unchanged = {name: digest for name, digest in before.digests.items() if name not in bound}
         self._agreed = {
-            name: (None if name in bound else before.digests.get(name)) or examine(value, self.is_main, _COMPARED)[0]
+            name: unchanged.get(name) or examine(value, self.is_main, _COMPARED).digest
             for name, value in names.items()
         }
         answer, parcel = self.pack_answer(bound, settings, task)
