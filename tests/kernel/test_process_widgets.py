@@ -48,9 +48,15 @@ def end(notebook: KernelDriver) -> None:
 
 
 def model(notebook: KernelDriver, name: str, **state: object) -> str:
-    """The one widget like this, as soon as there is one."""
+    """The one widget like this, as soon as it is displayed: it has its callbacks then."""
     [found] = notebook.wait_until(lambda: notebook.find_models(name, **state), what=f"{name} {state}")
+    notebook.wait_until(lambda: is_displayed(notebook, found), what=f"the display of {name} {state}")
     return str(found)
+
+
+def is_displayed(notebook: KernelDriver, model_id: str) -> bool:
+    shown = [one.content["data"] for one in notebook.messages if one.type == "display_data"]
+    return any(data.get("application/vnd.jupyter.widget-view+json", {}).get("model_id") == model_id for data in shown)
 
 
 def test_clicks_and_moves_reach_a_cell_that_computes_also_while_the_foreground_is_busy(notebook: FrontEnd) -> None:
