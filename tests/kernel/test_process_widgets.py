@@ -55,8 +55,12 @@ def model(notebook: KernelDriver, name: str, **state: object) -> str:
 
 
 def is_displayed(notebook: KernelDriver, model_id: str) -> bool:
+    """Whether it is, or a box that it is in."""
     shown = [one.content["data"] for one in notebook.messages if one.type == "display_data"]
-    return any(data.get("application/vnd.jupyter.widget-view+json", {}).get("model_id") == model_id for data in shown)
+    if any(data.get("application/vnd.jupyter.widget-view+json", {}).get("model_id") == model_id for data in shown):
+        return True
+    boxes = [box for box, model in notebook.models.items() if f"IPY_MODEL_{model_id}" in model.get("children", ())]
+    return any(is_displayed(notebook, box) for box in boxes)
 
 
 def test_clicks_and_moves_reach_a_cell_that_computes_also_while_the_foreground_is_busy(notebook: FrontEnd) -> None:
