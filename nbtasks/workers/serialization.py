@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cloudpickle
-from cloudpickle.cloudpickle import _should_pickle_by_reference
+from cloudpickle.cloudpickle import _dynamic_class_reduce, _should_pickle_by_reference, _whichmodule
 
 from nbtasks.task import Task
 from nbtasks.workers.partial_unpickling import Lost, PartialUnpickler, lost_within
@@ -205,6 +205,8 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
         if type(obj) is types.FunctionType:
             return self._with_annotations(obj)
         reduced = super().reducer_override(obj)
+        if reduced is NotImplemented and isinstance(obj, type) and _is_of_alias(obj):
+            reduced = _dynamic_class_reduce(obj)
         if isinstance(obj, type) and obj.__module__ == "__main__":
             self.collected.append((obj, _annotated(obj)))
             reduced = made_quietly(obj, reduced)
@@ -225,13 +227,24 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _with_annotations(self, function: types.FunctionType) -> Any:
         """Reduce a function as cloudpickle does, but without evaluating its annotations."""
+        if _should_pickle_by_reference(function) and not _is_of_alias(function):
+            return NotImplemented
         annotations = annotations_of(function)
-        if not annotations or _should_pickle_by_reference(function):
-            return super().reducer_override(function)
+        if not annotations:
+            return self._dynamic_function_reduce(function)
         reduced = self._dynamic_function_reduce(without_annotations(function))
         del reduced[2][1]["__annotations__"]
         reduced[2][1].update(annotations)
         return reduced
+
+
+def _is_of_alias(obj: Any) -> bool:
+    """Whether cloudpickle would send a function or class as a name of `__mp_main__`.
+
+    That is multiprocessing's alias of `__main__`, where versions before 3.1 find what has no `__module__`. The other
+    side does not have it.
+    """
+    return obj.__module__ is None and _whichmodule(obj, obj.__qualname__) == "__mp_main__"
 
 
 def pack(

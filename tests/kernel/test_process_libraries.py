@@ -143,10 +143,17 @@ def test_hooks_of_typeguard_and_beartype(kernel: KernelDriver) -> None:
     assert "nbtasks: imported without the import hook of beartype in the worker process: claimed" in cell.stderr
 
 
-def test_a_class_without_a_module_goes_and_comes_back(notebook: KernelDriver) -> None:
-    notebook.run("class Meta(type):\n    pass\nFree = Meta('Free', (), {'__module__': None, 'size': 1})").check()
-    notebook.run(RUN + "free = Free()\nMade = Meta('Made', (), {'__module__': None, 'size': 2})\nmade = Made()").check()
-    assert notebook.value("(free.size, made.size)") == (1, 2)
+def test_classes_and_functions_without_a_module_go_and_come_back(notebook: KernelDriver) -> None:
+    notebook.run(
+        "import multiprocessing\nclass Meta(type):\n    pass\n"
+        "Free = Meta('Free', (), {'__module__': None, 'size': 1})\n"
+        "def half(number: int): return number / 2\nhalf.__module__ = None"
+    ).check()
+    notebook.run(
+        RUN + "free = Free()\nMade = Meta('Made', (), {'__module__': None, 'size': 2})\nmade = Made()\n"
+        "def third(number): return half(2 * number) / 3\nthird.__module__ = None"
+    ).check()
+    assert notebook.value("(free.size, made.size, third(9))") == (1, 2, 3)
 
 
 def test_what_a_metaclass_adds_to_an_empty_class_is_not_in_the_copy(notebook: KernelDriver) -> None:

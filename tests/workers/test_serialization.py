@@ -273,6 +273,26 @@ def test_a_class_of_a_module_not_yet_imported_arrives_as_itself():
     assert len(pack(np.recarray)[0]) < 100
 
 
+def test_classes_and_functions_without_a_module_go_by_value(monkeypatch):
+    """Older versions of cloudpickle find them in the alias that multiprocessing makes of the main module."""
+    main = sys.modules["__main__"]
+    monkeypatch.setitem(sys.modules, "__mp_main__", main)
+    free = type("Free", (), {"__module__": None, "__qualname__": "Free", "size": 1})
+
+    def half(number: int):
+        return number / 2
+
+    whole = types.FunctionType((lambda number: number).__code__, globals(), "whole")
+    for one in (free, half, whole):
+        one.__module__, one.__qualname__ = None, one.__name__
+        monkeypatch.setattr(main, one.__name__, one, raising=False)
+    sent = pack((free(), half, whole))
+    for one in (free, half, whole):
+        monkeypatch.delattr(main, one.__name__)
+    copy, half_copy, whole_copy = unpack(sent)
+    assert (copy.size, half_copy(4), whole_copy(4)) == (1, 2, 4)
+
+
 def test_a_handler_of_a_logger_comes_back_as_itself():
     handler = logging.NullHandler()
     parcel = pack(handler)
