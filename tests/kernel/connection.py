@@ -147,9 +147,13 @@ class Connection:
             "iopub": self._manager.connect_iopub(),
             "shell": self._manager.connect_shell(identity=identity),
             "control": self._manager.connect_control(identity=identity),
-            "stdin": self._manager.connect_stdin(identity=identity),
+            "stdin": self._manager.context.socket(zmq.DEALER),
         }
+        # As `connect_stdin` does, but with the monitor first: it does not report a handshake that is over already.
+        sockets["stdin"].identity = identity
         monitor = sockets["stdin"].get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        address = self._manager.get_connection_info()
+        sockets["stdin"].connect(f"{address['transport']}://{address['ip']}:{address['stdin_port']}")
         poller = zmq.Poller()
         poller.register(monitor, zmq.POLLIN)
         poller.register(self._wake_read, zmq.POLLIN)
