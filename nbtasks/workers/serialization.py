@@ -18,12 +18,14 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import cloudpickle
 from cloudpickle.cloudpickle import _dynamic_class_reduce, _should_pickle_by_reference, _whichmodule
 
 from nbtasks.task import Task
+from nbtasks.workers.array_views import SharedArrays, is_array
 from nbtasks.workers.partial_unpickling import Lost, PartialUnpickler, lost_within
 from nbtasks.workers.quiet_import import imported_quietly
 from nbtasks.workers.reducers import annotations_of, made_quietly, reduced_specially, without_annotations
@@ -34,6 +36,7 @@ __all__ = [
     "Examined",
     "IsMain",
     "NotPackedError",
+    "Shared",
     "attribute_of_module",
     "digest_of",
     "examine",
@@ -162,6 +165,42 @@ def _task_here() -> Any:
     return _arriving.task
 
 
+class _NameThere:
+    """Stands for an object that the other side has under this name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _name_here, (self._name,)
+
+
+def _name_here(name: str) -> Any:
+    return _arriving.names[name]
+
+
+class Shared(NamedTuple):
+    """Objects of a parcel that are the same, or share memory, on both sides."""
+
+    arrays: SharedArrays
+    names: Mapping[str, Any] = MappingProxyType({})
+    """Names that have the same objects on the other side."""
+    references: Mapping[int, _NameThere] = MappingProxyType({})
+    """For each of these objects, by its id, what stands for it."""
+
+    @classmethod
+    def among(cls, values: Iterable[Any], there: Mapping[str, Any]) -> Shared:
+        """Of these values, where the other side has the objects of `there`."""
+        references = {id(value): _NameThere(name) for name, value in there.items()}
+        arrays = [(references[id(value)], value) for value in there.values() if is_array(value)]
+        return cls(SharedArrays(values, arrays), there, references)
+
+    def reduced(self, obj: Any) -> tuple[Any, ...] | None:
+        """How to have the object there, if it is there already, or is a view of an array; else None."""
+        reference = self.references.get(id(obj))
+        return self.arrays.reduced(obj) if reference is None else reference.__reduce__()
+
+
 class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles by value what the notebook's own code defines, but without globals.
 
@@ -184,6 +223,7 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
         """Names that may be read, in annotations not evaluated yet and in texts: they are sent if they can be."""
         self.looks_around = False
         self.limit: int | None = None
+        self.shared: Shared | None = None
 
     @property
     def names_read(self) -> set[str]:
@@ -195,6 +235,9 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
             return _task_here, ()
         if self.limit is not None and type(obj).__name__ == "ndarray" and obj.nbytes > self.limit:
             raise OverflowError("more than the limit")
+        special = None if self.shared is None else self.shared.reduced(obj)
+        if special is not None:
+            return special
         special = reduced_specially(obj)
         if special is not None:
             if type(obj).__name__ == "ForwardRef":
@@ -254,6 +297,7 @@ def pack(
     *,
     reach: Mapping[str, Any] | None = None,
     sent: frozenset[str] = frozenset(),
+    shared: Shared | None = None,
 ) -> Buffers:
     """A parcel of `value`, with the names of `reach` that its functions read, directly or not.
 
@@ -263,6 +307,7 @@ def pack(
     head = io.BytesIO()
     apart: Buffers = []
     packer = _Packer(head, is_main, task, apart)
+    packer.shared = shared
     packer.dump(value)
     known = set(sent)
     while reach is not None and (packer.collected or packer.mentioned):
@@ -383,19 +428,25 @@ def _check(name: str, value: Any, is_main: IsMain | None, task: Any, user: Any) 
 
 
 def pack_names(
-    names: Mapping[str, Any], is_main: IsMain | None = None, task: Any = None
+    names: Mapping[str, Any], is_main: IsMain | None = None, task: Any = None, there: Mapping[str, Any] | None = None
 ) -> tuple[Buffers, dict[str, BaseException]]:
-    """Those of `names` that can be sent, as one parcel of a dict, and for each other one the error."""
+    """Those of `names` that can be sent, as one parcel of a dict, and for each other one the error.
+
+    `there` are names that have the same objects on the other side: what uses these uses those there, and views of such
+    arrays become views of the arrays there.
+    """
+    shared = Shared.among(names.values(), there or {})
+    names = {name: shared.references.get(id(value), value) for name, value in names.items()}
     sent = frozenset(names)
     try:
-        return _packed_and_tried(dict(names), is_main, task, sent), {}
+        return _packed_and_tried(names, is_main, task, sent, shared), {}
     except Exception as error:  # noqa: BLE001 - pickling runs the objects' own code; the names at fault are found below
         logger.debug("not all could be sent: %s", error)
     refused: dict[str, BaseException] = {}
     able: dict[str, Any] = {}
     for name, value in names.items():
         try:
-            _packed_and_tried(value, is_main, task, sent)
+            _packed_and_tried(value, is_main, task, sent, shared)
         except Exception as error:  # noqa: BLE001 - as above
             attribute = attribute_of_module(name, value)
             if attribute is None:
@@ -405,7 +456,7 @@ def pack_names(
         else:
             able[name] = value
     try:
-        return pack(able, is_main, task, sent=sent), refused
+        return pack(able, is_main, task, sent=sent, shared=shared), refused
     except Exception:  # noqa: BLE001 - threads change objects meanwhile, as those of a cell that has left them do
         return _packed_one_by_one(able, is_main, task, sent, refused), refused
 
@@ -428,7 +479,7 @@ def _packed_one_by_one(
     parcels: dict[str, Buffers] = {}
     for name, value in names.items():
         try:
-            parcels[name] = _packed_and_tried(value, is_main, task, sent)
+            parcels[name] = _packed_and_tried(value, is_main, task, sent, None)
         except Exception as error:  # noqa: BLE001 - as above
             refused[name] = _without_frames(error)
     return pack({name: _Packed(parcel) for name, parcel in parcels.items()})
@@ -470,13 +521,15 @@ def attribute_of_module(name: str, value: Any) -> Any:
     return None
 
 
-def _packed_and_tried(value: Any, is_main: IsMain | None, task: Any, sent: frozenset[str]) -> Buffers:
+def _packed_and_tried(
+    value: Any, is_main: IsMain | None, task: Any, sent: frozenset[str], shared: Shared | None
+) -> Buffers:
     """A parcel that was unpacked on trial, unless it is big: some objects can be pickled only."""
-    parcel = pack(value, is_main, task, sent=sent)
+    parcel = pack(value, is_main, task, sent=sent, shared=shared)
     if len(parcel[0]) <= _TRIED:
         nowhere = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
         with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-            unpack(parcel, {}, task, kind=_Trial)
+            unpack(parcel, {} if shared is None else dict(shared.names), task, kind=_Trial)
     return parcel
 
 

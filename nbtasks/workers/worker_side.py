@@ -340,10 +340,15 @@ class WorkerKernel:
         result = call(task, work["function"], work["args"])
         return self.pack_answer({RESULT: result}, before, task)
 
-    def pack_answer(self, values: dict[str, Any], settings: Mapping[str, Any], task: Task) -> Answer:
-        """The answer: those of the values that can be sent, and the settings that differ from `settings`."""
+    def pack_answer(
+        self, values: dict[str, Any], settings: Mapping[str, Any], task: Task, there: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """The answer: those of the values that can be sent, and the settings that differ from `settings`.
+
+        `there` are names whose objects the notebook has as they are here.
+        """
         changed = changed_settings(settings)
-        parcel, refused = pack_names({**values, SETTINGS: changed}, self.is_main, task)
+        parcel, refused = pack_names({**values, SETTINGS: changed}, self.is_main, task, there)
         stayed = {name: [kind_of(values[name]), str(why)] for name, why in refused.items()}
         return {"status": "ok", "stayed": stayed, "path": sys.path}, parcel
 

@@ -29,6 +29,7 @@ from nbtasks.notebook.remote.remote_widgets import COMM_MESSAGES, RemoteWidgets
 from nbtasks.notebook.remote.shell_state import put_state, take_state
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
+from nbtasks.workers.array_views import is_array, owner_of
 from nbtasks.workers.import_hooks import hooked_modules
 from nbtasks.workers.kept_worker import KeptWorker
 from nbtasks.workers.kernel_process import python_kernel
@@ -36,6 +37,7 @@ from nbtasks.workers.messages import FIGURES, RESULT, SETTINGS, STATE, THREAD_ST
 from nbtasks.workers.serialization import (
     Buffers,
     NotPackedError,
+    Shared,
     attribute_of_module,
     examine,
     kind_of,
@@ -205,6 +207,7 @@ class CellWork(RemoteWork):
         maybe = {n: names[n] for n in list(others) if n in names and n not in _NAMES_OF_WORKER and n not in sure}
         if reads.everything:
             maybe = {name: value for name, value in maybe.items() if not name.startswith("_")}
+        maybe |= self._sharing({**sure, **maybe})
         own: set[str] = set()
         if holder is not None:
             own = self._own(holder, [*sure, *maybe])
@@ -238,7 +241,25 @@ class CellWork(RemoteWork):
     def _pack(self, work: dict[str, Any], names: Mapping[str, Any]) -> Buffers:
         own = frozenset() if work["kept"] is None else work["kept"]["own"]
         sent = frozenset(names) | _NAMES_OF_WORKER | own
-        return pack({**work, "names": names}, self._is_main, self._task, reach=self._names, sent=sent)
+        shared = Shared.among(names.values(), {})
+        return pack({**work, "names": names}, self._is_main, self._task, reach=self._names, sent=sent, shared=shared)
+
+    def _sharing(self, sent: Mapping[str, Any]) -> dict[str, Any]:
+        """The other names of objects that are sent, and those of arrays in whose memory the cell may write."""
+        objects = {id(value) for value in sent.values() if worker_kernel.may_change(value)}
+        owners = {id(owner_of(value)): name in self._reads.changed for name, value in sent.items() if is_array(value)}
+        found = {}
+        for name, value in list(self._names.items()):
+            if name in sent or name in _NAMES_OF_WORKER or name.startswith("_"):
+                continue
+            if id(value) in objects or (
+                owners
+                and is_array(value)
+                and (is_changed := owners.get(id(owner_of(value)))) is not None
+                and (is_changed or value.nbytes <= worker_kernel.COMPARED)
+            ):
+                found[name] = value
+        return found
 
     def _refused(self, names: Mapping[str, Any]) -> dict[str, BaseException]:
         refused: dict[str, BaseException] = {}

@@ -30,6 +30,7 @@ from nbtasks.notebook.remote.widget_receiver import WidgetReceiver
 from nbtasks.patch import ItemPatch, Patch, PatchSet
 from nbtasks.progress import CURRENT
 from nbtasks.task import Task
+from nbtasks.workers.array_views import is_array, owner_of
 from nbtasks.workers.import_hooks import differing_modules
 from nbtasks.workers.messages import FIGURES, RESULT, STATE, THREAD_STATE, WIDGET
 from nbtasks.workers.open_files import leave_loop
@@ -38,9 +39,9 @@ from nbtasks.workers.process_settings import take_settings
 from nbtasks.workers.serialization import digest_of, examine
 from nbtasks.workers.worker_side import Answer, WorkerKernel, import_quietly, pack_error, serve
 
-__all__ = ["CellKernel", "main"]
+__all__ = ["COMPARED", "CellKernel", "main", "may_change"]
 
-_COMPARED = 2**20
+COMPARED = 2**20
 """Objects of up to this number of bytes are compared after the cell, even if its source does not change them."""
 _STEPS = 100
 """Steps that asyncio tasks may take after their cell has ended."""
@@ -199,7 +200,7 @@ class CellKernel(WorkerKernel):
         arrived |= {name: value for name, value in names.items() if mine.get(name, self) is not value}
         for name, value in arrived.items():
             digest = agreed.get(name)
-            if digest is not None and name in mine and examine(value, self.is_main, _COMPARED).digest == digest:
+            if digest is not None and name in mine and examine(value, self.is_main, COMPARED).digest == digest:
                 names[name] = mine[name]
             else:
                 names[name] = value
@@ -234,7 +235,7 @@ class CellKernel(WorkerKernel):
         digests = {
             name: agreed.get(name) or self._digest(name, work["changed"])
             for name, value in objects.items()
-            if not _NAMES_OF_IPYTHON.fullmatch(name) and _may_change(value)
+            if not _NAMES_OF_IPYTHON.fullmatch(name) and may_change(value)
         }
         return _NamesBefore(objects, digests, gone)
 
@@ -246,18 +247,28 @@ class CellKernel(WorkerKernel):
             for name, value in names.items()
             if not before.has(name, value) and not _NAMES_OF_IPYTHON.fullmatch(name)
         }
-        return bound | {
+        changed = {
             name: names[name]
             for name, digest in before.digests.items()
             if digest is not None and name in names and self._digest(name, work["changed"]) != digest
         }
+        # All views of changed memory, which share it with each other in the notebook, too.
+        owners = {id(owner_of(value)) for value in changed.values() if is_array(value)}
+        views = {name: value for name, value in names.items() if owners and is_array(value)}
+        return bound | changed | {name: value for name, value in views.items() if id(owner_of(value)) in owners}
 
     def _pack_answer(
         self, bound: dict[str, Any], before: _NamesBefore, settings: Mapping[str, Any], task: Task, *, kept: bool
     ) -> Answer:
         """The answer. If names cannot be sent, this worker is kept: note what the notebook has of the others."""
+        there = {
+            name: value
+            for name, value in self._names_of_cells().items()
+            if name not in bound and before.has(name, value)
+            if before.digests.get(name) or isinstance(value, FunctionType)
+        }
         if not kept:
-            answer, parcel = self.pack_answer(bound, settings, task)
+            answer, parcel = self.pack_answer(bound, settings, task, there)
             if not any(name.isidentifier() for name in answer["stayed"]):
                 return answer, parcel
         # Before they are packed: a thread may change them meanwhile, and then they are returned by the next cell.
@@ -265,10 +276,10 @@ class CellKernel(WorkerKernel):
         self._known = {name: id(value) for name, value in names.items()}
         unchanged = {name: digest for name, digest in before.digests.items() if name not in bound}
         self._agreed = {
-            name: unchanged.get(name) or examine(value, self.is_main, _COMPARED).digest
+            name: unchanged.get(name) or examine(value, self.is_main, COMPARED).digest
             for name, value in names.items()
         }
-        answer, parcel = self.pack_answer(bound, settings, task)
+        answer, parcel = self.pack_answer(bound, settings, task, there)
         answer["names"] = list(names)
         widget_transfer.note_returned()
         return answer, parcel
@@ -280,7 +291,7 @@ class CellKernel(WorkerKernel):
 
     def _digest(self, name: str, changed: set[str]) -> bytes | None:
         """A hash of the object of that name; None for big ones, unless the cell's source changes them."""
-        return digest_of(self.shell.user_ns[name], self.is_main, None if name in changed else _COMPARED)
+        return digest_of(self.shell.user_ns[name], self.is_main, None if name in changed else COMPARED)
 
     # -- how a cell ends --------------------------------------------------------------------------------------
 
@@ -412,7 +423,8 @@ async def _take_steps(others: set[asyncio.Task[Any]]) -> None:
         await asyncio.sleep(0)
 
 
-def _may_change(value: Any) -> bool:
+def may_change(value: Any) -> bool:
+    """Whether the object may be changed in place, by its kind."""
     return not isinstance(value, NoneType | ModuleType | FunctionType | str | bytes | int | float | complex)
 
 
