@@ -16,6 +16,7 @@ from nbtasks.task import Task
 from nbtasks.workers.serialization import Buffers
 
 __all__ = [
+    "COMM_MESSAGES",
     "FIGURES",
     "LOOPS",
     "RESULT",
@@ -37,6 +38,9 @@ WIDGET = "\0widget "
 """The beginning of the keys of widgets that have no name."""
 LOOPS = "\0loops"
 """The key, in a progress message, of the loops that are running: (id, total, unit, description, count) of each."""
+
+COMM_MESSAGES = frozenset({"comm_open", "comm_msg", "comm_close"})
+"""The kinds of messages of widgets."""
 
 Say = Callable[[str, dict[str, Any], Buffers], None]
 """Sends a message to the notebook: its kind, content and buffers."""

@@ -25,7 +25,7 @@ from nbtasks.notebook.remote import worker_kernel
 from nbtasks.notebook.remote.cell_holder import CellHolder, Known
 from nbtasks.notebook.remote.names_read import Reads, names_read
 from nbtasks.notebook.remote.plots import put_figures, take_figures
-from nbtasks.notebook.remote.remote_widgets import COMM_MESSAGES, RemoteWidgets
+from nbtasks.notebook.remote.remote_widgets import RemoteWidgets
 from nbtasks.notebook.remote.shell_state import put_state, take_state
 from nbtasks.states import TaskState
 from nbtasks.task import Outcome
@@ -33,7 +33,7 @@ from nbtasks.workers.array_views import is_array, owner_of
 from nbtasks.workers.import_hooks import hooked_modules
 from nbtasks.workers.kept_worker import KeptWorker
 from nbtasks.workers.kernel_process import python_kernel
-from nbtasks.workers.messages import FIGURES, RESULT, SETTINGS, STATE, THREAD_STATE, WIDGET, Message
+from nbtasks.workers.messages import COMM_MESSAGES, FIGURES, RESULT, SETTINGS, STATE, THREAD_STATE, WIDGET, Message
 from nbtasks.workers.serialization import (
     Buffers,
     NotPackedError,

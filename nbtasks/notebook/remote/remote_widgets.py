@@ -8,12 +8,9 @@ from typing import Any
 from nbtasks.backends.remote_work import Tell
 from nbtasks.notebook.kernel import Kernel, LaunchingCell
 from nbtasks.notebook.output.output import Output
-from nbtasks.workers.messages import Message
+from nbtasks.workers.messages import COMM_MESSAGES, Message
 
-__all__ = ["COMM_MESSAGES", "RemoteWidgets"]
-
-COMM_MESSAGES = frozenset({"comm_open", "comm_msg", "comm_close"})
-"""The kinds of messages of widgets."""
+__all__ = ["RemoteWidgets"]
 
 
 class RemoteWidgets:

@@ -5,15 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import queue
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
+
+from jupyter_client.session import extract_header
 
 from nbtasks.interrupts import start_thread
 from nbtasks.notebook.patches.matplotlib import Plots
+from nbtasks.patch import Patch, PatchSet
+from nbtasks.workers.messages import COMM_MESSAGES
 
 __all__ = ["WidgetReceiver"]
+
+_SHOW = COMM_MESSAGES | {"stream", "error", "execute_result", "display_data", "update_display_data", "clear_output"}
+"""The kinds of messages of a callback that belong to the message that has called it."""
+
+_handled: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("nbtasks_handled", default=None)
+"""The message of a front end that is handled in this context."""
 
 
 class WidgetReceiver:
@@ -34,6 +46,21 @@ class WidgetReceiver:
         self._context = contextvars.Context()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+
+    def patches(self) -> PatchSet:
+        """Patches of the kernel: in the context of a callback, the message that has called it is the parent.
+
+        ipykernel 6 has one parent for all threads, and later versions keep it in several places.
+        """
+        kernel, shell = self._kernel, self._kernel.shell
+        return PatchSet(
+            [
+                Patch(kernel, "get_parent", _parent_by_context),
+                Patch(shell, "get_parent", _parent_by_context),
+                Patch(shell, "set_parent", _set_outside_of_callbacks),
+                Patch(kernel.session, "msg", _with_parent_by_context),
+            ]
+        )
 
     def open(self, context: contextvars.Context, *, awaits: bool) -> None:
         """Handle messages, each in a copy of `context`; on the running loop if the cell `awaits`."""
@@ -86,18 +113,46 @@ class WidgetReceiver:
             kernel.session.send(kernel.iopub_socket, "nbtasks_handled", {}, parent=message, ident=b"nbtasks_handled")
 
     def _call(self, message: dict[str, Any]) -> None:
-        self._use_parent(message)
+        _handled.set(message)
+        for stream in (sys.stdout, sys.stderr):  # they send later, on another thread
+            parent = getattr(stream, "_parent_header", None)
+            if isinstance(parent, contextvars.ContextVar):
+                parent.set(extract_header(message))
         Plots().enter()
         try:
             getattr(self._kernel.comm_manager, message["msg_type"])(None, [], message)
         except BaseException:  # noqa: BLE001 - such as `exit()`; errors are shown by the widget itself
             self._kernel.shell.showtraceback()
 
-    def _use_parent(self, message: dict[str, Any]) -> None:
-        """Have output of this context belong to the message, where the kernel keeps that per context."""
-        parent = getattr(self._kernel, "_shell_parent", None)
-        if isinstance(parent, contextvars.ContextVar):
-            parent.set(message)
-        set_parent = getattr(self._kernel.shell, "set_thread_parent", None)
-        if set_parent is not None:
-            set_parent(message)
+
+def _parent_by_context(get_parent: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(get_parent)
+    def get(channel: str | None = None) -> Any:
+        message = _handled.get()
+        if message is not None and channel != "control":
+            return message
+        return get_parent() if channel is None else get_parent(channel)
+
+    return get
+
+
+def _set_outside_of_callbacks(set_parent: Callable[[Any], None]) -> Callable[[Any], None]:
+    """An Output widget sets the parent that it has got, for all threads."""
+
+    @functools.wraps(set_parent)
+    def set_outside(parent: Any) -> None:
+        if _handled.get() is None:
+            set_parent(parent)
+
+    return set_outside
+
+
+def _with_parent_by_context(make: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(make)
+    def make_message(msg_type: str, content: Any = None, parent: Any = None, *args: Any, **kwargs: Any) -> Any:
+        message = _handled.get()
+        if message is not None and msg_type in _SHOW:
+            parent = message
+        return make(msg_type, content, parent, *args, **kwargs)
+
+    return make_message

@@ -105,6 +105,7 @@ class CellKernel(WorkerKernel):
             ItemPatch(shell.user_ns, "exit", lambda _: ExitTask()),
             ItemPatch(shell.user_ns, "quit", lambda _: ExitTask()),
             ItemPatch(kernel.control_handlers, "nbtasks_widget", lambda _: self._widgets.take),
+            self._widgets.patches(),
             matplotlib_patches(),
         ]
         self.patches.add(PatchSet(patches))
