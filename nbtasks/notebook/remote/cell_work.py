@@ -8,6 +8,7 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from jupyter_client.kernelspec import KernelSpec
@@ -207,6 +208,8 @@ class CellWork(RemoteWork):
         maybe = {n: names[n] for n in list(others) if n in names and n not in _NAMES_OF_WORKER and n not in sure}
         if reads.everything:
             maybe = {name: value for name, value in maybe.items() if not name.startswith("_")}
+        if reads.starts_pool:  # its processes are copies of the worker as it is now
+            maybe |= {name: value for name, value in names.items() if name not in sure and _is_code(value)}
         maybe |= self._sharing({**sure, **maybe})
         own: set[str] = set()
         if holder is not None:
@@ -387,6 +390,11 @@ def _show_late(output: Output, kernel: Kernel, cell: LaunchingCell, message: Mes
     """Show what threads of a cell write, display, or send to widgets after its end."""
     if not _show(output, message) and message.kind in COMM_MESSAGES:
         kernel.forward(cell.parent, message.kind, message.content, message.buffers, message.metadata)
+
+
+def _is_code(value: Any) -> bool:
+    """Whether it is a function or class that the notebook's code has defined."""
+    return isinstance(value, FunctionType | type) and value.__module__ == "__main__"
 
 
 def _sources(shell: Any) -> dict[str, tuple[int | None, list[str]]]:

@@ -43,6 +43,8 @@ class Reads:
     """Modules that it imports."""
     everything: bool = False
     """Whether it may look at any name: `globals()`, `%who`."""
+    starts_pool: bool = False
+    """Whether it may start processes that are copies of its own, which find functions by name: `Pool()`."""
     changed: set[str] = field(default_factory=set)
     """Names whose objects its source changes: it sets their items or attributes, or calls their methods."""
 
@@ -269,6 +271,7 @@ class _Visitor(ast.NodeVisitor):
         called = getattr(node.func, "id", None) or getattr(node.func, "attr", None)
         given = [*node.args, *(keyword.value for keyword in node.keywords)]
         texts = [part.value for part in given if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+        self._reads.starts_pool |= called == "Pool"
         if (called in _LOOKS_AROUND and not node.args) or called in _TESTS or "__main__" in texts:
             self._reads.everything = True
         elif called in _MAGIC_CALLS and texts:
@@ -293,5 +296,6 @@ class _Visitor(ast.NodeVisitor):
         inner.visit_all(tree.body)
         found = inner.finished()
         self._reads.everything |= found.everything
+        self._reads.starts_pool |= found.starts_pool
         self._reads.changed |= found.changed
         self._perhaps |= inner._bound
