@@ -101,7 +101,7 @@ docs: $(VENV)/set-up-test
 SHARED := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 # A test with a real kernel, server or browser that fails runs once more, and is listed as RERUN if it passes then
-# (tests/conftest.py): a fault to look into, but no reason to distrust the other five thousand.
+# (tests/conftest.py): a fault to look into, but no reason to distrust the other four thousand.
 AGAIN := --reruns=1 --rerun-show-tracebacks -raR
 
 # Hides a package that each process of the tests would import for two seconds: see there.
