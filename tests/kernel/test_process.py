@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import time
+from importlib.metadata import version
 
 import pytest
 
@@ -157,9 +158,11 @@ def test_settings_that_a_library_keeps_in_a_context_are_the_foregrounds_without_
     notebook.run("import numpy as np").check()
     notebook.run("%%bgtask options --backend process --quiet\nnp.set_printoptions(precision=2)").check()
     notebook.run("%%bgtask following --after options --quiet\nprint('over')").check().wait_output("over")
-    assert notebook.run("print(np.array([2 / 3]))").check().stdout == "[0.67]\n"
-    notebook.run("np.set_printoptions(precision=8)").check()
-    assert notebook.run("print(np.array([2 / 3]))").check().stdout == "[0.66666667]\n"
+    show = "print(np.array([2 / 3]))"
+    assert notebook.run(show).check().stdout == "[0.67]\n"
+    assert notebook.run(f"np.set_printoptions(precision=8)\n{show}").check().stdout == "[0.66666667]\n"
+    if not version("ipykernel").startswith("7.0."):  # it runs each cell in another context
+        assert notebook.run(show).check().stdout == "[0.66666667]\n"
 
 
 def test_unpicklable_names_are_in_the_error_and_nothing_starts(notebook: KernelDriver) -> None:
