@@ -41,6 +41,8 @@ class Scene:
     """The backends on which it depends on chance: whether a worker process has loaded the library's C libraries."""
     of_process: bool = False
     """Whether it belongs to the whole process, not to a thread."""
+    of_context: bool = False
+    """Whether it is in a context variable."""
 
     @property
     def name(self) -> str:
@@ -112,6 +114,7 @@ LIGHT = [
         "decimal.setcontext(decimal.Context(prec=4));",
         "decimal.setcontext(decimal.Context(prec=28));",
         "str(decimal.Decimal(1) / 3)",
+        of_context=True,
     ),
     Scene(
         "numpy",
@@ -121,6 +124,7 @@ LIGHT = [
         "np.set_printoptions(precision=8); np.seterr(all='warn');",
         "(str(np.array([1 / 3])), np.geterr()['divide'])",
         "import numpy as np",
+        of_context=True,
     ),
     Scene(
         "Python",

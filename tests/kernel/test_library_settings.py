@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import pytest
 
@@ -58,6 +59,8 @@ def test_a_setting_is_carried_into_a_background_cell_and_committed_by_it(
 ) -> None:
     if backend in scene.depends_on_chance:
         pytest.skip("depends on the C libraries that the worker process has loaded")
+    if scene.of_context and version("ipykernel").startswith("7.0."):
+        pytest.skip("ipykernel 7.0 runs each cell in another context: none has what another has set")
     found = results(notebook_for, scene, backend)
     assert found.is_carried_in, found
     assert found.is_committed, found
