@@ -22,6 +22,8 @@ OFTEN_IN_PROCESSES = ("sklearn", "numpy", "sys")
 
 def _marked(scene: Scene, backend: str) -> object:
     marks = [pytest.mark.skipif(not scene.is_installed, reason=f"{scene.module} is not installed: extra test-heavy")]
+    if scene.of_context and version("ipykernel").startswith("7.0."):
+        marks.append(pytest.mark.skip("ipykernel 7.0 runs each cell in another context: none has what another has set"))
     if scene in HEAVY or (backend == "process" and scene.module not in OFTEN_IN_PROCESSES):
         marks.append(pytest.mark.long)
     return pytest.param(scene, backend, marks=marks, id=f"{backend}-{scene.name.replace('`', '')}")
@@ -59,8 +61,6 @@ def test_a_setting_is_carried_into_a_background_cell_and_committed_by_it(
 ) -> None:
     if backend in scene.depends_on_chance:
         pytest.skip("depends on the C libraries that the worker process has loaded")
-    if scene.of_context and version("ipykernel").startswith("7.0."):
-        pytest.skip("ipykernel 7.0 runs each cell in another context: none has what another has set")
     found = results(notebook_for, scene, backend)
     assert found.is_carried_in, found
     assert found.is_committed, found
