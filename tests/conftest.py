@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from nbtasks import TaskManager
 
@@ -22,6 +23,11 @@ LEAN = HERE / "lean"
 # The longest come first, so that with several workers (`make test`) none of them waits at the end for one test.
 RANKS = {"fidelity": 0, "kernel": 1, "runner": 1, "unit": 2, "notebook": 3, "browser": 4}
 REAL_KERNELS = ("fidelity", "kernel", "notebook")
+
+
+# How fast examples come, and how many of them a test passes over, depends on the machine and on chance.
+settings.register_profile("tests", suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+settings.load_profile("tests")
 
 
 def _rank(item: pytest.Item) -> int:

@@ -52,6 +52,7 @@ STOCK_ERRORS = (
     "Cannot read properties of undefined (reading 'last_modified')",  # Notebook 7.0: a notebook without a checkpoint
     "Command 'filebrowser:open-path' not registered",  # Notebook 7 on JupyterLab's server
     "Cannot read properties of undefined (reading 'schema')",  # Notebook 7: settings of an absent plugin
+    "Could not restore the debugger state",  # JupyterLab: the kernel has ended, or was connected again, meanwhile
     ".woff2)",  # Notebook 7 may ask for a font before it has the cookie that lets it in
     ".woff2",  # Notebook 7: a font that its own server refuses
 )
@@ -149,12 +150,15 @@ class NotebookPage:
         else:
             self.file.write_text(json.dumps(notebook_json(notebook)), encoding="utf-8")
         self.lab.reset_theme()
-        if self.frontend == "lab" and self.tab.has_lab:
+        used = self.frontend == "lab" and self.tab.has_lab
+        if used:
             self.tab.show(self.path)
             self._wait_shown()
         else:
             self.goto()
         self.wait_kernel("idle")
+        if used:  # what the end of the last notebook and its kernel has left there
+            self.tab.console.clear()
 
     def goto(self) -> None:
         """Goes to the notebook's page, as with a bookmark."""

@@ -80,7 +80,6 @@ class Tab:
 
     def show(self, path: str) -> None:
         """Opens the notebook in the JupyterLab that is loaded, in place of what else is open."""
-        self.console.clear()  # what the end of the last notebook's kernel has left there
         self.page.evaluate(OPEN, path)
         self._shown = path
 
