@@ -69,13 +69,14 @@ def spare_tabs() -> Iterator[dict[tuple[Lab, str], Tab]]:
 def open_page(lab, browser, spare_tabs, request) -> Iterator[Callable[..., NotebookPage]]:
     """Opens notebooks, each with a kernel of its own; a failed test leaves screenshots.
 
-    A page may have served other tests, unless it is to be `fresh` or has options of its own.
+    A page may have served other tests, unless it is to be `fresh`, has options of its own, or is loaded again (mark
+    `reloads`): JupyterLab may open the notebooks of earlier tests then, and this one once more after the test.
     """
     lent: list[NotebookPage] = []
     own: list[NotebookPage] = []
 
     def open_page(notebook, *, frontend="lab", path=None, fresh=False, **options) -> NotebookPage:
-        can_be_lent = not fresh and not options
+        can_be_lent = not fresh and not options and not request.node.get_closest_marker("reloads")
         for other, kind in list(spare_tabs):
             if other is not lab:
                 spare_tabs.pop((other, kind)).close()

@@ -169,16 +169,9 @@ class NotebookPage:
         self._wait_shown()
 
     def reload(self) -> None:
-        """Reloads the page. What was not saved is lost.
-
-        Without the notebook's path in the address of JupyterLab, which opens it from its layout and then by the address
-        once more, at any time later.
-        """
+        """Reloads the page, as F5 does. What was not saved is lost."""
         self.tab.wait_layout_saved()
-        if self.tab.has_lab:
-            self.page.goto(f"{self.lab.url}/lab/workspaces/{self.tab.workspace}?token={self.lab.token}")
-        else:
-            self.page.reload()
+        self.page.reload()
         self._wait_shown()
 
     def close(self) -> None:

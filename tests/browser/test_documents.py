@@ -94,6 +94,7 @@ def test_a_panel_that_the_kernel_sends_again_is_shown_once(open_page):
     assert kinds == ["display_data", "stream"]
 
 
+@pytest.mark.reloads
 def test_a_page_that_was_closed_and_reopened_shows_the_end(open_page):
     page = open_page([LOAD, RUNNING.format("it"), "go.set()"])
     page.run(0)
@@ -152,6 +153,7 @@ def test_a_restart_leaves_the_last_pictures_in_the_document(open_page):
     assert "lost with the kernel" in pictures(page.save())["%%bgtask it --lane multiple"]
 
 
+@pytest.mark.reloads
 def test_without_a_kernel_live_views_are_their_pictures(open_page):
     load = "%load_ext nbtasks\nimport threading\ngo = threading.Event()"
     views = ["%%bgtask it\ngo.wait()", "%bgtask", "%bgtask timeline", "%bgtask history", "%bgtask schedules"]

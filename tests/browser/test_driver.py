@@ -64,6 +64,7 @@ def test_widgets_are_shown_moved_and_clicked(page):
     assert page.console_errors == []
 
 
+@pytest.mark.reloads
 def test_a_saved_notebook_is_live_again_after_a_reload(page):
     page.run(0)
     saved = page.save()
@@ -102,6 +103,7 @@ def test_a_running_cell_a_broken_widget_a_stall_and_an_error_are_each_seen(open_
 
 
 @pytest.mark.long
+@pytest.mark.reloads
 def test_what_was_not_saved_is_gone_after_a_reload(page):
     page.run(0)
     page.reload()
@@ -109,6 +111,7 @@ def test_what_was_not_saved_is_gone_after_a_reload(page):
 
 
 @pytest.mark.long
+@pytest.mark.reloads
 def test_a_notebook_reopened_without_a_kernel_has_its_text_but_no_live_widget(page):
     page.run(0)
     page.run(1)

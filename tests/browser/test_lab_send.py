@@ -84,6 +84,7 @@ def test_the_command_says_why_it_cannot_be(open_page):
 
 @pytest.mark.parametrize("frontend", ["lab", "notebook"])
 @pytest.mark.long
+@pytest.mark.reloads
 def test_after_a_reload_the_running_cell_is_sent_too(open_page, frontend):
     cells = [LOAD.format(seconds=1), LONG, "'queued', 1 + 1", "go.set()", "bg1.state.value"]
     page = open_page(cells, frontend=frontend)
@@ -108,6 +109,7 @@ def test_after_a_reload_the_running_cell_is_sent_too(open_page, frontend):
     assert page.console_errors == []
 
 
+@pytest.mark.reloads
 def test_after_a_reload_the_button_goes_with_the_cell(open_page):
     page = open_page([LOAD.format(seconds=None), LONG])
     page.run(0)

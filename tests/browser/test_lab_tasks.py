@@ -140,6 +140,7 @@ def test_the_title_of_the_page_counts_what_runs_unless_it_is_switched_off(open_p
     page.page.wait_for_function(begins, arg="notebook")
 
 
+@pytest.mark.reloads
 def test_after_a_reload_the_state_is_there_again_while_the_kernel_is_busy(open_page):
     page = open_page([LOAD, BAD, FIT, BLOCK])
     for index in range(3):

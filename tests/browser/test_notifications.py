@@ -122,6 +122,7 @@ def test_a_batch_is_one_notification_and_a_visible_page_gets_none(open_page):
 
 
 @pytest.mark.long
+@pytest.mark.reloads
 def test_a_notification_comes_after_a_reload_and_only_once(open_page):
     page = recording(open_page, [LOAD, cell("it"), "gates['it'].set()"])
     page.run(1)

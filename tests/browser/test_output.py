@@ -48,6 +48,7 @@ def test_a_flood_leaves_the_browser_responsive_and_other_panels_live(open_page):
 
 
 @pytest.mark.long
+@pytest.mark.reloads
 def test_after_a_reload_of_a_saved_notebook_the_panel_shows_all_output_and_stays_live(open_page):
     page = open_page(
         [LOAD, "%%bgtask it\nprint('from the start')\ngo.wait()\nprint('after the reload')\nend.wait()", "go.set()"]
@@ -70,6 +71,7 @@ def test_after_a_reload_of_a_saved_notebook_the_panel_shows_all_output_and_stays
     page.wait_text(1, "completed")
 
 
+@pytest.mark.reloads
 def test_after_a_reload_without_saving_show_brings_the_output_back(open_page):
     page = open_page(
         [LOAD, "%%bgtask it\nprint('from the start')\ngo.wait()\nprint('later')", "%bgtask show it", "go.set()"]

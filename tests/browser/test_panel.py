@@ -125,6 +125,7 @@ def test_at_the_end_the_panel_is_one_line(gallery):
 
 
 @pytest.mark.parametrize("frontend", ["lab", "notebook"])
+@pytest.mark.reloads
 def test_a_failed_cell_runs_again_by_its_button_also_after_a_reload(open_page, frontend):
     code = "%%bgtask it\nif not go.is_set(): raise ValueError('boom')\nprint('well done')"
     page = open_page([LOAD, code, "go.set()"], frontend=frontend)
@@ -174,6 +175,7 @@ def test_a_panel_is_updated_while_a_cell_blocks_the_kernel_and_then_is_one_line(
     assert page.console_errors == []
 
 
+@pytest.mark.reloads
 def test_after_a_reload_of_a_saved_notebook_the_panel_moves_and_cancels(open_page):
     page = open_page([LOAD, "%%bgtask it\nfor _ in track(range(10_000)): time.sleep(0.01)"])
     page.run(0)

@@ -40,6 +40,7 @@ def test_a_recurring_plot_changes_in_place_and_the_output_does_not_grow(open_pag
 
 
 @pytest.mark.long
+@pytest.mark.reloads
 def test_after_a_reload_the_panel_is_the_live_place(open_page):
     page = open_page([LOAD, "%%bgtask it --every 500ms\nn += 1\nprint('written by run', n)"])
     page.run(0)

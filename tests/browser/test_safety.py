@@ -48,6 +48,7 @@ BROKEN = """area => {
 
 
 @pytest.mark.parametrize("frontend", ["lab", "notebook"])
+@pytest.mark.reloads
 def test_what_users_write_shows_as_text_and_breaks_nothing(open_page, frontend):
     page = open_page([LOAD, ALONE, RUNNING, FAILED, "%bgtask", CELL, "go.set()"], frontend=frontend)
     page.set_size(1200, 1800)

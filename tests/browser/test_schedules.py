@@ -69,6 +69,7 @@ def test_a_schedule_is_made_changed_paused_run_and_removed_by_its_controls_in_a_
 
 
 @pytest.mark.long
+@pytest.mark.reloads
 def test_after_a_reload_of_a_saved_notebook_the_controls_are_live(open_page):
     page = open_page([LOAD, "manager.add_recurring_task('1h', print, name='it')\n%bgtask schedules"])
     page.run(0)

@@ -111,6 +111,7 @@ def test_the_table_can_be_used_while_a_cell_blocks_the_kernel(open_page, fronten
 
 
 @pytest.mark.long
+@pytest.mark.reloads
 def test_after_a_reload_of_a_saved_notebook_the_table_is_live(open_page):
     page = open_page([LOAD, "%bgtask", "make(4)", "go.set()"])
     for cell in (0, 1, 2):
