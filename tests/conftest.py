@@ -64,9 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kernel)
         elif rank == RANKS["browser"]:
             item.add_marker(pytest.mark.browser)
-        if item.path.name == "01-quickstart.ipynb":  # the browser tests run it too, in JupyterLab
-            item.add_marker(pytest.mark.long)
-        if rank == RANKS["unit"] and item.config.pluginmanager.hasplugin("rerunfailures"):
+        elif rank == RANKS["unit"] and item.config.pluginmanager.hasplugin("rerunfailures"):
             item.add_marker(pytest.mark.flaky(reruns=0))  # also with `make test`: no race of ours may hide there
     items.sort(key=_rank)
 
