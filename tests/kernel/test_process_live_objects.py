@@ -416,10 +416,22 @@ def test_the_end_of_the_manager_ends_kept_workers(kernel: KernelDriver) -> None:
     assert kernel.value("psutil.pid_exists(where)") is False
 
 
-def test_a_pool_finds_functions_that_were_defined_before_it(notebook: KernelDriver) -> None:
-    """Its processes are copies of the worker as it is when the pool is made."""
+@pytest.mark.parametrize(
+    ("make", "end"),
+    [
+        ("pool = multiprocessing.get_context('fork').Pool(2)", "pool.terminate(); pool.join()"),
+        (
+            "from concurrent.futures import ProcessPoolExecutor\n"
+            "pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context('fork'))\npool.submit(int).result()",
+            "pool.shutdown()",
+        ),
+    ],
+    ids=["Pool", "ProcessPoolExecutor"],
+)
+def test_a_pool_finds_functions_that_were_defined_before_it(notebook: KernelDriver, make: str, end: str) -> None:
+    """Its processes are copies of the worker as it is when they begin."""
     run(notebook, "def cubed(x): return x ** power\npower = 3")
     run(notebook, "import multiprocessing, warnings\nwarnings.simplefilter('ignore')")
-    run(notebook, "pool = multiprocessing.get_context('fork').Pool(2)")
-    assert shown(notebook, "pool.map(cubed, range(4))") == "[0, 1, 8, 27]"
-    run(notebook, "pool.terminate(); pool.join()")
+    run(notebook, make)
+    assert shown(notebook, "list(pool.map(cubed, range(4)))") == "[0, 1, 8, 27]"
+    run(notebook, end)

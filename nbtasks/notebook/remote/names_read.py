@@ -25,6 +25,8 @@ _TESTS = frozenset({"testmod", "main"})
 """Functions that look for tests in `__main__`, those of doctest and unittest."""
 _LISTING_MAGICS = frozenset({"who", "who_ls", "whos", "run", "store", "reset", "reset_selective", "xdel", "psearch"})
 _MAGIC_CALLS = frozenset({"run_line_magic", "run_cell_magic", "magic"})
+_POOLS = frozenset({"Pool", "ProcessPoolExecutor"})
+"""Classes whose processes may be copies of the one that makes them, as it is then."""
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Reads:
     everything: bool = False
     """Whether it may look at any name: `globals()`, `%who`."""
     starts_pool: bool = False
-    """Whether it may start processes that are copies of its own, which find functions by name: `Pool()`."""
+    """Whether it may start processes that are copies of its own, which find functions by name."""
     changed: set[str] = field(default_factory=set)
     """Names whose objects its source changes: it sets their items or attributes, or calls their methods."""
 
@@ -271,7 +273,7 @@ class _Visitor(ast.NodeVisitor):
         called = getattr(node.func, "id", None) or getattr(node.func, "attr", None)
         given = [*node.args, *(keyword.value for keyword in node.keywords)]
         texts = [part.value for part in given if isinstance(part, ast.Constant) and isinstance(part.value, str)]
-        self._reads.starts_pool |= called == "Pool"
+        self._reads.starts_pool |= called in _POOLS
         if (called in _LOOKS_AROUND and not node.args) or called in _TESTS or "__main__" in texts:
             self._reads.everything = True
         elif called in _MAGIC_CALLS and texts:
