@@ -11,6 +11,7 @@ __all__ = [
     "clock",
     "duration",
     "error_text",
+    "listed",
     "one_line",
     "plain_text",
     "plural",
@@ -88,6 +89,12 @@ def size(count: float) -> str:
 def plural(count: float, noun: str, nouns: str | None = None) -> str:
     """A count and its noun: "1 task", "1,200 tasks"; `nouns` is the plural where an "s" does not make it."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def listed(names: Sequence[str], limit: int) -> str:
+    """The first names: "conn, g, lock and 2 more"."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def align_columns(rows: Iterable[Sequence[str]]) -> list[str]:

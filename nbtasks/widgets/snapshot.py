@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from nbtasks.backends.base import runs_in_thread, usage_of
 from nbtasks.dependencies import live_children
-from nbtasks.formatting import clock, one_line, plain_text, plural, shortened, took
+from nbtasks.formatting import clock, listed, one_line, plain_text, plural, shortened, took
 from nbtasks.history.records import TaskRecord
 from nbtasks.progress import Meter, meters_of
 from nbtasks.schedules.recurring_task import RecurringTask
@@ -193,10 +193,8 @@ class Snapshot:
         if self.kept_names:
             label += f"; {plural(self.kept_names, 'name')} kept"
         if self.names_in_process:
-            names = ", ".join(self.names_in_process[:NAMES_LISTED])
-            more = len(self.names_in_process) - NAMES_LISTED
             stay = "stays" if len(self.names_in_process) == 1 else "stay"
-            label += f"; {names}{f' and {more} more' if more > 0 else ''} {stay} in its process"
+            label += f"; {listed(self.names_in_process, NAMES_LISTED)} {stay} in its process"
         return label
 
     @property

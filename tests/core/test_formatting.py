@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbtasks.formatting import align_columns, clock, duration, plural, short_duration, size, took
+from nbtasks.formatting import align_columns, clock, duration, listed, plural, short_duration, size, took
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,10 @@ def test_a_noun_agrees_with_its_count(count, text):
 
 def test_an_irregular_plural():
     assert (plural(1, "retry", "retries"), plural(2, "retry", "retries")) == ("1 retry", "2 retries")
+
+
+def test_more_names_than_the_limit_are_counted():
+    assert [listed("abcd"[:count], 2) for count in range(5)] == ["", "a", "a, b", "a, b and 1 more", "a, b and 2 more"]
 
 
 def test_columns_are_as_wide_as_their_longest_cell():

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from nbtasks.notebook.cells.held_names import Held, HeldNames, Value, listed
+from nbtasks.notebook.cells.held_names import Held, HeldNames, Value
 from nbtasks.workers.kept_worker import KeptWorker
 
 
@@ -85,11 +83,3 @@ def test_clear_ends_all_workers() -> None:
     names.explain("i", "lock", "why")
     names.clear()
     assert (one.is_needed, other.is_needed, names.explained) == (False, False, {})
-
-
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [("b", "b"), ("ba", "a, b"), ("cba", "a, b, c"), ("edcba", "a, b, c and 2 more")],
-)
-def test_listed_names(names: str, expected: str) -> None:
-    assert listed(names) == expected

@@ -13,10 +13,7 @@ from typing import Any
 
 from nbtasks.workers.kept_worker import KeptWorker
 
-__all__ = ["Held", "HeldNames", "Value", "listed"]
-
-_LISTED = 3
-"""How many names a message names."""
+__all__ = ["Held", "HeldNames", "Value"]
 
 
 class Value:
@@ -51,8 +48,8 @@ class Held:
 class HeldNames:
     """The names that kept workers hold, and why other names of cells have no value.
 
-    Any thread may call any method; `_lock` guards all of it. A worker is ended, without the lock, when the last of its
-    names is dropped.
+    Any thread may call any method; `_lock` guards all of it, but whether there is anything is read without it. A worker
+    is ended, without the lock, when the last of its names is dropped.
     """
 
     def __init__(self) -> None:
@@ -145,10 +142,3 @@ def _where(held: Held) -> str:
         f"it lives in the worker process of the cell {held.cell!r}: a cell with --backend process that reads it runs "
         "there; to have its data here, bind what can be sent to another name in such a cell"
     )
-
-
-def listed(names: Iterable[str]) -> str:
-    """The first of these names: "conn, g, lock and 2 more"."""
-    ordered = sorted(names)
-    more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
-    return ", ".join(ordered[:_LISTED]) + more

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nbtasks.notebook.cells.held_names import HeldNames, Value, listed
+from nbtasks.formatting import listed
+from nbtasks.notebook.cells.held_names import HeldNames, Value
 from nbtasks.notebook.output.output import Output
 from nbtasks.workers.kept_worker import KeptWorker
 from nbtasks.workers.messages import Message
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from nbtasks.workers.kernel_process import Worker
 
 __all__ = ["CellHolder", "Known"]
+
+_LISTED = 3
+"""How many names a message names."""
 
 _CELLS = 100
 """Of how many of its cells late output is shown."""
@@ -57,7 +61,7 @@ class CellHolder(KeptWorker):
     @property
     def label(self) -> str:
         """The names that it holds."""
-        return listed(self.names)
+        return listed(sorted(self.names), _LISTED)
 
     @property
     def names(self) -> Iterable[str]:
@@ -85,6 +89,6 @@ class CellHolder(KeptWorker):
         if lost and output is not None:
             is_lost = "is" if len(lost) == 1 else "are"
             output.stderr(
-                f"nbtasks: {listed(lost)} {is_lost} lost with the worker process ({why}): run the cell again that "
-                f"makes {'it' if len(lost) == 1 else 'them'}\n"
+                f"nbtasks: {listed(sorted(lost), _LISTED)} {is_lost} lost with the worker process ({why}): run the "
+                f"cell again that makes {'it' if len(lost) == 1 else 'them'}\n"
             )

@@ -17,6 +17,7 @@ from nbtasks import thread_state
 from nbtasks.backends.base import Attempt
 from nbtasks.backends.remote_work import RemoteWork, Tell, error_from, outcome, request, take_progress
 from nbtasks.exceptions import NotSendableError
+from nbtasks.formatting import listed
 from nbtasks.notebook.cells.cell_task import CellTask
 from nbtasks.notebook.cells.errors import set_remote_messages
 from nbtasks.notebook.cells.held_names import Held, Value
@@ -361,9 +362,9 @@ class CellWork(RemoteWork):
 
     def _say_unhooked(self, modules: Mapping[str, list[str]]) -> None:
         for library, names in modules.items():
-            listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+            left = listed(names, _LISTED)
             self._task.output.write(
-                "stderr", f"nbtasks: imported without the import hook of {library} in the worker process: {listed}\n"
+                "stderr", f"nbtasks: imported without the import hook of {library} in the worker process: {left}\n"
             )
 
 
